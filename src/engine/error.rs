@@ -1,0 +1,127 @@
+//! What can go wrong between the operator and a database.
+
+/// An engine's error. Messages name hosts, tables and columns, never a password or a URL.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The URL or binding is not usable.
+    #[error("{0}")]
+    Target(String),
+    /// Nobody answers, or the answer is not a database's.
+    #[error("cannot reach {host}: {reason}")]
+    Unreachable {
+        /// `host:port`.
+        host: String,
+        /// What the network said.
+        reason: String,
+    },
+    /// The server refused the user, the password, the database name or the role's right to connect.
+    #[error("{host} refused user {user:?} on database {database:?}: {reason}")]
+    Refused {
+        /// `host:port`.
+        host: String,
+        /// The role.
+        user: String,
+        /// The database.
+        database: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// The encrypted connection failed.
+    #[error("TLS with {host} failed: {reason}")]
+    Tls {
+        /// `host:port`.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// A lock was not free in time; nothing was changed.
+    #[error("{what} is locked by another session")]
+    LockTimeout {
+        /// The table.
+        what: String,
+    },
+    /// Another operator sweeps the same table right now.
+    #[error("another sweep works on {table}")]
+    SweptElsewhere {
+        /// The table.
+        table: String,
+    },
+    /// The table is not the one that was planned: dropped, renamed, or its columns changed.
+    #[error("{table} has changed since the sweep was planned: {reason}")]
+    TableChanged {
+        /// The table.
+        table: String,
+        /// What is different.
+        reason: String,
+    },
+    /// The role lacks a right.
+    #[error("{0}")]
+    Permission(String),
+    /// The server is a standby or was set read-only.
+    #[error("{0}")]
+    ReadOnly(String),
+    /// The connection broke.
+    #[error("the connection to {host} broke: {reason}")]
+    ConnectionLost {
+        /// `host:port`.
+        host: String,
+        /// What happened.
+        reason: String,
+    },
+    /// A statement ran into a timeout.
+    #[error("a statement on {what} took longer than {limit}")]
+    StatementTimeout {
+        /// What it worked on.
+        what: String,
+        /// The limit, as configured.
+        limit: String,
+    },
+    /// Deleting would reach rows of other tables.
+    #[error("{0}")]
+    Dependents(String),
+    /// Anything else that the server said.
+    #[error("{what}: {message} (SQLSTATE {code})")]
+    Database {
+        /// What was being done.
+        what: String,
+        /// The server's words.
+        message: String,
+        /// SQLSTATE, or `-`.
+        code: String,
+    },
+}
+
+impl EngineError {
+    /// A bounded word for metrics.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Target(_) => "target",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Refused { .. } => "refused",
+            Self::Tls { .. } => "tls",
+            Self::LockTimeout { .. } => "lock_timeout",
+            Self::SweptElsewhere { .. } => "swept_elsewhere",
+            Self::TableChanged { .. } => "table_changed",
+            Self::Permission(_) => "permission",
+            Self::ReadOnly(_) => "read_only",
+            Self::ConnectionLost { .. } => "connection_lost",
+            Self::StatementTimeout { .. } => "statement_timeout",
+            Self::Dependents(_) => "dependents",
+            Self::Database { .. } => "database",
+        }
+    }
+
+    /// Trying again later may help without anybody changing the policy or its Secret.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::LockTimeout { .. }
+                | Self::SweptElsewhere { .. }
+                | Self::ConnectionLost { .. }
+                | Self::StatementTimeout { .. }
+        )
+    }
+}

@@ -1,0 +1,13 @@
+//! The decisions of a retention policy: pure functions over what the policy says, what the catalog says and what the clock says.
+//!
+//! Nothing in here does I/O or reads a clock; the current time is always an argument.
+
+pub mod age;
+pub mod cutoff;
+pub mod estimate;
+pub mod limits;
+pub mod pace;
+pub mod plan;
+pub mod predicate;
+pub mod schedule;
+pub mod table;
