@@ -1,5 +1,11 @@
 //! retention-operator: audits the databases of a microservice fleet and keeps them free of clutter.
-#![forbid(unsafe_code)]
+//!
+//! Data goes one way, and the modules lie along it:
+//! `watch → resolve → validate → audit → decide → sweep → publish`. See `docs/architecture.md`.
 
+pub mod api;
+pub mod audit;
 pub mod engine;
 pub mod policy;
+pub mod sweep;
+pub mod telemetry;

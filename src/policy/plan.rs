@@ -1,6 +1,14 @@
 //! What a sweep of one rule would do: the rule, resolved against the catalog and the database's clock.
 
-use super::{cutoff::Cutoff, limits::Limits, predicate::Predicate, table::TableFacts};
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{
+    check::{CheckedHold, CheckedRule, Refusal, reason},
+    cutoff::{Cutoff, cutoff_instant},
+    limits::Limits,
+    predicate::Predicate,
+    table::{ColumnFacts, OnDelete, TableFacts, TableKind, TimeDomain},
+};
 
 /// One rule, ready to be swept. Everything that the engine needs, nothing that it may interpret.
 #[derive(Clone, Debug)]
@@ -17,6 +25,207 @@ pub struct RulePlan {
     pub filter: Option<Predicate>,
     /// Holds on the table: a row is free only if none of them is true.
     pub holds: Vec<Predicate>,
+    /// A hold on the whole table, by name: nothing may go.
+    pub held_by: Option<String>,
     /// The blast-radius cap.
     pub limits: Limits,
+}
+
+impl RulePlan {
+    /// Statistics know the time column only: with `where` or holds they give an upper bound.
+    #[must_use]
+    pub fn is_narrowed(&self) -> bool {
+        self.filter.is_some() || !self.holds.is_empty()
+    }
+}
+
+/// Resolves a rule: its table, its column, its cutoff, the holds on its table.
+///
+/// `table` is what the catalog says of the rule's table, `None` when there is no such table. `held` are the holds whose
+/// table is this one (compared after look-up, by the table's number), `now` is the database's clock.
+///
+/// # Errors
+/// When the rule cannot be carried out on that table; the message says what to change.
+pub fn resolve(
+    name: &str,
+    rule: &CheckedRule,
+    table: Option<&TableFacts>,
+    held: &[&CheckedHold],
+    zone: &TimeZone,
+    now: Timestamp,
+) -> Result<RulePlan, Refusal> {
+    let Some(table) = table else {
+        return Err(Refusal::new(
+            reason::TABLE_NOT_FOUND,
+            format!(
+                "table {} does not exist: write [schema.]table exactly as the database spells it",
+                rule.table
+            ),
+        ));
+    };
+    check_table(table)?;
+    let column = check_column(rule, table)?;
+    let domain = check_domain(rule, table, column)?;
+    let instant = cutoff_instant(now, &rule.age, zone)
+        .map_err(|error| Refusal::new(reason::INVALID_SPEC, format!("expireAfter: {error}")))?;
+    let column_zone = rule.column_zone.clone().unwrap_or(TimeZone::UTC);
+    if let Some(filter) = &rule.filter {
+        filter
+            .check(table)
+            .map_err(|error| Refusal::new(reason::INVALID_WHERE, format!("where: {error}")))?;
+    }
+    for hold in held {
+        if let Some(filter) = &hold.filter {
+            filter.check(table).map_err(|error| {
+                Refusal::new(reason::HOLD_UNRESOLVED, format!("hold {}: where: {error}", hold.name))
+            })?;
+        }
+    }
+    Ok(RulePlan {
+        rule: name.to_owned(),
+        table: table.clone(),
+        column: rule.column.clone(),
+        cutoff: Cutoff::in_domain(instant, domain, &column_zone),
+        filter: rule.filter.clone(),
+        holds: held.iter().filter_map(|hold| hold.filter.clone()).collect(),
+        held_by: held.iter().find(|hold| hold.filter.is_none()).map(|hold| hold.name.clone()),
+        limits: rule.limits,
+    })
+}
+
+fn check_table(table: &TableFacts) -> Result<(), Refusal> {
+    let name = table.qualified();
+    if let TableKind::Unsupported(kind) = &table.kind {
+        return Err(Refusal::new(
+            reason::NOT_SUPPORTED,
+            format!("{name} is a {kind}: name a table"),
+        ));
+    }
+    if table.system {
+        return Err(Refusal::new(
+            reason::NOT_SUPPORTED,
+            format!("{name} belongs to the database system or to an extension: name a table of the service"),
+        ));
+    }
+    if !table.may_select {
+        return Err(permission(&name, "SELECT"));
+    }
+    Ok(())
+}
+
+fn check_column<'a>(rule: &CheckedRule, table: &'a TableFacts) -> Result<&'a ColumnFacts, Refusal> {
+    table.column(&rule.column).ok_or_else(|| {
+        let times: Vec<&str> = table
+            .columns
+            .iter()
+            .filter(|column| column.time_domain.is_some())
+            .map(|column| column.name.as_str())
+            .take(8)
+            .collect();
+        let advice = if times.is_empty() {
+            "no column of it holds a date or a time".to_owned()
+        } else {
+            format!("its date and time columns are {}", times.join(", "))
+        };
+        Refusal::new(
+            reason::COLUMN_NOT_FOUND,
+            format!("{} has no column {}: {advice}", table.qualified(), rule.column),
+        )
+    })
+}
+
+fn check_domain(rule: &CheckedRule, table: &TableFacts, column: &ColumnFacts) -> Result<TimeDomain, Refusal> {
+    let Some(domain) = column.time_domain else {
+        return Err(Refusal::new(
+            reason::COLUMN_TYPE,
+            format!(
+                "column {} of {} is {}: name a timestamp, timestamptz or date column",
+                column.name,
+                table.qualified(),
+                column.type_name
+            ),
+        ));
+    };
+    if domain == TimeDomain::Instant && rule.column_zone.is_some() {
+        return Err(Refusal::new(
+            reason::INVALID_SPEC,
+            format!(
+                "columnTimeZone does not apply: the values of {} ({}) carry their instant; remove columnTimeZone",
+                column.name, column.type_name
+            ),
+        ));
+    }
+    Ok(domain)
+}
+
+/// What forbids deleting from the table, whatever the rows: asked when the rule enforces, reported when it only audits.
+///
+/// # Errors
+/// The first reason found.
+pub fn check_deletable(table: &TableFacts) -> Result<(), Refusal> {
+    let name = table.qualified();
+    if let Some(leaf) = table.leaves.iter().find(|leaf| leaf.unsupported.is_some()) {
+        let what = leaf.unsupported.as_deref().unwrap_or_default();
+        return Err(Refusal::new(
+            reason::NOT_SUPPORTED,
+            format!("{}.{}, which holds rows of {name}, cannot be swept: {what}", leaf.schema, leaf.name),
+        ));
+    }
+    if table.row_security_active {
+        return Err(Refusal::new(
+            reason::ROW_SECURITY,
+            format!("row-level security hides rows of {name} from the role: use the table's owner or a role with BYPASSRLS"),
+        ));
+    }
+    if let Some(publication) = &table.published_without_identity {
+        return Err(Refusal::new(
+            reason::REPLICA_IDENTITY,
+            format!("{name} is in publication {publication} without a replica identity, so every DELETE fails: add a primary key, or ALTER TABLE … REPLICA IDENTITY"),
+        ));
+    }
+    if let Some(rewrite) = &table.delete_rule {
+        return Err(Refusal::new(
+            reason::NOT_SUPPORTED,
+            format!("rule {rewrite} changes what a DELETE on {name} does"),
+        ));
+    }
+    check_dependents(table)?;
+    if !table.may_delete {
+        return Err(permission(&name, "DELETE"));
+    }
+    Ok(())
+}
+
+fn check_dependents(table: &TableFacts) -> Result<(), Refusal> {
+    let referring: Vec<String> = table
+        .incoming
+        .iter()
+        .filter(|key| !key.empty)
+        .map(|key| {
+            let effect = match key.on_delete {
+                OnDelete::Restrict => "",
+                OnDelete::Cascade => ", ON DELETE CASCADE",
+                OnDelete::Set => ", ON DELETE SET",
+            };
+            format!("{} ({}{effect})", key.table, key.name)
+        })
+        .collect();
+    if referring.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        reason::DEPENDENTS,
+        format!(
+            "dependents: Refuse: {} is referred to by {}; sweep the rows that refer to it first",
+            table.qualified(),
+            referring.join(", ")
+        ),
+    ))
+}
+
+fn permission(table: &str, right: &str) -> Refusal {
+    Refusal::new(
+        reason::PERMISSION_DENIED,
+        format!("the role may not {right} on {table}: GRANT {right} ON {table} TO the role, and USAGE on its schema"),
+    )
 }

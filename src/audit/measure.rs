@@ -1,0 +1,133 @@
+//! Numbers that say how they were got.
+
+use jiff::Timestamp;
+
+use crate::{
+    engine::{LeafStatistics, TableStatistics},
+    policy::{cutoff::Cutoff, plan::RulePlan, table::TimeDomain},
+};
+
+/// How a number was got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The catalog's estimate of the last ANALYZE or VACUUM.
+    Catalog,
+    /// The time column's histogram, most common values and null fraction.
+    Histogram,
+    /// The same, for a rule with `where` or holds, which the statistics do not know: at most this many.
+    UpperBound,
+    /// Counted.
+    Count,
+}
+
+impl Method {
+    /// As status spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Catalog => "Catalog",
+            Self::Histogram => "Histogram",
+            Self::UpperBound => "UpperBound",
+            Self::Count => "Count",
+        }
+    }
+}
+
+/// A number of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// Rows.
+    pub value: i64,
+    /// How it was got.
+    pub method: Method,
+    /// Whether it is exact as of `as_of`.
+    pub exact: bool,
+    /// When it was true; `None`: unknown.
+    pub as_of: Option<Timestamp>,
+}
+
+/// A value of the time column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeasuredInstant {
+    /// RFC 3339, or without an offset for a column without one.
+    pub value: String,
+    /// How it was got.
+    pub method: Method,
+    /// When it was true.
+    pub as_of: Option<Timestamp>,
+}
+
+/// Rows of a table; `None`: it was never analysed.
+pub(super) fn rows(plan: &RulePlan, statistics: &TableStatistics) -> Option<Measured> {
+    Some(Measured {
+        value: rounded(plan.table.rows()?),
+        method: Method::Catalog,
+        exact: plan.table.leaves.iter().all(|leaf| leaf.pages == 0),
+        as_of: as_of(statistics),
+    })
+}
+
+/// Rows of the table that the rule calls expired; `None`: the role may not see the statistics, or there are none.
+pub(super) fn expired(plan: &RulePlan, statistics: &TableStatistics) -> Option<Measured> {
+    let cutoff = plan.cutoff.epoch_seconds();
+    let value: Option<f64> = statistics
+        .leaves
+        .iter()
+        .map(|leaf| expired_in_leaf(leaf, cutoff))
+        .sum();
+    Some(Measured {
+        value: if plan.held_by.is_some() { 0 } else { rounded(value?) },
+        method: if plan.is_narrowed() { Method::UpperBound } else { Method::Histogram },
+        exact: statistics.leaves.is_empty(),
+        as_of: as_of(statistics),
+    })
+}
+
+fn expired_in_leaf(leaf: &LeafStatistics, cutoff: f64) -> Option<f64> {
+    let rows = leaf.rows?;
+    if rows == 0.0 {
+        return Some(0.0);
+    }
+    Some(rows * leaf.column.as_ref()?.expired_fraction(cutoff))
+}
+
+/// The oldest and the newest value that the statistics have seen.
+pub(super) fn ends(plan: &RulePlan, statistics: &TableStatistics) -> (Option<MeasuredInstant>, Option<MeasuredInstant>) {
+    let columns = || statistics.leaves.iter().filter_map(|leaf| leaf.column.as_ref());
+    let domain = plan.table.column(&plan.column).and_then(|column| column.time_domain);
+    let measured = |value: Option<f64>| {
+        Some(MeasuredInstant {
+            value: in_words(value?, domain?)?,
+            method: Method::Histogram,
+            as_of: as_of(statistics),
+        })
+    };
+    (
+        measured(columns().filter_map(|column| column.oldest()).reduce(f64::min)),
+        measured(columns().filter_map(|column| column.newest()).reduce(f64::max)),
+    )
+}
+
+fn in_words(epoch: f64, domain: TimeDomain) -> Option<String> {
+    #[expect(clippy::cast_possible_truncation, reason = "whole seconds of a calendar fit; from_second checks the range")]
+    let instant = Timestamp::from_second(epoch.floor() as i64).ok()?;
+    let local = instant.to_zoned(jiff::tz::TimeZone::UTC).datetime();
+    Some(match domain {
+        TimeDomain::Instant => Cutoff::Instant(instant),
+        TimeDomain::Local => Cutoff::Local(local),
+        TimeDomain::Date => Cutoff::Date(local.date()),
+    }
+    .to_string())
+}
+
+/// Statistics are as old as the oldest part of them.
+fn as_of(statistics: &TableStatistics) -> Option<Timestamp> {
+    let times: Option<Vec<Timestamp>> = statistics.leaves.iter().map(|leaf| leaf.analyzed_at).collect();
+    times?.into_iter().min()
+}
+
+fn rounded(rows: f64) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "clamped to what fits")]
+    let rows = rows.clamp(0.0, 9e18).round() as i64;
+    rows
+}

@@ -1,0 +1,96 @@
+//! What an audit found.
+
+use jiff::Timestamp;
+
+use super::{Measured, MeasuredInstant, measure};
+use crate::{
+    engine::{DatabaseFacts, TableStatistics},
+    policy::{
+        check::Refusal,
+        plan::{RulePlan, check_deletable},
+    },
+};
+
+/// What one audit found.
+#[derive(Clone, Debug)]
+pub struct AuditReport {
+    /// The database.
+    pub facts: DatabaseFacts,
+    /// One entry a rule, in the policy's order.
+    pub rules: Vec<RuleAudit>,
+}
+
+/// One rule of an audit.
+#[derive(Clone, Debug)]
+pub struct RuleAudit {
+    /// The rule's name.
+    pub name: String,
+    /// It deletes when its policy sweeps.
+    pub enforced: bool,
+    /// What was found, or why the rule is refused.
+    pub result: Result<RuleFindings, Refusal>,
+}
+
+/// What an audit found of one rule's table.
+#[derive(Clone, Debug)]
+pub struct RuleFindings {
+    /// The resolved plan.
+    pub plan: RulePlan,
+    /// Rows of the table.
+    pub rows: Option<Measured>,
+    /// Rows past their age.
+    pub expired: Option<Measured>,
+    /// The oldest value of the time column.
+    pub oldest: Option<MeasuredInstant>,
+    /// The newest value of the time column: the table's freshness.
+    pub newest: Option<MeasuredInstant>,
+    /// Whether anybody uses the table.
+    pub usage: Usage,
+    /// Bytes with indexes and TOAST.
+    pub size_bytes: i64,
+    /// Dead rows, estimated.
+    pub dead_rows: i64,
+    /// What would stop a sweep of a rule that only audits today.
+    pub obstacle: Option<Refusal>,
+    /// The database's clock at the audit.
+    pub as_of: Timestamp,
+}
+
+/// Whether a table is used: three-valued, and honest about what the counters cannot know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// The server recorded a read at that time.
+    Used(Timestamp),
+    /// The counters are above zero: used at some time since they count.
+    UsedSince(Timestamp),
+    /// Nothing can be said, and why.
+    Unknown(&'static str),
+}
+
+pub(super) fn findings(plan: &RulePlan, statistics: &TableStatistics, now: Timestamp) -> RuleFindings {
+    let (oldest, newest) = measure::ends(plan, statistics);
+    RuleFindings {
+        rows: measure::rows(plan, statistics),
+        expired: measure::expired(plan, statistics),
+        oldest,
+        newest,
+        usage: usage(statistics),
+        size_bytes: plan.table.total_bytes,
+        dead_rows: statistics.dead_rows,
+        obstacle: check_deletable(&plan.table).err(),
+        plan: plan.clone(),
+        as_of: now,
+    }
+}
+
+/// One look at counters proves use, never disuse: that takes snapshots over time.
+fn usage(statistics: &TableStatistics) -> Usage {
+    match (statistics.last_read, statistics.counting_since) {
+        (Some(read), _) => Usage::Used(read),
+        (None, Some(since)) if statistics.scans > 0 || statistics.writes > 0 => Usage::UsedSince(since),
+        (None, None) if statistics.scans > 0 || statistics.writes > 0 => {
+            Usage::Unknown("used, but since when the counters count is not known")
+        }
+        _ => Usage::Unknown("the counters saw no use; without samples over time that proves nothing"),
+    }
+}

@@ -1,0 +1,61 @@
+//! Whoever lets a sweep run: the operator, or a person at a terminal.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+
+use super::RuleProgress;
+
+/// Why a running sweep has to stop at its next chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// `suspend: true` was written.
+    Suspended,
+    /// The policy changed; the sweep goes on under the new spec while its window is open.
+    PolicyChanged,
+    /// The policy is gone.
+    PolicyDeleted,
+    /// The window closed.
+    WindowClosed,
+    /// The process ends.
+    Shutdown,
+    /// Another instance leads now.
+    LeadershipLost,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Suspended => "the policy was suspended",
+            Self::PolicyChanged => "the policy changed",
+            Self::PolicyDeleted => "the policy was deleted",
+            Self::WindowClosed => "the window closed",
+            Self::Shutdown => "the process was asked to end",
+            Self::LeadershipLost => "another instance took over",
+        })
+    }
+}
+
+/// The progress could not be made durable; nothing more may be deleted.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot record the sweep's progress: {0}")]
+pub struct ControlError(pub String);
+
+/// A sweep's view of the one that controls it.
+#[async_trait]
+pub trait Control: Send + Sync {
+    /// Asked before every chunk: must the sweep stop?
+    fn stop(&self) -> Option<StopReason>;
+
+    /// Waits for `rest`, or less when the sweep has to stop.
+    async fn rest(&self, rest: Duration);
+
+    /// Makes `progress` durable. Called before rows beyond [`RuleProgress::rows_reserved`] are deleted.
+    ///
+    /// # Errors
+    /// When it could not be recorded: the sweep stops before it deletes more.
+    async fn record(&self, progress: &RuleProgress) -> Result<(), ControlError>;
+
+    /// Told after every chunk; must not wait.
+    fn advanced(&self, progress: &RuleProgress, waiting_for: Option<&str>);
+}

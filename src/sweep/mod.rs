@@ -1,0 +1,15 @@
+//! The sweep: drives a plan's chunks through the engine, under pace, limits and the will of whoever controls it.
+//!
+//! The runner decides nothing about rows (the engine repeats the whole predicate in every statement) and nothing about
+//! time (the cutoff comes with the plan). It asks before each chunk whether it may go on, makes its progress durable
+//! before it goes beyond what was recorded, and reports what was committed.
+
+mod control;
+mod progress;
+mod report;
+mod runner;
+
+pub use control::{Control, ControlError, StopReason};
+pub use progress::{RuleProgress, SweepState, Trigger};
+pub use report::{Outcome, RuleEnd, RuleReport, SweepReport};
+pub use runner::sweep_rule;

@@ -1,0 +1,146 @@
+//! What a sweep did, as it is published.
+
+use std::time::Duration;
+
+use super::{RuleProgress, StopReason};
+use crate::engine::EngineError;
+
+/// How one rule of a sweep ended.
+#[derive(Debug)]
+pub enum RuleEnd {
+    /// The walk went to its end; then `remaining` expired rows were counted: blocked ones, and ones that changed meanwhile.
+    Complete {
+        /// Expired rows that are still there, counted exactly; the ones that a hold protects are not among them.
+        remaining: u64,
+    },
+    /// It stopped at a chunk's border and can go on.
+    Stopped(StopReason),
+    /// A limit forbids it, or forbids more of it.
+    Blocked {
+        /// Which limit, and by how much.
+        reason: String,
+        /// Rows that the sweep would have to be allowed to take.
+        expected: u64,
+    },
+    /// The database refused.
+    Failed(EngineError),
+    /// The progress could not be recorded.
+    Unrecorded(String),
+}
+
+/// What a sweep did to one rule's table.
+#[derive(Debug)]
+pub struct RuleReport {
+    /// Where it came to.
+    pub progress: RuleProgress,
+    /// How it ended.
+    pub end: RuleEnd,
+    /// Rows that this run deleted; with those before a resume: `progress.rows_done`.
+    pub rows_deleted: u64,
+    /// Expired rows passed over because somebody held their lock.
+    pub blocked_rows: u64,
+    /// Chunks committed.
+    pub chunks: u64,
+    /// The longest chunk, from BEGIN to the answer to COMMIT.
+    pub longest_chunk: Duration,
+    /// Time spent resting.
+    pub rested: Duration,
+    /// Time spent in all.
+    pub took: Duration,
+}
+
+/// What a whole sweep came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every rule's walk is complete.
+    Succeeded,
+    /// Some rules are complete, some are not.
+    Partial,
+    /// No rule is complete, at least one failed.
+    Failed,
+    /// A limit blocks at least one rule; the others are complete.
+    Blocked,
+    /// Stopped before its end.
+    Cancelled,
+    /// No rule could be swept.
+    Skipped,
+}
+
+impl Outcome {
+    /// As status spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "Succeeded",
+            Self::Partial => "Partial",
+            Self::Failed => "Failed",
+            Self::Blocked => "Blocked",
+            Self::Cancelled => "Cancelled",
+            Self::Skipped => "Skipped",
+        }
+    }
+}
+
+/// What a sweep did.
+#[derive(Debug, Default)]
+pub struct SweepReport {
+    /// One entry a rule that was tried.
+    pub rules: Vec<RuleReport>,
+}
+
+impl SweepReport {
+    /// Sums up how the rules ended.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        let count = |test: fn(&RuleEnd) -> bool| self.rules.iter().filter(|rule| test(&rule.end)).count();
+        let complete = count(|end| matches!(end, RuleEnd::Complete { .. }));
+        let stopped = self.stopped().is_some();
+        let blocked = count(|end| matches!(end, RuleEnd::Blocked { .. }));
+        let failed = count(|end| matches!(end, RuleEnd::Failed(_) | RuleEnd::Unrecorded(_)));
+        match () {
+            () if self.rules.is_empty() => Outcome::Skipped,
+            () if stopped && self.rows_deleted() == 0 && complete == 0 => Outcome::Cancelled,
+            () if stopped => Outcome::Partial,
+            () if blocked > 0 => Outcome::Blocked,
+            () if failed == 0 => Outcome::Succeeded,
+            () if complete > 0 || self.rows_deleted() > 0 => Outcome::Partial,
+            () => Outcome::Failed,
+        }
+    }
+
+    /// Why it stopped, if it can go on.
+    #[must_use]
+    pub fn stopped(&self) -> Option<StopReason> {
+        self.rules.iter().find_map(|rule| match &rule.end {
+            RuleEnd::Stopped(reason) => Some(*reason),
+            _ => None,
+        })
+    }
+
+    /// Rows deleted by this sweep, resumed parts included.
+    #[must_use]
+    pub fn rows_deleted(&self) -> u64 {
+        self.rules.iter().map(|rule| rule.progress.rows_done).sum()
+    }
+
+    /// One sentence a rule that did not come to its end.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let mut parts: Vec<String> = Vec::new();
+        for rule in &self.rules {
+            let name = &rule.progress.name;
+            match &rule.end {
+                RuleEnd::Complete { remaining: 0 } => {}
+                RuleEnd::Complete { remaining } => parts.push(format!("{name}: {remaining} expired rows are still there")),
+                RuleEnd::Stopped(reason) => parts.push(format!("{name}: stopped, {reason}")),
+                RuleEnd::Blocked { reason, .. } => parts.push(format!("{name}: {reason}")),
+                RuleEnd::Failed(error) => parts.push(format!("{name}: {error}")),
+                RuleEnd::Unrecorded(reason) => parts.push(format!("{name}: {reason}")),
+            }
+        }
+        if parts.is_empty() {
+            return format!("{} rows deleted", self.rows_deleted());
+        }
+        parts.join("; ")
+    }
+}

@@ -1,0 +1,302 @@
+//! One rule's sweep: limits first, then chunk after chunk, then the proof.
+
+use std::time::{Duration, Instant};
+
+use super::{Control, RuleEnd, RuleProgress, RuleReport};
+use crate::{
+    engine::{Chunk, ChunkTarget, CommitOutcome, Cursor, Engine, EngineError, TableSweep},
+    policy::{
+        limits::{Allowance, Verdict},
+        pace::{ChunkSizer, Pace, Throttle},
+        plan::RulePlan,
+    },
+};
+
+/// Rows are reserved in steps of this part of the allowance, so that a kill wastes little of it.
+const RESERVATIONS_PER_ALLOWANCE: u64 = 50;
+/// Without a limit that bounds it, one reservation covers this many rows.
+const UNLIMITED_RESERVATION: u64 = 1_000_000;
+/// The first reservation, and the least.
+const LEAST_RESERVATION: u64 = 1_000;
+/// How often a sweep tries again after a transient error before it gives up; the waits add up to about four minutes.
+const MAX_RETRIES: u32 = 12;
+
+/// What the runner has counted so far.
+struct Tally {
+    report: RuleReport,
+    began: Instant,
+    allowance: Allowance,
+}
+
+/// Why the loop over the chunks ended.
+enum Stop {
+    End(RuleEnd),
+    /// The walk is over.
+    WalkedThrough,
+}
+
+/// Sweeps one rule from where `progress` says to its end, or to the first reason to stop.
+///
+/// `estimate` is the number of rows expected to go; it blocks early. `None`: nothing is known, they are counted first.
+pub async fn sweep_rule(
+    engine: &dyn Engine,
+    plan: &RulePlan,
+    pace: Pace,
+    estimate: Option<u64>,
+    progress: RuleProgress,
+    control: &dyn Control,
+) -> RuleReport {
+    let mut tally = Tally {
+        report: RuleReport {
+            progress,
+            end: RuleEnd::Complete { remaining: 0 },
+            rows_deleted: 0,
+            blocked_rows: 0,
+            chunks: 0,
+            longest_chunk: Duration::ZERO,
+            rested: Duration::ZERO,
+            took: Duration::ZERO,
+        },
+        began: Instant::now(),
+        allowance: Allowance { rows: None },
+    };
+    let end = match run(engine, plan, pace, estimate, control, &mut tally).await {
+        Ok(end) => end,
+        Err(error) => RuleEnd::Failed(error),
+    };
+    let mut report = tally.report;
+    report.took = tally.began.elapsed();
+    report.progress.done = matches!(end, RuleEnd::Complete { .. });
+    report.progress.release();
+    report.end = end;
+    report
+}
+
+async fn run(
+    engine: &dyn Engine,
+    plan: &RulePlan,
+    pace: Pace,
+    estimate: Option<u64>,
+    control: &dyn Control,
+    tally: &mut Tally,
+) -> Result<RuleEnd, EngineError> {
+    if let Some(reason) = control.stop() {
+        return Ok(RuleEnd::Stopped(reason));
+    }
+    if let Some(blocked) = check_limits(engine, plan, estimate, tally).await? {
+        return Ok(blocked);
+    }
+    match walk(engine, plan, pace, control, tally).await? {
+        Stop::End(end) => Ok(end),
+        Stop::WalkedThrough => {
+            let remaining = engine.count_expired(plan).await?;
+            Ok(RuleEnd::Complete { remaining })
+        }
+    }
+}
+
+/// Settles what a killed predecessor left open, and blocks before the first delete what would go over the limits.
+///
+/// An estimate alone never blocks: where it would, the rows are counted.
+async fn check_limits(
+    engine: &dyn Engine,
+    plan: &RulePlan,
+    estimate: Option<u64>,
+    tally: &mut Tally,
+) -> Result<Option<RuleEnd>, EngineError> {
+    let progress = &mut tally.report.progress;
+    let rows_at_start = match (progress.rows_at_start, plan.table.rows()) {
+        (Some(rows), _) => rows,
+        (None, Some(rows)) => rounded(rows),
+        (None, None) => engine.count_rows(&plan.table).await?,
+    };
+    progress.rows_at_start = Some(rows_at_start);
+    tally.allowance = plan.limits.allowance(rows_at_start);
+
+    let mut counted = None;
+    if progress.was_killed() {
+        let left = engine.count_expired(plan).await?;
+        progress.settle(left);
+        counted = Some(left);
+    }
+    let spent = progress.spent();
+    if counted.is_none()
+        && let Some(estimate) = estimate
+        && tally.allowance.admits(spent, estimate) == Verdict::Go
+    {
+        return Ok(None);
+    }
+    if tally.allowance.rows.is_none() {
+        return Ok(None);
+    }
+    let left = match counted {
+        Some(left) => left,
+        None => engine.count_expired(plan).await?,
+    };
+    let progress = &mut tally.report.progress;
+    if progress.rows_total.is_none() {
+        progress.rows_total = Some(spent.saturating_add(left));
+    }
+    Ok(match tally.allowance.admits(spent, left) {
+        Verdict::Block { reason } => Some(RuleEnd::Blocked {
+            reason,
+            expected: spent.saturating_add(left),
+        }),
+        Verdict::Go | Verdict::Wait { .. } => None,
+    })
+}
+
+async fn walk(
+    engine: &dyn Engine,
+    plan: &RulePlan,
+    pace: Pace,
+    control: &dyn Control,
+    tally: &mut Tally,
+) -> Result<Stop, EngineError> {
+    let pages: u64 = plan.table.leaves.iter().map(|leaf| leaf.pages).sum();
+    let mut sizer = ChunkSizer::new(pace.chunk_duration);
+    if let (Some(rows), true) = (plan.table.rows(), pages > 0) {
+        #[expect(clippy::cast_precision_loss, reason = "a density needs no more than 53 bits")]
+        let pages = pages as f64;
+        sizer = sizer.with_rows_per_page(rows / pages);
+    }
+    let mut pacer = Pacer {
+        sizer,
+        throttle: Throttle::new(pace),
+    };
+    let mut cursor: Option<Cursor> = None;
+    let mut failures = 0;
+    loop {
+        let result = match engine.open_sweep(plan, cursor.clone()).await {
+            Ok(mut sweep) => {
+                let result = chunks(sweep.as_mut(), plan, &mut pacer, control, tally, &mut failures).await;
+                cursor = sweep.cursor();
+                sweep.close().await;
+                result
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(stop) => return Ok(stop),
+            Err(error) if error.is_transient() && failures < MAX_RETRIES => {
+                failures += 1;
+                tracing::warn!(rule = plan.rule, %error, failures, "the sweep waits and tries again");
+                control.advanced(&tally.report.progress, Some(error.category()));
+                rest(control, tally, backoff(failures)).await;
+                if let Some(reason) = control.stop() {
+                    return Ok(Stop::End(RuleEnd::Stopped(reason)));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+struct Pacer {
+    sizer: ChunkSizer,
+    throttle: Throttle,
+}
+
+/// Chunk after chunk over one connection.
+async fn chunks(
+    sweep: &mut dyn TableSweep,
+    plan: &RulePlan,
+    pacer: &mut Pacer,
+    control: &dyn Control,
+    tally: &mut Tally,
+    failures: &mut u32,
+) -> Result<Stop, EngineError> {
+    loop {
+        if let Some(reason) = control.stop() {
+            return Ok(Stop::End(RuleEnd::Stopped(reason)));
+        }
+        if tally.report.progress.rows_reserved <= tally.report.progress.spent()
+            && let Err(unrecorded) = reserve(control, tally, 0).await
+        {
+            return Ok(Stop::End(unrecorded));
+        }
+        let target = ChunkTarget {
+            pages: pacer.sizer.next_pages(),
+        };
+        let started = Instant::now();
+        let Some(chunk) = sweep.delete_next(target).await? else {
+            return Ok(Stop::WalkedThrough);
+        };
+        let spent = tally.report.progress.spent();
+        if let Verdict::Block { reason } = tally.allowance.admits(spent, chunk.rows) {
+            sweep.rollback().await?;
+            return Ok(Stop::End(RuleEnd::Blocked {
+                reason,
+                expected: spent.saturating_add(chunk.rows),
+            }));
+        }
+        if spent.saturating_add(chunk.rows) > tally.report.progress.rows_reserved {
+            // Rare: the chunk found more than was reserved. Its rows come back, and are taken once the reservation is durable.
+            sweep.rollback().await?;
+            if let Err(unrecorded) = reserve(control, tally, chunk.rows).await {
+                return Ok(Stop::End(unrecorded));
+            }
+            continue;
+        }
+        if sweep.commit().await? == CommitOutcome::RolledBack {
+            continue;
+        }
+        let took = started.elapsed();
+        *failures = 0;
+        count(tally, chunk, took);
+        pacer.sizer.observe(chunk.pages, chunk.rows, took);
+        control.advanced(&tally.report.progress, None);
+        tracing::debug!(rule = plan.rule, rows = chunk.rows, pages = chunk.pages, ?took, "chunk");
+        rest(control, tally, pacer.throttle.rest_after(chunk.rows, took)).await;
+    }
+}
+
+fn count(tally: &mut Tally, chunk: Chunk, took: Duration) {
+    let report = &mut tally.report;
+    report.progress.rows_done += chunk.rows;
+    report.rows_deleted += chunk.rows;
+    report.blocked_rows += chunk.blocked_rows;
+    report.chunks += 1;
+    report.longest_chunk = report.longest_chunk.max(took);
+}
+
+async fn rest(control: &dyn Control, tally: &mut Tally, rest: Duration) {
+    if rest.is_zero() {
+        return;
+    }
+    let began = Instant::now();
+    control.rest(rest).await;
+    tally.report.rested += began.elapsed();
+}
+
+/// Makes room for at least `rows` more, durably.
+async fn reserve(control: &dyn Control, tally: &mut Tally, rows: u64) -> Result<(), RuleEnd> {
+    let step = match tally.allowance.rows {
+        Some(allowance) => allowance / RESERVATIONS_PER_ALLOWANCE,
+        None => UNLIMITED_RESERVATION,
+    };
+    let step = step.max(LEAST_RESERVATION).max(rows.saturating_mul(2));
+    let progress = &mut tally.report.progress;
+    let spent = progress.spent();
+    let mut reserved = spent.saturating_add(step);
+    if let Some(allowance) = tally.allowance.rows {
+        reserved = reserved.min(allowance.max(spent.saturating_add(rows.max(1))));
+    }
+    let before = progress.rows_reserved;
+    progress.rows_reserved = reserved;
+    control.record(progress).await.map_err(|error| {
+        progress.rows_reserved = before;
+        RuleEnd::Unrecorded(error.to_string())
+    })
+}
+
+/// 1, 2, 4 … 30 seconds.
+fn backoff(failures: u32) -> Duration {
+    Duration::from_secs(1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(30).min(30))
+}
+
+fn rounded(rows: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+    let rows = rows.clamp(0.0, 9e18).round() as u64;
+    rows
+}

@@ -1,0 +1,40 @@
+//! Structured logs on stderr, as text for people or as JSON for machines.
+
+use clap::ValueEnum;
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The filter is not one.
+#[derive(Debug, thiserror::Error)]
+#[error("--log-level {filter:?} is not a level or filter: write for example info or retention_operator=debug ({reason})")]
+pub struct LogFilterError {
+    filter: String,
+    reason: String,
+}
+
+/// Sends logs to stderr; call once.
+///
+/// # Errors
+/// When `filter` is not a filter.
+pub fn init(format: LogFormat, filter: &str) -> Result<(), LogFilterError> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| LogFilterError {
+        filter: filter.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => registry.with(lines).init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+    }
+    Ok(())
+}
