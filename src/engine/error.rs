@@ -79,6 +79,9 @@ pub enum EngineError {
     /// Deleting would reach rows of other tables.
     #[error("{0}")]
     Dependents(String),
+    /// `where` or a hold does not fit the table's columns.
+    #[error("{0}")]
+    Predicate(String),
     /// Anything else that the server said.
     #[error("{what}: {message} (SQLSTATE {code})")]
     Database {
@@ -108,6 +111,7 @@ impl EngineError {
             Self::ConnectionLost { .. } => "connection_lost",
             Self::StatementTimeout { .. } => "statement_timeout",
             Self::Dependents(_) => "dependents",
+            Self::Predicate(_) => "predicate",
             Self::Database { .. } => "database",
         }
     }

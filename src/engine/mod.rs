@@ -134,6 +134,9 @@ pub trait Engine: Send + Sync {
     /// Counts the rows that a plan would take exactly (reads the table; for sweeps and plans only).
     async fn count_expired(&self, plan: &RulePlan) -> Result<u64, EngineError>;
 
+    /// Parses the plan's statement without planning or running it, so that a `where` that does not fit shows before a sweep.
+    async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError>;
+
     /// Begins, or goes on with, the walk of one rule.
     async fn open_sweep(
         &self,

@@ -3,7 +3,9 @@
 //! Nothing in here does I/O or reads a clock; the current time is always an argument.
 
 pub mod age;
+pub mod check;
 pub mod cutoff;
+pub mod defaults;
 pub mod estimate;
 pub mod limits;
 pub mod pace;
@@ -11,3 +13,4 @@ pub mod plan;
 pub mod predicate;
 pub mod schedule;
 pub mod table;
+pub mod unsupported;

@@ -27,6 +27,13 @@ impl ChunkSizer {
         todo!()
     }
 
+    /// temp
+    #[must_use]
+    pub fn with_rows_per_page(self, rows: f64) -> Self {
+        let _ = rows;
+        todo!()
+    }
+
     /// Pages for the next chunk, at least one.
     #[must_use]
     pub fn next_pages(&self) -> u32 {

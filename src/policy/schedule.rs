@@ -60,3 +60,9 @@ impl Schedule {
         todo!()
     }
 }
+
+/// temp
+pub fn duration(field: &str, text: &str) -> Result<Duration, ScheduleError> {
+    let _ = (field, text);
+    todo!()
+}

@@ -165,3 +165,14 @@ impl fmt::Display for TableName {
         }
     }
 }
+
+/// temp
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TableNameError(pub String);
+impl std::str::FromStr for TableName {
+    type Err = TableNameError;
+    fn from_str(_: &str) -> Result<Self, TableNameError> {
+        todo!()
+    }
+}
