@@ -67,9 +67,10 @@ pub(super) fn rows(plan: &RulePlan, statistics: &TableStatistics) -> Option<Meas
     })
 }
 
-/// Rows of the table that the rule calls expired; `None`: the role may not see the statistics, or there are none.
-pub(super) fn expired(plan: &RulePlan, statistics: &TableStatistics) -> Option<Measured> {
-    let cutoff = plan.cutoff.epoch_seconds();
+/// Rows of the table that are before `cutoff` and that the rule may take; `None`: the role may not see the statistics, or
+/// there are none.
+pub(super) fn before(cutoff: Cutoff, plan: &RulePlan, statistics: &TableStatistics) -> Option<Measured> {
+    let cutoff = cutoff.epoch_seconds();
     let value: Option<f64> = statistics
         .leaves
         .iter()

@@ -40,6 +40,8 @@ pub struct RuleFindings {
     pub rows: Option<Measured>,
     /// Rows past their age.
     pub expired: Option<Measured>,
+    /// Rows that the last due tick should have taken.
+    pub overdue: Option<Measured>,
     /// The oldest value of the time column.
     pub oldest: Option<MeasuredInstant>,
     /// The newest value of the time column: the table's freshness.
@@ -71,7 +73,8 @@ pub(super) fn findings(plan: &RulePlan, statistics: &TableStatistics, now: Times
     let (oldest, newest) = measure::ends(plan, statistics);
     RuleFindings {
         rows: measure::rows(plan, statistics),
-        expired: measure::expired(plan, statistics),
+        expired: measure::before(plan.cutoff, plan, statistics),
+        overdue: measure::before(plan.overdue, plan, statistics),
         oldest,
         newest,
         usage: usage(statistics),

@@ -21,6 +21,8 @@ pub struct RulePlan {
     pub column: String,
     /// Rows whose time is before it are expired.
     pub cutoff: Cutoff,
+    /// Rows before it should be gone by now: the cutoff of the last due tick, or `cutoff` where no schedule sweeps the rule.
+    pub overdue: Cutoff,
     /// The rule's `where`: a row is taken only if it is true.
     pub filter: Option<Predicate>,
     /// Holds on the table: a row is free only if none of them is true.
@@ -42,7 +44,8 @@ impl RulePlan {
 /// Resolves a rule: its table, its column, its cutoff, the holds on its table.
 ///
 /// `table` is what the catalog says of the rule's table, `None` when there is no such table. `held` are the holds whose
-/// table is this one (compared after look-up, by the table's number), `now` is the database's clock.
+/// table is this one (compared after look-up, by the table's number), `now` is the database's clock, `last_tick` the last
+/// tick of the schedule.
 ///
 /// # Errors
 /// When the rule cannot be carried out on that table; the message says what to change.
@@ -53,6 +56,7 @@ pub fn resolve(
     held: &[&CheckedHold],
     zone: &TimeZone,
     now: Timestamp,
+    last_tick: Option<Timestamp>,
 ) -> Result<RulePlan, Refusal> {
     let Some(table) = table else {
         return Err(Refusal::new(
@@ -66,9 +70,17 @@ pub fn resolve(
     check_table(table)?;
     let column = check_column(rule, table)?;
     let domain = check_domain(rule, table, column)?;
-    let instant = cutoff_instant(now, &rule.age, zone)
-        .map_err(|error| Refusal::new(reason::INVALID_SPEC, format!("expireAfter: {error}")))?;
     let column_zone = rule.column_zone.clone().unwrap_or(TimeZone::UTC);
+    let cutoff_at = |clock: Timestamp| {
+        cutoff_instant(clock, &rule.age, zone)
+            .map(|instant| Cutoff::in_domain(instant, domain, &column_zone))
+            .map_err(|error| Refusal::new(reason::INVALID_SPEC, format!("expireAfter: {error}")))
+    };
+    let cutoff = cutoff_at(now)?;
+    let overdue = match last_tick.filter(|_| rule.enforced) {
+        Some(tick) => cutoff_at(tick)?,
+        None => cutoff,
+    };
     if let Some(filter) = &rule.filter {
         filter
             .check(table)
@@ -85,7 +97,8 @@ pub fn resolve(
         rule: name.to_owned(),
         table: table.clone(),
         column: rule.column.clone(),
-        cutoff: Cutoff::in_domain(instant, domain, &column_zone),
+        cutoff,
+        overdue,
         filter: rule.filter.clone(),
         holds: held.iter().filter_map(|hold| hold.filter.clone()).collect(),
         held_by: held.iter().find(|hold| hold.filter.is_none()).map(|hold| hold.name.clone()),

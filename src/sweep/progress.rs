@@ -54,6 +54,8 @@ pub struct RuleProgress {
     pub rows_reserved: u64,
     /// Rows that the sweep takes in all, if they were ever counted: what has been taken is then this less what is left.
     pub rows_total: Option<u64>,
+    /// Rows that an approval allows, in place of the policy's limits.
+    pub rows_approved: Option<u64>,
     /// The walk is over.
     pub done: bool,
 }
@@ -70,6 +72,7 @@ impl RuleProgress {
             rows_unknown: 0,
             rows_reserved: 0,
             rows_total: None,
+            rows_approved: None,
             done: false,
         }
     }
@@ -119,6 +122,8 @@ pub struct SweepState {
     pub trigger: Trigger,
     /// When it began (the operator's clock).
     pub started: Timestamp,
+    /// The database's clock when its cutoffs were fixed; `None`: not yet.
+    pub database_time: Option<Timestamp>,
     /// The policy's generation whose cutoffs it uses.
     pub generation: i64,
     /// Its rules in the policy's order.
@@ -134,6 +139,7 @@ impl SweepState {
             id: format!("{stamp}-{:08x}", fastrand::u32(..)),
             trigger,
             started: now,
+            database_time: None,
             generation,
             rules: Vec::new(),
         }

@@ -111,7 +111,10 @@ async fn check_limits(
         (None, None) => engine.count_rows(&plan.table).await?,
     };
     progress.rows_at_start = Some(rows_at_start);
-    tally.allowance = plan.limits.allowance(rows_at_start);
+    tally.allowance = match progress.rows_approved {
+        Some(rows) => Allowance { rows: Some(rows) },
+        None => plan.limits.allowance(rows_at_start),
+    };
 
     let mut counted = None;
     if progress.was_killed() {

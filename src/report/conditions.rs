@@ -1,0 +1,282 @@
+//! The conditions, from everything that is known.
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{
+        RetentionPolicyStatus, RuleStatus,
+        conditions::{
+            ABNORMAL, APPROVAL_REQUIRED, COMPLIANT, ConditionStatus, DATABASE_REACHABLE, READY, RECONCILING, STALLED,
+            SWEEPING, reason, remove_condition, set_condition,
+        },
+    },
+    audit::{AuditReport, Measured, Method},
+    policy::check::{CheckedPolicy, Refusal},
+};
+
+/// What keeps the operator from the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nobody answers; tried again with backoff.
+    Unreachable {
+        /// The condition's reason.
+        reason: &'static str,
+        /// What happened.
+        message: String,
+    },
+    /// The policy, its Secret or the role has to change.
+    Refused(Refusal),
+}
+
+/// What the conditions are made of.
+#[derive(Debug)]
+pub struct Known<'a> {
+    /// The spec, read.
+    pub policy: &'a CheckedPolicy,
+    /// Its generation.
+    pub generation: i64,
+    /// The operator's clock.
+    pub now: Timestamp,
+    /// The last audit of this generation.
+    pub audit: Option<&'a AuditReport>,
+    /// What keeps the operator from the database.
+    pub trouble: Option<&'a Trouble>,
+    /// A sweep is running.
+    pub sweeping: bool,
+}
+
+/// Sets the conditions of `status`, whose other fields must be up to date.
+pub fn conditions(status: &mut RetentionPolicyStatus, known: &Known<'_>) {
+    let mut setter = Setter {
+        status,
+        generation: known.generation,
+        now: known.now,
+    };
+    ready(&mut setter, known);
+    compliant(&mut setter, known);
+    reachable(&mut setter, known);
+    if known.sweeping {
+        setter.set(SWEEPING, ConditionStatus::True, reason::SWEEP_RUNNING, "a sweep is running");
+    } else {
+        setter.remove(SWEEPING);
+    }
+    let blocked = setter.status.pending_approval.as_ref().map(|pending| {
+        let rules: Vec<&str> = pending.rules.iter().map(|rule| rule.name.as_str()).collect();
+        let why = pending.rules.first().and_then(|rule| rule.reason.clone()).unwrap_or_default();
+        format!("{}: {why}", rules.join(", "))
+    });
+    match blocked {
+        Some(message) => setter.set(APPROVAL_REQUIRED, ConditionStatus::True, reason::LIMIT_EXCEEDED, &message),
+        None => setter.remove(APPROVAL_REQUIRED),
+    }
+}
+
+struct Setter<'a> {
+    status: &'a mut RetentionPolicyStatus,
+    generation: i64,
+    now: Timestamp,
+}
+
+impl Setter<'_> {
+    fn set(&mut self, type_: &str, status: ConditionStatus, reason: &str, message: &str) {
+        let generation = Some(self.generation);
+        set_condition(&mut self.status.conditions, type_, status, reason, message, generation, self.now);
+    }
+
+    fn remove(&mut self, type_: &str) {
+        debug_assert!(ABNORMAL.contains(&type_));
+        remove_condition(&mut self.status.conditions, type_);
+    }
+}
+
+/// The operator does what the spec says: Ready, with Reconciling or Stalled beside it where it does not.
+fn ready(setter: &mut Setter<'_>, known: &Known<'_>) {
+    let (state, word, message, beside) = readiness(setter.status, known);
+    setter.set(READY, state, word, &message);
+    for type_ in [RECONCILING, STALLED] {
+        if beside == Some(type_) {
+            setter.set(type_, ConditionStatus::True, word, &message);
+        } else {
+            setter.remove(type_);
+        }
+    }
+}
+
+type Readiness = (ConditionStatus, &'static str, String, Option<&'static str>);
+
+fn readiness(status: &RetentionPolicyStatus, known: &Known<'_>) -> Readiness {
+    if known.policy.suspended {
+        let message = "spec.suspend is true: no audit and no sweep".to_owned();
+        return (ConditionStatus::True, reason::SUSPENDED, message, None);
+    }
+    match known.trouble {
+        Some(Trouble::Unreachable { reason, message }) => {
+            return (ConditionStatus::False, reason, message.clone(), Some(RECONCILING));
+        }
+        Some(Trouble::Refused(refusal)) => {
+            return (ConditionStatus::False, refusal.reason, refusal.message.clone(), Some(STALLED));
+        }
+        None => {}
+    }
+    if let Some(refusal) = known.policy.refusals.first() {
+        return (ConditionStatus::False, refusal.reason, refusal.message.clone(), Some(STALLED));
+    }
+    let Some(audit) = known.audit else {
+        let message = "the first audit of this spec is on its way".to_owned();
+        return (ConditionStatus::False, reason::PROGRESSING, message, Some(RECONCILING));
+    };
+    let refused: Vec<(&str, &Refusal)> = audit
+        .rules
+        .iter()
+        .filter_map(|rule| Some((rule.name.as_str(), rule.result.as_ref().err()?)))
+        .collect();
+    if let Some((name, refusal)) = refused.first() {
+        let more = match refused.len() {
+            1 => String::new(),
+            n => format!(" (and {} more)", n - 1),
+        };
+        let message = format!("rule {name}: {}{more}", refusal.message);
+        return (ConditionStatus::False, reason::RULES_REFUSED, message, Some(STALLED));
+    }
+    let rules = match audit.rules.len() {
+        1 => "1 rule".to_owned(),
+        n => format!("{n} rules"),
+    };
+    if status.pending_approval.is_some() {
+        let message = format!("{rules}, a sweep waits for an approval");
+        return (ConditionStatus::True, reason::BLOCKED, message, None);
+    }
+    let next = match (&status.next_sweep_time, known.policy.enforced) {
+        (Some(next), _) => format!("next sweep {}", next.0),
+        (None, true) => "sweeps on request".to_owned(),
+        (None, false) => "audit only".to_owned(),
+    };
+    (ConditionStatus::True, reason::RECONCILED, format!("{rules}, {next}"), None)
+}
+
+/// No rule holds rows that the last due tick should have taken.
+fn compliant(setter: &mut Setter<'_>, known: &Known<'_>) {
+    let unknown = |message: &str| (ConditionStatus::Unknown, reason::NOT_MEASURED, message.to_owned());
+    let (state, word, message) = match known.audit {
+        None if known.policy.suspended => return,
+        None => unknown("not audited yet"),
+        Some(audit) => {
+            let verdicts: Vec<Option<bool>> = audit
+                .rules
+                .iter()
+                .map(|rule| {
+                    let status = setter.status.rules.iter().find(|status| status.name == rule.name);
+                    let overdue = rule.result.as_ref().ok()?.overdue;
+                    let tick = known.policy.schedule.as_ref().filter(|_| rule.enforced);
+                    let tick = tick.and_then(|schedule| schedule.last_at(known.now));
+                    holds_overdue_rows(status, overdue, tick)
+                })
+                .collect();
+            let violated = verdicts.iter().filter(|verdict| **verdict == Some(true)).count();
+            let unmeasured = verdicts.iter().filter(|verdict| verdict.is_none()).count();
+            let all = verdicts.len();
+            match (violated, unmeasured) {
+                (0, 0) => (
+                    ConditionStatus::True,
+                    reason::NO_EXPIRED_ROWS,
+                    "no rule holds rows past their age".to_owned(),
+                ),
+                (0, n) => unknown(&format!("{n} of {all} rules could not be measured")),
+                (n, _) => (
+                    ConditionStatus::False,
+                    reason::EXPIRED_ROWS,
+                    format!("{n} of {all} rules {} rows past their age", if n == 1 { "holds" } else { "hold" }),
+                ),
+            }
+        }
+    };
+    setter.set(COMPLIANT, state, word, &message);
+}
+
+/// After a sweep that began at or after the last due tick its exact count decides, else the estimate. `None`: unknown.
+fn holds_overdue_rows(status: Option<&RuleStatus>, overdue: Option<Measured>, tick: Option<Timestamp>) -> Option<bool> {
+    let counted = status
+        .and_then(|status| status.expired_rows.as_ref())
+        .filter(|rows| rows.method == Method::Count.as_str());
+    if let Some(counted) = counted {
+        let since_tick = match (tick, &counted.as_of) {
+            (None, _) => true,
+            (Some(tick), Some(as_of)) => as_of.0 >= tick,
+            (Some(_), None) => false,
+        };
+        if since_tick {
+            return Some(counted.value > 0);
+        }
+    }
+    match overdue? {
+        Measured { value: 0, .. } => Some(false),
+        Measured {
+            method: Method::UpperBound,
+            ..
+        } => None,
+        _ => Some(true),
+    }
+}
+
+fn reachable(setter: &mut Setter<'_>, known: &Known<'_>) {
+    match (known.trouble, known.audit) {
+        (Some(Trouble::Unreachable { reason, message }), _) => {
+            setter.set(DATABASE_REACHABLE, ConditionStatus::False, reason, message);
+        }
+        (Some(Trouble::Refused(refusal)), _) => {
+            let refused_login = refusal.reason == reason::AUTHENTICATION_FAILED;
+            let state = if refused_login { ConditionStatus::False } else { ConditionStatus::Unknown };
+            setter.set(DATABASE_REACHABLE, state, refusal.reason, &refusal.message);
+        }
+        (None, Some(audit)) => {
+            let message = format!("{} {}", audit.facts.engine, audit.facts.version);
+            setter.set(DATABASE_REACHABLE, ConditionStatus::True, reason::CONNECTED, &message);
+        }
+        (None, None) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::api::{MeasuredRows, whole_seconds};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("an instant")
+    }
+
+    fn measured(value: i64, method: Method) -> Option<Measured> {
+        Some(Measured { value, method, exact: false, as_of: None })
+    }
+
+    fn counted(value: i64, second: i64) -> RuleStatus {
+        RuleStatus {
+            expired_rows: Some(MeasuredRows {
+                value,
+                method: "Count".into(),
+                exact: true,
+                as_of: Some(whole_seconds(at(second))),
+            }),
+            ..RuleStatus::default()
+        }
+    }
+
+    #[rstest]
+    #[case::swept_after_the_tick(Some(counted(0, 200)), measured(9, Method::Histogram), Some(100), Some(false))]
+    #[case::blocked_rows_count(Some(counted(3, 200)), measured(0, Method::Histogram), Some(100), Some(true))]
+    #[case::not_swept_since_the_tick(Some(counted(0, 50)), measured(9, Method::Histogram), Some(100), Some(true))]
+    #[case::estimate(None, measured(9, Method::Histogram), None, Some(true))]
+    #[case::nothing_overdue(None, measured(0, Method::UpperBound), None, Some(false))]
+    #[case::an_upper_bound_proves_nothing(None, measured(9, Method::UpperBound), None, None)]
+    #[case::not_measured(None, None, None, None)]
+    fn a_rule_is_judged_by_the_exact_count_first(
+        #[case] status: Option<RuleStatus>,
+        #[case] overdue: Option<Measured>,
+        #[case] tick: Option<i64>,
+        #[case] expected: Option<bool>,
+    ) {
+        assert_eq!(holds_overdue_rows(status.as_ref(), overdue, tick.map(at)), expected);
+    }
+}

@@ -1,0 +1,12 @@
+//! From what was found and done to what is published: the status, in the API's own types. Pure; used by the controller and
+//! by the offline verbs alike.
+
+mod conditions;
+mod rules;
+mod sweep;
+mod unchanged;
+
+pub use conditions::{Known, Trouble, conditions};
+pub use rules::{apply_audit, rule_statuses};
+pub use sweep::{apply_sweep, current_sweep, read_unfinished, write_unfinished};
+pub use unchanged::only_times_differ;

@@ -1,0 +1,178 @@
+//! An audit's result as status.
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{
+        DatabaseStatus, LastUsed, MeasuredRows, MeasuredTime, RetentionPolicyStatus, RuleStatus, TrendPoint,
+        conditions::{MAX_MESSAGE_BYTES, shorten},
+        whole_seconds,
+    },
+    audit::{AuditReport, Measured, MeasuredInstant, Method, RuleAudit, RuleFindings, Usage},
+    engine::DatabaseFacts,
+};
+
+/// Points of the trend that status keeps.
+const TREND_POINTS: usize = 12;
+
+/// Writes an audit's result into `status`. What sweeps counted exactly stays until statistics are newer.
+pub fn apply_audit(status: &mut RetentionPolicyStatus, report: &AuditReport, now: Timestamp) {
+    let rules = rule_statuses(&status.rules, report);
+    status.rules = rules;
+    status.database = Some(database(&report.facts));
+    status.last_audit_time = Some(whole_seconds(now));
+    status.expired_rows = expired_rows(&status.rules);
+    add_trend_point(status, report, now);
+}
+
+/// The rules' entries, in the audit's order; `previous` are the entries published last.
+#[must_use]
+pub fn rule_statuses(previous: &[RuleStatus], report: &AuditReport) -> Vec<RuleStatus> {
+    report
+        .rules
+        .iter()
+        .map(|rule| rule_status(previous.iter().find(|status| status.name == rule.name), rule))
+        .collect()
+}
+
+/// Rows past their age over all rules that could be measured; `None`: none could.
+pub(super) fn expired_rows(rules: &[RuleStatus]) -> Option<i64> {
+    let measured: Vec<i64> = rules
+        .iter()
+        .filter_map(|rule| rule.expired_rows.as_ref())
+        .map(|rows| rows.value)
+        .collect();
+    if measured.is_empty() && !rules.is_empty() {
+        return None;
+    }
+    Some(measured.iter().sum())
+}
+
+fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
+    let kept = |status: &RuleStatus| RuleStatus {
+        name: rule.name.clone(),
+        table: status.table.clone(),
+        watermark: status.watermark.clone(),
+        rows_deleted: status.rows_deleted,
+        rows_archived: status.rows_archived,
+        ..RuleStatus::default()
+    };
+    let fresh = || RuleStatus {
+        name: rule.name.clone(),
+        ..RuleStatus::default()
+    };
+    match &rule.result {
+        Err(refusal) => RuleStatus {
+            reason: Some(refusal.reason.to_owned()),
+            message: Some(shorten(&refusal.message, MAX_MESSAGE_BYTES)),
+            ..previous.map_or_else(fresh, kept)
+        },
+        Ok(findings) => {
+            // What was counted of another table says nothing of this one.
+            let previous = previous.filter(|status| status.table == Some(findings.plan.table.qualified()));
+            let counted = previous.and_then(|status| newer_count(status, findings));
+            RuleStatus {
+                table: Some(findings.plan.table.qualified()),
+                rows: findings.rows.map(measured_rows),
+                blocked_rows: counted.and_then(|status| status.blocked_rows.clone()),
+                expired_rows: match counted {
+                    Some(status) => status.expired_rows.clone(),
+                    None => findings.expired.map(measured_rows),
+                },
+                oldest: findings.oldest.as_ref().map(measured_time),
+                newest: findings.newest.as_ref().map(measured_time),
+                last_used: Some(last_used(&findings.usage)),
+                size_bytes: Some(findings.size_bytes),
+                cutoff: Some(findings.plan.cutoff.to_string()),
+                ..previous.map_or_else(fresh, kept)
+            }
+        }
+    }
+}
+
+/// The previous entry, if a sweep counted its expired rows after the statistics were taken.
+fn newer_count<'a>(status: &'a RuleStatus, findings: &RuleFindings) -> Option<&'a RuleStatus> {
+    let counted = status.expired_rows.as_ref().filter(|rows| rows.method == Method::Count.as_str())?;
+    let counted_at = counted.as_of.as_ref()?.0;
+    let statistics_newer = findings
+        .expired
+        .and_then(|expired| expired.as_of)
+        .is_some_and(|as_of| as_of > counted_at);
+    (!statistics_newer).then_some(status)
+}
+
+pub(super) fn measured_rows(measured: Measured) -> MeasuredRows {
+    MeasuredRows {
+        value: measured.value,
+        method: measured.method.as_str().to_owned(),
+        exact: measured.exact,
+        as_of: measured.as_of.map(whole_seconds),
+    }
+}
+
+fn measured_time(measured: &MeasuredInstant) -> MeasuredTime {
+    MeasuredTime {
+        value: measured.value.clone(),
+        method: measured.method.as_str().to_owned(),
+        as_of: measured.as_of.map(whole_seconds),
+    }
+}
+
+fn last_used(usage: &Usage) -> LastUsed {
+    match usage {
+        Usage::Used(at) => LastUsed {
+            state: "Used".to_owned(),
+            since: Some(whole_seconds(*at)),
+            ..LastUsed::default()
+        },
+        Usage::UsedSince(since) => LastUsed {
+            state: "Used".to_owned(),
+            coverage_since: Some(whole_seconds(*since)),
+            ..LastUsed::default()
+        },
+        Usage::Unknown(why) => LastUsed {
+            state: "Unknown".to_owned(),
+            reason: Some((*why).to_owned()),
+            ..LastUsed::default()
+        },
+    }
+}
+
+fn database(facts: &DatabaseFacts) -> DatabaseStatus {
+    DatabaseStatus {
+        engine: Some(facts.engine.to_owned()),
+        version: Some(facts.version.clone()),
+        name: Some(facts.name.clone()),
+        identity: Some(facts.identity.clone()),
+        size_bytes: Some(facts.size_bytes),
+        tables: Some(facts.tables),
+        audit_promise: Some(facts.read_only_by.to_owned()),
+    }
+}
+
+/// One point a day.
+fn add_trend_point(status: &mut RetentionPolicyStatus, report: &AuditReport, now: Timestamp) {
+    let day = |instant: Timestamp| instant.as_second().div_euclid(86_400);
+    let today = status
+        .trend
+        .last()
+        .and_then(|point| point.time.as_ref())
+        .is_some_and(|time| day(time.0) == day(now));
+    if today {
+        return;
+    }
+    let dead_rows = report
+        .rules
+        .iter()
+        .filter_map(|rule| rule.result.as_ref().ok())
+        .map(|findings| findings.dead_rows)
+        .sum();
+    status.trend.push(TrendPoint {
+        time: Some(whole_seconds(now)),
+        size_bytes: Some(report.facts.size_bytes),
+        expired_rows: status.expired_rows,
+        dead_rows: Some(dead_rows),
+    });
+    let surplus = status.trend.len().saturating_sub(TREND_POINTS);
+    status.trend.drain(..surplus);
+}
