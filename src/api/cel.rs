@@ -125,21 +125,33 @@ pub(super) fn not_blank(field: &str, advice: &str) -> Rule {
         .message(Message::Message(format!("{field} is empty: {advice}")))
 }
 
-/// The address of an object store.
+/// The address of an object store. The message does not repeat the value, which may hold a password.
 pub(super) fn object_store_url() -> Rule {
-    matching(
-        "url",
-        r"^((s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[^?#@\s]*)?|file:///[^?#\s]+)$",
-        "is not the address of an object store: write for example s3://bucket/prefix, gs://…, az://… or file:///path, without credentials",
+    Rule::new(
+        r"self.matches(r'^((s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[^?#@\s]*)?|file:///[^?#\s]+)$')",
+    )
+    .message(
+        "url is not the address of an object store: write for example s3://bucket/prefix, gs://…, az://… or file:///path, without credentials",
     )
 }
 
-/// The address of an S3-compatible server.
+/// The address of an S3-compatible server. The message does not repeat the value, which may hold a password.
 pub(super) fn endpoint() -> Rule {
-    matching(
-        "endpoint",
-        r"^https?://[^/?#@\s]+(/[^?#@\s]*)?$",
-        "is not an address: write for example https://minio.storage:9000, without credentials",
+    Rule::new(r"self.matches(r'^https?://[^/?#@\s]+(/[^?#@\s]*)?$')").message(
+        "endpoint is not an address: write for example https://minio.storage:9000, without credentials",
+    )
+}
+
+/// A lock timeout that ends before the statement timeout does. Says nothing where one of them is no duration: that has a
+/// rule of its own.
+pub(super) fn lock_timeout_within_statement_timeout() -> Rule {
+    Rule::new(format!(
+        "!has(self.lockTimeout) || !has(self.statementTimeout) || \
+         ![self.lockTimeout, self.statementTimeout].all(t, t.matches(r'{DURATION_PATTERN}')) || \
+         duration(self.lockTimeout) <= duration(self.statementTimeout)"
+    ))
+    .message(
+        "lockTimeout is longer than statementTimeout and would never end a wait: write a shorter lockTimeout",
     )
 }
 
