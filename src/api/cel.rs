@@ -34,8 +34,14 @@ fn matching(field: &str, pattern: &str, complaint: &str) -> Rule {
 
 /// A rule on a string, whose message reads `<field> '<value>' <complaint>`.
 fn refusing(field: &str, rule: &str, complaint: &str) -> Rule {
+    quoting(field, rule, "self", complaint)
+}
+
+/// A rule whose message reads `<field> '<value>' <complaint>`; `value` is a CEL expression. A line break in the value
+/// would make the API server show the rule in the place of its message.
+fn quoting(field: &str, rule: &str, value: &str, complaint: &str) -> Rule {
     Rule::new(rule).message(Message::Expression(format!(
-        r#""{field} '" + self + "' {complaint}""#
+        r#""{field} '" + {value}.replace("\n", " ") + "' {complaint}""#
     )))
 }
 
@@ -119,21 +125,33 @@ pub(super) fn not_blank(field: &str, advice: &str) -> Rule {
         .message(Message::Message(format!("{field} is empty: {advice}")))
 }
 
-/// The address of an object store.
+/// The address of an object store. The message does not repeat the value, which may hold a password.
 pub(super) fn object_store_url() -> Rule {
-    matching(
-        "url",
-        r"^((s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[^?#@\s]*)?|file:///[^?#\s]+)$",
-        "is not the address of an object store: write for example s3://bucket/prefix, gs://…, az://… or file:///path, without credentials",
+    Rule::new(
+        r"self.matches(r'^((s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[^?#@\s]*)?|file:///[^?#\s]+)$')",
+    )
+    .message(
+        "url is not the address of an object store: write for example s3://bucket/prefix, gs://…, az://… or file:///path, without credentials",
     )
 }
 
-/// The address of an S3-compatible server.
+/// The address of an S3-compatible server. The message does not repeat the value, which may hold a password.
 pub(super) fn endpoint() -> Rule {
-    matching(
-        "endpoint",
-        r"^https?://[^/?#@\s]+(/[^?#@\s]*)?$",
-        "is not an address: write for example https://minio.storage:9000, without credentials",
+    Rule::new(r"self.matches(r'^https?://[^/?#@\s]+(/[^?#@\s]*)?$')").message(
+        "endpoint is not an address: write for example https://minio.storage:9000, without credentials",
+    )
+}
+
+/// A lock timeout that ends before the statement timeout does. Says nothing where one of them is no duration: that has a
+/// rule of its own.
+pub(super) fn lock_timeout_within_statement_timeout() -> Rule {
+    Rule::new(format!(
+        "!has(self.lockTimeout) || !has(self.statementTimeout) || \
+         ![self.lockTimeout, self.statementTimeout].all(t, t.matches(r'{DURATION_PATTERN}')) || \
+         duration(self.lockTimeout) <= duration(self.statementTimeout)"
+    ))
+    .message(
+        "lockTimeout is longer than statementTimeout and would never end a wait: write a shorter lockTimeout",
     )
 }
 
@@ -149,20 +167,25 @@ pub(super) fn region() -> Rule {
 /// A list of ids of audit findings.
 pub(super) fn finding_ids(field: &str) -> Rule {
     let is_id = "id.matches(r'^[a-z][a-z0-9-]*:.+$')";
-    Rule::new(format!("self.all(id, {is_id})")).message(Message::Expression(format!(
-        r#""{field} entry '" + self.filter(id, !{is_id})[0] + "' is not the id of a finding: write it as status.findings shows it, for example unused-index:public.orders.orders_note_idx""#
-    )))
+    quoting(
+        &format!("{field} entry"),
+        &format!("self.all(id, {is_id})"),
+        &format!("self.filter(id, !{is_id})[0]"),
+        "is not the id of a finding: write it as status.findings shows it, for example unused-index:public.orders.orders_note_idx",
+    )
 }
 
 /// A number of bytes per second, as a Kubernetes quantity that may be a number or a string.
 pub(super) fn byte_rate(field: &str) -> Rule {
-    Rule::new(concat!(
-        "isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('64Ki')) >= 0",
-        " && quantity(string(self)).compareTo(quantity('1Ti')) <= 0"
-    ))
-    .message(Message::Expression(format!(
-        r#""{field} '" + string(self) + "' is not a quantity from 64Ki to 1Ti: write for example 16Mi""#
-    )))
+    quoting(
+        field,
+        concat!(
+            "isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('64Ki')) >= 0",
+            " && quantity(string(self)).compareTo(quantity('1Ti')) <= 0"
+        ),
+        "string(self)",
+        "is not a quantity from 64Ki to 1Ti: write for example 16Mi",
+    )
 }
 
 /// List entries whose `name` is unique.

@@ -13,8 +13,7 @@ use super::secret::{SecretKeySelector, SecretReference, SecretSource};
 #[x_kube(
     validation = Rule::new("has(self.urlFrom) != has(self.secretRef)")
         .message("database needs exactly one address: write either urlFrom or secretRef"),
-    validation = Rule::new("!has(self.lockTimeout) || !has(self.statementTimeout) || duration(self.lockTimeout) <= duration(self.statementTimeout)")
-        .message("lockTimeout is longer than statementTimeout and would never end a wait: write a shorter lockTimeout"),
+    validation = cel::lock_timeout_within_statement_timeout(),
 )]
 pub struct Database {
     /// A Secret key that holds a URL: postgres://, mysql://, mariadb:// or sqlite://. Exactly one of urlFrom and secretRef.
@@ -37,10 +36,10 @@ pub struct Database {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 32))]
     pub max_connections: Option<i32>,
-    /// Longest wait for a row lock in a chunk, 1ms to 1m. Changes of tables wait up to 2s. Default: 100ms.
+    /// Longest wait for a row lock in a chunk, 1ms to 30s. Changes of tables wait up to 2s. Default: 100ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
-    #[x_kube(validation = cel::duration("lockTimeout", "1ms", "1m", "100ms"))]
+    #[x_kube(validation = cel::duration("lockTimeout", "1ms", "30s", "100ms"))]
     pub lock_timeout: Option<String>,
     /// Longest run of one statement, 100ms to 1h. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]

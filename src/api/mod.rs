@@ -10,6 +10,7 @@ mod rule;
 mod secret;
 mod spec;
 mod status;
+pub mod validate;
 
 pub use archive::{
     Archive, ArchiveFormat, ArchiveTable, EncryptionAlgorithm, ObjectStore, ServerSideEncryption,
