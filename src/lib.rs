@@ -6,6 +6,8 @@
 pub mod api;
 pub mod audit;
 pub mod engine;
+pub mod operator;
 pub mod policy;
+pub mod report;
 pub mod sweep;
 pub mod telemetry;

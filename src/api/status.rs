@@ -308,6 +308,9 @@ pub struct UnfinishedSweep {
     /// When it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
+    /// The database's clock when the cutoffs were fixed: the watermark once the sweep is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_time: Option<String>,
     /// The generation of the spec under which it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
@@ -332,9 +335,18 @@ pub struct UnfinishedRule {
     /// Rows that are known to be gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_done: Option<i64>,
-    /// Rows that may have been deleted when the operator was killed: they count against the limits on resume.
+    /// Rows that a killed operator may have deleted without recording it: they count against the limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_unknown: Option<i64>,
+    /// What rowsDone and rowsUnknown may come to before they are recorded again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_reserved: Option<i64>,
+    /// Rows that the sweep takes in all, if they were ever counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_total: Option<i64>,
+    /// Rows that an approval allows, in place of the rule's limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_approved: Option<i64>,
     /// Whether the rule is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done: Option<bool>,

@@ -67,9 +67,19 @@ pub(super) fn rows(plan: &RulePlan, statistics: &TableStatistics) -> Option<Meas
     })
 }
 
+/// Rows that the plan would take, as the statistics know them; `None`: they know nothing.
+#[must_use]
+pub fn expired(plan: &RulePlan, statistics: &TableStatistics) -> Option<Measured> {
+    before(plan.cutoff, plan, statistics)
+}
+
 /// Rows of the table that are before `cutoff` and that the rule may take; `None`: the role may not see the statistics, or
 /// there are none.
-pub(super) fn before(cutoff: Cutoff, plan: &RulePlan, statistics: &TableStatistics) -> Option<Measured> {
+pub(super) fn before(
+    cutoff: Cutoff,
+    plan: &RulePlan,
+    statistics: &TableStatistics,
+) -> Option<Measured> {
     let cutoff = cutoff.epoch_seconds();
     let value: Option<f64> = statistics
         .leaves
@@ -77,8 +87,16 @@ pub(super) fn before(cutoff: Cutoff, plan: &RulePlan, statistics: &TableStatisti
         .map(|leaf| expired_in_leaf(leaf, cutoff))
         .sum();
     Some(Measured {
-        value: if plan.held_by.is_some() { 0 } else { rounded(value?) },
-        method: if plan.is_narrowed() { Method::UpperBound } else { Method::Histogram },
+        value: if plan.held_by.is_some() {
+            0
+        } else {
+            rounded(value?)
+        },
+        method: if plan.is_narrowed() {
+            Method::UpperBound
+        } else {
+            Method::Histogram
+        },
         exact: statistics.leaves.is_empty(),
         as_of: as_of(statistics),
     })
@@ -93,9 +111,20 @@ fn expired_in_leaf(leaf: &LeafStatistics, cutoff: f64) -> Option<f64> {
 }
 
 /// The oldest and the newest value that the statistics have seen.
-pub(super) fn ends(plan: &RulePlan, statistics: &TableStatistics) -> (Option<MeasuredInstant>, Option<MeasuredInstant>) {
-    let columns = || statistics.leaves.iter().filter_map(|leaf| leaf.column.as_ref());
-    let domain = plan.table.column(&plan.column).and_then(|column| column.time_domain);
+pub(super) fn ends(
+    plan: &RulePlan,
+    statistics: &TableStatistics,
+) -> (Option<MeasuredInstant>, Option<MeasuredInstant>) {
+    let columns = || {
+        statistics
+            .leaves
+            .iter()
+            .filter_map(|leaf| leaf.column.as_ref())
+    };
+    let domain = plan
+        .table
+        .column(&plan.column)
+        .and_then(|column| column.time_domain);
     let measured = |value: Option<f64>| {
         Some(MeasuredInstant {
             value: in_words(value?, domain?)?,
@@ -104,26 +133,43 @@ pub(super) fn ends(plan: &RulePlan, statistics: &TableStatistics) -> (Option<Mea
         })
     };
     (
-        measured(columns().filter_map(|column| column.oldest()).reduce(f64::min)),
-        measured(columns().filter_map(|column| column.newest()).reduce(f64::max)),
+        measured(
+            columns()
+                .filter_map(|column| column.oldest())
+                .reduce(f64::min),
+        ),
+        measured(
+            columns()
+                .filter_map(|column| column.newest())
+                .reduce(f64::max),
+        ),
     )
 }
 
 fn in_words(epoch: f64, domain: TimeDomain) -> Option<String> {
-    #[expect(clippy::cast_possible_truncation, reason = "whole seconds of a calendar fit; from_second checks the range")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whole seconds of a calendar fit; from_second checks the range"
+    )]
     let instant = Timestamp::from_second(epoch.floor() as i64).ok()?;
     let local = instant.to_zoned(jiff::tz::TimeZone::UTC).datetime();
-    Some(match domain {
-        TimeDomain::Instant => Cutoff::Instant(instant),
-        TimeDomain::Local => Cutoff::Local(local),
-        TimeDomain::Date => Cutoff::Date(local.date()),
-    }
-    .to_string())
+    Some(
+        match domain {
+            TimeDomain::Instant => Cutoff::Instant(instant),
+            TimeDomain::Local => Cutoff::Local(local),
+            TimeDomain::Date => Cutoff::Date(local.date()),
+        }
+        .to_string(),
+    )
 }
 
 /// Statistics are as old as the oldest part of them.
 fn as_of(statistics: &TableStatistics) -> Option<Timestamp> {
-    let times: Option<Vec<Timestamp>> = statistics.leaves.iter().map(|leaf| leaf.analyzed_at).collect();
+    let times: Option<Vec<Timestamp>> = statistics
+        .leaves
+        .iter()
+        .map(|leaf| leaf.analyzed_at)
+        .collect();
     times?.into_iter().min()
 }
 

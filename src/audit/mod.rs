@@ -7,7 +7,7 @@ mod report;
 
 use jiff::Timestamp;
 
-pub use measure::{Measured, MeasuredInstant, Method};
+pub use measure::{Measured, MeasuredInstant, Method, expired};
 pub use report::{AuditReport, RuleAudit, RuleFindings, Usage};
 
 use crate::{
@@ -23,7 +23,10 @@ use crate::{
 ///
 /// # Errors
 /// Only what concerns the whole database; a rule's own trouble is in its entry.
-pub async fn plan(engine: &dyn Engine, policy: &CheckedPolicy) -> Result<(DatabaseFacts, Vec<Planned>), EngineError> {
+pub async fn plan(
+    engine: &dyn Engine,
+    policy: &CheckedPolicy,
+) -> Result<(DatabaseFacts, Vec<Planned>), EngineError> {
     let facts = engine.facts().await?;
     let mut names: Vec<TableName> = Vec::new();
     for table in policy
@@ -47,7 +50,18 @@ pub async fn plan(engine: &dyn Engine, policy: &CheckedPolicy) -> Result<(Databa
     for (name, rule) in &policy.rules {
         let plan = match rule {
             Err(refusal) => Err(refusal.clone()),
-            Ok(rule) => plan_rule(engine, policy, name, rule, &tables, facts.now, unresolved.as_ref()).await?,
+            Ok(rule) => {
+                plan_rule(
+                    engine,
+                    policy,
+                    name,
+                    rule,
+                    &tables,
+                    facts.now,
+                    unresolved.as_ref(),
+                )
+                .await?
+            }
         };
         planned.push(Planned {
             name: name.clone(),
@@ -99,7 +113,11 @@ async fn plan_rule(
             _ => false,
         })
         .collect();
-    let plan = match resolve(name, rule, table, &held, &policy.zone, now) {
+    let last_tick = policy
+        .schedule
+        .as_ref()
+        .and_then(|schedule| schedule.last_at(now));
+    let plan = match resolve(name, rule, table, &held, &policy.zone, now, last_tick) {
         Ok(plan) => plan,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -138,7 +156,12 @@ fn touches(table: &TableFacts, held: &TableFacts) -> bool {
 /// A hold that cannot be resolved stops every rule of the policy.
 fn unresolved_hold(policy: &CheckedPolicy, tables: &Tables) -> Option<Refusal> {
     policy.holds.iter().find_map(|hold| {
-        let refuse = |what: String| Refusal::new(reason::HOLD_UNRESOLVED, format!("hold {}: {what}", hold.name));
+        let refuse = |what: String| {
+            Refusal::new(
+                reason::HOLD_UNRESOLVED,
+                format!("hold {}: {what}", hold.name),
+            )
+        };
         match tables.get(&hold.table) {
             None => Some(refuse(format!(
                 "table {} does not exist; until the hold can be resolved no rule is swept",
@@ -157,10 +180,18 @@ fn unresolved_hold(policy: &CheckedPolicy, tables: &Tables) -> Option<Refusal> {
 ///
 /// # Errors
 /// Only what concerns the whole database; a rule's own trouble is in its entry.
-pub async fn audit(engine: &dyn Engine, policy: &CheckedPolicy) -> Result<AuditReport, EngineError> {
+pub async fn audit(
+    engine: &dyn Engine,
+    policy: &CheckedPolicy,
+) -> Result<AuditReport, EngineError> {
     let (facts, planned) = plan(engine, policy).await?;
     let mut rules = Vec::with_capacity(planned.len());
-    for Planned { name, enforced, plan } in planned {
+    for Planned {
+        name,
+        enforced,
+        plan,
+    } in planned
+    {
         let result = match plan {
             Err(refusal) => Err(refusal),
             Ok(plan) => {
@@ -168,7 +199,11 @@ pub async fn audit(engine: &dyn Engine, policy: &CheckedPolicy) -> Result<AuditR
                 Ok(report::findings(&plan, &statistics, facts.now))
             }
         };
-        rules.push(RuleAudit { name, enforced, result });
+        rules.push(RuleAudit {
+            name,
+            enforced,
+            result,
+        });
     }
     Ok(AuditReport { facts, rules })
 }

@@ -69,7 +69,11 @@ pub enum Usage {
     Unknown(&'static str),
 }
 
-pub(super) fn findings(plan: &RulePlan, statistics: &TableStatistics, now: Timestamp) -> RuleFindings {
+pub(super) fn findings(
+    plan: &RulePlan,
+    statistics: &TableStatistics,
+    now: Timestamp,
+) -> RuleFindings {
     let (oldest, newest) = measure::ends(plan, statistics);
     RuleFindings {
         rows: measure::rows(plan, statistics),
@@ -90,10 +94,14 @@ pub(super) fn findings(plan: &RulePlan, statistics: &TableStatistics, now: Times
 fn usage(statistics: &TableStatistics) -> Usage {
     match (statistics.last_read, statistics.counting_since) {
         (Some(read), _) => Usage::Used(read),
-        (None, Some(since)) if statistics.scans > 0 || statistics.writes > 0 => Usage::UsedSince(since),
+        (None, Some(since)) if statistics.scans > 0 || statistics.writes > 0 => {
+            Usage::UsedSince(since)
+        }
         (None, None) if statistics.scans > 0 || statistics.writes > 0 => {
             Usage::Unknown("used, but since when the counters count is not known")
         }
-        _ => Usage::Unknown("the counters saw no use; without samples over time that proves nothing"),
+        _ => {
+            Usage::Unknown("the counters saw no use; without samples over time that proves nothing")
+        }
     }
 }

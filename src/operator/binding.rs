@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{
-    api::conditions::reason,
-    engine::target::TlsMode,
-    policy::check::Refusal,
-};
+use crate::{api::conditions::reason, engine::target::TlsMode, policy::check::Refusal};
 
 /// The contents of a Secret.
 pub type SecretData = BTreeMap<String, Vec<u8>>;
 
 /// Everything but what a URL may hold unescaped in any of its parts.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// An address and what the Secret says of its encryption.
 #[derive(Debug)]
@@ -37,7 +37,11 @@ pub fn value(secret: &str, data: &SecretData, key: &str) -> Result<String, Refus
         let keys: Vec<&str> = data.keys().map(String::as_str).take(8).collect();
         return Err(invalid(format!(
             "Secret {secret} has no key {key}; its keys: {}",
-            if keys.is_empty() { "none".to_owned() } else { keys.join(", ") }
+            if keys.is_empty() {
+                "none".to_owned()
+            } else {
+                keys.join(", ")
+            }
         )));
     };
     let text = std::str::from_utf8(bytes)
@@ -59,7 +63,9 @@ pub fn from_secret(secret: &str, data: &SecretData) -> Result<Binding, Refusal> 
             .then(|| value(secret, data, key))
             .transpose()
     };
-    let tls_mode = optional("sslmode")?.map(|mode| tls_mode(secret, &mode)).transpose()?;
+    let tls_mode = optional("sslmode")?
+        .map(|mode| tls_mode(secret, &mode))
+        .transpose()?;
     let tls_ca_pem = optional("ca.crt")?;
     let url = match optional("uri")? {
         Some(uri) => uri,
@@ -81,15 +87,25 @@ pub fn from_secret(secret: &str, data: &SecretData) -> Result<Binding, Refusal> 
             let user = one_of(["username", "user"])?;
             let port = optional("port")?.unwrap_or_else(|| "5432".to_owned());
             if port.parse::<u16>().is_err() {
-                return Err(invalid(format!("Secret {secret}: port {port:?} is not a port number")));
+                return Err(invalid(format!(
+                    "Secret {secret}: port {port:?} is not a port number"
+                )));
             }
             let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
             let password = optional("password")?
                 .map(|password| format!(":{}", escaped(&password)))
                 .unwrap_or_default();
             // An IPv6 address keeps its brackets.
-            let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };
-            format!("postgres://{}{password}@{host}:{port}/{}", escaped(&user), escaped(&database))
+            let host = if host.contains(':') && !host.starts_with('[') {
+                format!("[{host}]")
+            } else {
+                host
+            };
+            format!(
+                "postgres://{}{password}@{host}:{port}/{}",
+                escaped(&user),
+                escaped(&database)
+            )
         }
     };
     Ok(Binding {
@@ -180,8 +196,12 @@ mod tests {
     #[case("mysql://u:hunter2@h/d", reason::NOT_SUPPORTED)]
     #[case("hunter2", reason::SECRET_INVALID)]
     #[case("http://u:hunter2@h/d", reason::SECRET_INVALID)]
-    fn a_wrong_scheme_is_refused_without_repeating_the_address(#[case] url: &str, #[case] expected: &str) {
-        let refusal = check_scheme("Secret s, key url,", &SecretString::from(url)).expect_err("refused");
+    fn a_wrong_scheme_is_refused_without_repeating_the_address(
+        #[case] url: &str,
+        #[case] expected: &str,
+    ) {
+        let refusal =
+            check_scheme("Secret s, key url,", &SecretString::from(url)).expect_err("refused");
         assert_eq!(refusal.reason, expected);
         assert!(!refusal.message.contains("hunter2"), "{}", refusal.message);
     }

@@ -118,14 +118,18 @@ fn decide_audit(situation: &Situation<'_>, decision: &mut Decision) {
         Request::Act(value) => {
             decision.audit_request = Some(value.clone());
             if situation.policy.suspended {
-                decision.refused.push(refused("audit-requested-at", "the policy is suspended"));
+                decision
+                    .refused
+                    .push(refused("audit-requested-at", "the policy is suspended"));
             } else {
                 requested = true;
             }
         }
         Request::Refuse { value, why } => {
             decision.audit_request = Some(value.clone());
-            decision.refused.push(stale("audit-requested-at", value, why));
+            decision
+                .refused
+                .push(stale("audit-requested-at", value, why));
         }
     }
     if situation.policy.suspended {
@@ -167,20 +171,29 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
         }
         Request::Refuse { value, why } => {
             decision.sweep_request = Some(value.clone());
-            decision.refused.push(stale("sweep-requested-at", value, why));
+            decision
+                .refused
+                .push(stale("sweep-requested-at", value, why));
         }
     }
 
-    let tick = policy.schedule.as_ref().and_then(|schedule| schedule.last_at(now));
+    let tick = policy
+        .schedule
+        .as_ref()
+        .and_then(|schedule| schedule.last_at(now));
     let due = tick.is_some_and(|tick| tick > situation.armed_since);
     if due {
         decision.armed_since = now;
     }
     if obstacle.is_some() {
-        decision.abandon = !policy.enforced && situation.unfinished.is_some() && !situation.sweep_running;
+        decision.abandon =
+            !policy.enforced && situation.unfinished.is_some() && !situation.sweep_running;
         return;
     }
-    decision.next_sweep = policy.schedule.as_ref().and_then(|schedule| schedule.next_after(now));
+    decision.next_sweep = policy
+        .schedule
+        .as_ref()
+        .and_then(|schedule| schedule.next_after(now));
     if let Some(next) = decision.next_sweep {
         decision.wake = decision.wake.min(next);
     }
@@ -188,7 +201,10 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
         decision.wake = decision.wake.min(later(now, PROGRESS_EVERY));
         return;
     }
-    let window = policy.schedule.as_ref().and_then(|schedule| schedule.open_until(now));
+    let window = policy
+        .schedule
+        .as_ref()
+        .and_then(|schedule| schedule.open_until(now));
     let until = window.filter(|until| *until < Timestamp::MAX);
     let start = |trigger, until| StartSweep {
         trigger,
@@ -197,7 +213,7 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
     };
     decision.sweep = if requested {
         Some(start(Trigger::Request, None))
-    } else if situation.approved && (policy.schedule.is_none() || window.is_some()) {
+    } else if situation.approved && (due || policy.schedule.is_none() || until.is_some()) {
         Some(start(Trigger::Approval, until))
     } else if due {
         Some(start(Trigger::Schedule, until))
@@ -207,7 +223,11 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
 }
 
 /// A sweep that a window, a restart or a veto ended goes on: a requested one at once, a scheduled one while its window is open.
-fn resume(situation: &Situation<'_>, window: Option<Timestamp>, decision: &mut Decision) -> Option<StartSweep> {
+fn resume(
+    situation: &Situation<'_>,
+    window: Option<Timestamp>,
+    decision: &mut Decision,
+) -> Option<StartSweep> {
     let unfinished = situation.unfinished?;
     let allowed = unfinished.trigger != Trigger::Schedule || window.is_some();
     if !allowed {
@@ -299,7 +319,11 @@ mod tests {
         let decision = decide(&situation(&policy, "2026-11-22T03:00:01Z"));
         assert_eq!(
             decision.sweep,
-            Some(StartSweep { trigger: Trigger::Schedule, resume: false, until: Some(at("2026-11-22T07:00:00Z")) })
+            Some(StartSweep {
+                trigger: Trigger::Schedule,
+                resume: false,
+                until: Some(at("2026-11-22T07:00:00Z"))
+            })
         );
         assert_eq!(decision.armed_since, at("2026-11-22T03:00:01Z"));
         assert_eq!(decision.next_sweep, Some(at("2026-11-23T03:00:00Z")));
@@ -312,7 +336,10 @@ mod tests {
         situation.armed_since = at("2026-11-22T03:30:00Z");
         let decision = decide(&situation);
         assert_eq!(decision.sweep, None);
-        assert_eq!(decision.wake, at("2026-11-22T10:00:00Z").min(at("2026-11-23T03:00:00Z")));
+        assert_eq!(
+            decision.wake,
+            at("2026-11-22T10:00:00Z").min(at("2026-11-23T03:00:00Z"))
+        );
     }
 
     #[test]
@@ -323,7 +350,11 @@ mod tests {
         let decision = decide(&situation);
         assert_eq!(
             decision.sweep,
-            Some(StartSweep { trigger: Trigger::Request, resume: false, until: None })
+            Some(StartSweep {
+                trigger: Trigger::Request,
+                resume: false,
+                until: None
+            })
         );
         assert_eq!(decision.sweep_request.as_deref(), Some("x"));
     }
@@ -341,10 +372,39 @@ mod tests {
             situation.sweep_request = Request::Act("x".into());
             let decision = decide(&situation);
             assert_eq!(decision.sweep, None);
-            assert_eq!(decision.sweep_request.as_deref(), Some("x"), "it is recorded, so that it is not acted on later");
-            assert!(decision.refused[0].note.contains(expected), "{:?}", decision.refused);
+            assert_eq!(
+                decision.sweep_request.as_deref(),
+                Some("x"),
+                "it is recorded, so that it is not acted on later"
+            );
+            assert!(
+                decision.refused[0].note.contains(expected),
+                "{:?}",
+                decision.refused
+            );
             assert_eq!(decision.next_sweep, None);
         }
+    }
+
+    #[test]
+    fn an_approval_acts_inside_the_window_and_else_at_the_next_tick() {
+        let policy = policy(serde_json::json!({}));
+        let approved = |now: &str| {
+            let mut situation = situation(&policy, now);
+            situation.approved = true;
+            situation.armed_since = at("2026-11-22T03:00:00Z");
+            decide(&situation).sweep
+        };
+        let trigger = |sweep: Option<StartSweep>| sweep.map(|sweep| sweep.trigger);
+        assert_eq!(
+            trigger(approved("2026-11-22T06:00:00Z")),
+            Some(Trigger::Approval)
+        );
+        assert_eq!(trigger(approved("2026-11-22T08:00:00Z")), None);
+        assert_eq!(
+            trigger(approved("2026-11-23T03:00:00Z")),
+            Some(Trigger::Approval)
+        );
     }
 
     #[test]
@@ -356,7 +416,11 @@ mod tests {
         inside.unfinished = Some(&state);
         assert_eq!(
             decide(&inside).sweep,
-            Some(StartSweep { trigger: Trigger::Schedule, resume: true, until: Some(at("2026-11-22T07:00:00Z")) })
+            Some(StartSweep {
+                trigger: Trigger::Schedule,
+                resume: true,
+                until: Some(at("2026-11-22T07:00:00Z"))
+            })
         );
         let mut outside = situation(&policy, "2026-11-22T08:00:00Z");
         outside.armed_since = at("2026-11-22T03:00:00Z");
@@ -377,7 +441,11 @@ mod tests {
         situation.unfinished = Some(&state);
         assert_eq!(
             decide(&situation).sweep,
-            Some(StartSweep { trigger: Trigger::Request, resume: true, until: None })
+            Some(StartSweep {
+                trigger: Trigger::Request,
+                resume: true,
+                until: None
+            })
         );
     }
 

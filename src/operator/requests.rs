@@ -36,12 +36,15 @@ pub fn read(value: Option<&str>, handled: Option<&str>, now: Timestamp) -> Reque
         why: why.to_owned(),
     };
     let Ok(requested) = value.parse::<Timestamp>() else {
-        return refuse("is not an RFC 3339 instant: write for example the output of date -u +%Y-%m-%dT%H:%M:%SZ");
+        return refuse(
+            "is not an RFC 3339 instant: write for example the output of date -u +%Y-%m-%dT%H:%M:%SZ",
+        );
     };
     if requested.duration_until(now) > jiff::SignedDuration::try_from(MAX_AGE).unwrap_or_default() {
         return refuse("is older than 24 hours");
     }
-    if now.duration_until(requested) > jiff::SignedDuration::try_from(MAX_AHEAD).unwrap_or_default() {
+    if now.duration_until(requested) > jiff::SignedDuration::try_from(MAX_AHEAD).unwrap_or_default()
+    {
         return refuse("is in the future");
     }
     Request::Act(value.to_owned())

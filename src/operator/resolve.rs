@@ -54,16 +54,32 @@ pub async fn resolve(
                 tls_mode: None,
                 tls_ca_pem: None,
             };
-            (format!("Secret {}, key {},", selector.name, selector.key), binding)
+            (
+                format!("Secret {}, key {},", selector.name, selector.key),
+                binding,
+            )
         }
         (None, Some(reference)) => {
             let data = read(&secrets, &reference.name).await?;
-            (format!("Secret {}", reference.name), binding::from_secret(&reference.name, &data)?)
+            (
+                format!("Secret {}", reference.name),
+                binding::from_secret(&reference.name, &data)?,
+            )
         }
-        _ => return Err(Refusal::new(reason::INVALID_SPEC, "database: write exactly one of urlFrom and secretRef").into()),
+        _ => {
+            return Err(Refusal::new(
+                reason::INVALID_SPEC,
+                "database: write exactly one of urlFrom and secretRef",
+            )
+            .into());
+        }
     };
     binding::check_scheme(&source, &binding.url)?;
-    let tls_ca_pem = match database.tls.as_ref().and_then(|tls| tls.ca_secret_ref.as_ref()) {
+    let tls_ca_pem = match database
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.ca_secret_ref.as_ref())
+    {
         Some(selector) => {
             let data = read(&secrets, &selector.name).await?;
             Some(binding::value(&selector.name, &data, &selector.key)?)
@@ -72,7 +88,11 @@ pub async fn resolve(
     };
     let target = DatabaseTarget {
         url: binding.url,
-        tls_mode: database.tls.as_ref().map(|tls| tls_mode(tls.mode)).or(binding.tls_mode),
+        tls_mode: database
+            .tls
+            .as_ref()
+            .map(|tls| tls_mode(tls.mode))
+            .or(binding.tls_mode),
         tls_ca_pem,
         application_name: format!("retention-operator/{namespace}/{name}"),
         lock_timeout: policy.lock_timeout,
@@ -92,8 +112,12 @@ pub fn address(target: &DatabaseTarget) -> Result<postgres::Address, EngineError
 }
 
 fn check_host(settings: &Settings, source: &str, target: &DatabaseTarget) -> Result<(), Refusal> {
-    let address = address(target)
-        .map_err(|error| Refusal::new(reason::SECRET_INVALID, format!("{source} holds no usable address: {error}")))?;
+    let address = address(target).map_err(|error| {
+        Refusal::new(
+            reason::SECRET_INVALID,
+            format!("{source} holds no usable address: {error}"),
+        )
+    })?;
     if settings.allows_host(&address.host) {
         return Ok(());
     }

@@ -8,7 +8,12 @@ use clap::Args;
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
     /// Namespaces whose policies are carried out; none: all namespaces.
-    #[arg(long, env = "RETENTION_OPERATOR_WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    #[arg(
+        long,
+        env = "RETENTION_OPERATOR_WATCH_NAMESPACES",
+        value_delimiter = ',',
+        value_name = "NAMESPACE"
+    )]
     pub watch_namespaces: Vec<String>,
 
     /// Sweeps that may run at once, over all databases.
@@ -24,15 +29,30 @@ pub struct Settings {
     pub allow_local_path: bool,
 
     /// Archive URL prefixes that may use the operator's own cloud identity, as NAMESPACE=PREFIX.
-    #[arg(long, env = "RETENTION_OPERATOR_ALLOW_AMBIENT_ARCHIVE", value_delimiter = ',', value_name = "NAMESPACE=PREFIX")]
+    #[arg(
+        long,
+        env = "RETENTION_OPERATOR_ALLOW_AMBIENT_ARCHIVE",
+        value_delimiter = ',',
+        value_name = "NAMESPACE=PREFIX"
+    )]
     pub allow_ambient_archive: Vec<String>,
 
     /// Database hosts that policies may name: a host, or *.suffix; none: any host.
-    #[arg(long, env = "RETENTION_OPERATOR_ALLOW_HOSTS", value_delimiter = ',', value_name = "HOST")]
+    #[arg(
+        long,
+        env = "RETENTION_OPERATOR_ALLOW_HOSTS",
+        value_delimiter = ',',
+        value_name = "HOST"
+    )]
     pub allow_hosts: Vec<String>,
 
     /// Where /healthz, /readyz and /metrics are served.
-    #[arg(long, env = "RETENTION_OPERATOR_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "RETENTION_OPERATOR_LISTEN",
+        default_value = "0.0.0.0:8080",
+        value_name = "ADDRESS:PORT"
+    )]
     pub listen: SocketAddr,
 
     /// Work only while holding the lease, so that several replicas can stand by.
@@ -40,11 +60,19 @@ pub struct Settings {
     pub leader_elect: bool,
 
     /// Name of the lease.
-    #[arg(long, env = "RETENTION_OPERATOR_LEASE_NAME", default_value = "retention-operator")]
+    #[arg(
+        long,
+        env = "RETENTION_OPERATOR_LEASE_NAME",
+        default_value = "retention-operator"
+    )]
     pub lease_name: String,
 
     /// Namespace of the lease; default: the operator's own.
-    #[arg(long, env = "RETENTION_OPERATOR_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    #[arg(
+        long,
+        env = "RETENTION_OPERATOR_LEASE_NAMESPACE",
+        value_name = "NAMESPACE"
+    )]
     pub lease_namespace: Option<String>,
 }
 
@@ -53,10 +81,17 @@ impl Settings {
     #[must_use]
     pub fn allows_host(&self, host: &str) -> bool {
         self.allow_hosts.is_empty()
-            || self.allow_hosts.iter().any(|allowed| match allowed.strip_prefix('*') {
-                Some(suffix) => suffix.starts_with('.') && host.len() > suffix.len() && host.ends_with(suffix),
-                None => allowed == host,
-            })
+            || self
+                .allow_hosts
+                .iter()
+                .any(|allowed| match allowed.strip_prefix('*') {
+                    Some(suffix) => {
+                        suffix.starts_with('.')
+                            && host.len() > suffix.len()
+                            && host.ends_with(suffix)
+                    }
+                    None => allowed == host,
+                })
     }
 }
 
@@ -92,7 +127,11 @@ mod tests {
     #[case(&["--allow-hosts", "a,*.svc"], "db.shop.svc", true)]
     #[case(&["--allow-hosts", "a,*.svc"], "svc", false)]
     #[case(&["--allow-hosts", "*svc"], "evilsvc", false)]
-    fn hosts_are_allowed_by_name_or_suffix(#[case] arguments: &[&str], #[case] host: &str, #[case] allowed: bool) {
+    fn hosts_are_allowed_by_name_or_suffix(
+        #[case] arguments: &[&str],
+        #[case] host: &str,
+        #[case] allowed: bool,
+    ) {
         assert_eq!(settings(arguments).allows_host(host), allowed);
     }
 }

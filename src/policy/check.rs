@@ -134,7 +134,10 @@ pub fn check(spec: &RetentionPolicySpec) -> CheckedPolicy {
     let mut keep = |result: Result<(), Refusal>| refusals.extend(result.err());
 
     let mut zone = TimeZone::UTC;
-    keep(read_zone("timeZone", spec.time_zone.as_deref()).map(|read| zone = read.unwrap_or(TimeZone::UTC)));
+    keep(
+        read_zone("timeZone", spec.time_zone.as_deref())
+            .map(|read| zone = read.unwrap_or(TimeZone::UTC)),
+    );
     let mut schedule = None;
     keep(read_schedule(spec, &zone).map(|read| schedule = read));
     let mut times = Times::default();
@@ -208,10 +211,16 @@ impl Times {
         let texts = [
             (
                 "audit.interval",
-                spec.audit.as_ref().and_then(|audit| audit.interval.as_deref()),
+                spec.audit
+                    .as_ref()
+                    .and_then(|audit| audit.interval.as_deref()),
                 &mut self.audit_interval,
             ),
-            ("database.lockTimeout", spec.database.lock_timeout.as_deref(), &mut self.lock_timeout),
+            (
+                "database.lockTimeout",
+                spec.database.lock_timeout.as_deref(),
+                &mut self.lock_timeout,
+            ),
             (
                 "database.statementTimeout",
                 spec.database.statement_timeout.as_deref(),
@@ -225,21 +234,30 @@ impl Times {
         ];
         for (field, text, value) in texts {
             if let Some(text) = text {
-                *value = duration(field, text).map_err(|error| Refusal::invalid(error.to_string()))?;
+                *value =
+                    duration(field, text).map_err(|error| Refusal::invalid(error.to_string()))?;
             }
         }
         if let Some(duty) = pace.and_then(|pace| pace.max_duty) {
             self.pace.max_duty = u8::try_from(duty)
                 .ok()
                 .filter(|duty| (1..=100).contains(duty))
-                .ok_or_else(|| Refusal::invalid(format!("pace.maxDuty {duty} is no percentage: write 1 to 100")))?;
+                .ok_or_else(|| {
+                    Refusal::invalid(format!(
+                        "pace.maxDuty {duty} is no percentage: write 1 to 100"
+                    ))
+                })?;
         }
         if let Some(rows) = pace.and_then(|pace| pace.max_rows_per_second) {
             self.pace.max_rows_per_second = Some(
                 u64::try_from(rows)
                     .ok()
                     .filter(|rows| *rows > 0)
-                    .ok_or_else(|| Refusal::invalid(format!("pace.maxRowsPerSecond {rows} is too small: write 1 or more")))?,
+                    .ok_or_else(|| {
+                        Refusal::invalid(format!(
+                            "pace.maxRowsPerSecond {rows} is too small: write 1 or more"
+                        ))
+                    })?,
             );
         }
         Ok(())
@@ -276,12 +294,18 @@ fn read_holds(spec: &RetentionPolicySpec) -> Result<Vec<CheckedHold>, Refusal> {
             let refuse = |what: String| {
                 Refusal::new(
                     reason::HOLD_UNRESOLVED,
-                    format!("hold {}: {what}; until it can be read no rule is swept", hold.name),
+                    format!(
+                        "hold {}: {what}; until it can be read no rule is swept",
+                        hold.name
+                    ),
                 )
             };
             Ok(CheckedHold {
                 name: hold.name.clone(),
-                table: hold.table.parse::<TableName>().map_err(|error| refuse(format!("table: {error}")))?,
+                table: hold
+                    .table
+                    .parse::<TableName>()
+                    .map_err(|error| refuse(format!("table: {error}")))?,
                 filter: hold
                     .filter
                     .as_deref()
@@ -327,8 +351,11 @@ fn read_limits(rule: &RetentionRule) -> Result<Limits, Refusal> {
     let max_rows = limits
         .max_rows
         .map(|rows| {
-            u64::try_from(rows)
-                .map_err(|_| Refusal::invalid(format!("limits.maxRows {rows} is negative: write 1 or more")))
+            u64::try_from(rows).map_err(|_| {
+                Refusal::invalid(format!(
+                    "limits.maxRows {rows} is negative: write 1 or more"
+                ))
+            })
         })
         .transpose()?;
     let max_percent = limits
@@ -337,10 +364,17 @@ fn read_limits(rule: &RetentionRule) -> Result<Limits, Refusal> {
             u8::try_from(percent)
                 .ok()
                 .filter(|percent| (1..=100).contains(percent))
-                .ok_or_else(|| Refusal::invalid(format!("limits.maxPercent {percent} is no percentage: write 1 to 100")))
+                .ok_or_else(|| {
+                    Refusal::invalid(format!(
+                        "limits.maxPercent {percent} is no percentage: write 1 to 100"
+                    ))
+                })
         })
         .transpose()?;
-    Ok(Limits { max_rows, max_percent })
+    Ok(Limits {
+        max_rows,
+        max_percent,
+    })
 }
 
 fn not_supported(fields: &[&str]) -> Refusal {

@@ -3,6 +3,7 @@
 //! Nothing in here does I/O or reads a clock; the current time is always an argument.
 
 pub mod age;
+pub mod approval;
 pub mod check;
 pub mod cutoff;
 pub mod defaults;

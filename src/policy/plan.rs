@@ -89,7 +89,10 @@ pub fn resolve(
     for hold in held {
         if let Some(filter) = &hold.filter {
             filter.check(table).map_err(|error| {
-                Refusal::new(reason::HOLD_UNRESOLVED, format!("hold {}: where: {error}", hold.name))
+                Refusal::new(
+                    reason::HOLD_UNRESOLVED,
+                    format!("hold {}: where: {error}", hold.name),
+                )
             })?;
         }
     }
@@ -101,7 +104,10 @@ pub fn resolve(
         overdue,
         filter: rule.filter.clone(),
         holds: held.iter().filter_map(|hold| hold.filter.clone()).collect(),
-        held_by: held.iter().find(|hold| hold.filter.is_none()).map(|hold| hold.name.clone()),
+        held_by: held
+            .iter()
+            .find(|hold| hold.filter.is_none())
+            .map(|hold| hold.name.clone()),
         limits: rule.limits,
     })
 }
@@ -117,7 +123,9 @@ fn check_table(table: &TableFacts) -> Result<(), Refusal> {
     if table.system {
         return Err(Refusal::new(
             reason::NOT_SUPPORTED,
-            format!("{name} belongs to the database system or to an extension: name a table of the service"),
+            format!(
+                "{name} belongs to the database system or to an extension: name a table of the service"
+            ),
         ));
     }
     if !table.may_select {
@@ -142,12 +150,20 @@ fn check_column<'a>(rule: &CheckedRule, table: &'a TableFacts) -> Result<&'a Col
         };
         Refusal::new(
             reason::COLUMN_NOT_FOUND,
-            format!("{} has no column {}: {advice}", table.qualified(), rule.column),
+            format!(
+                "{} has no column {}: {advice}",
+                table.qualified(),
+                rule.column
+            ),
         )
     })
 }
 
-fn check_domain(rule: &CheckedRule, table: &TableFacts, column: &ColumnFacts) -> Result<TimeDomain, Refusal> {
+fn check_domain(
+    rule: &CheckedRule,
+    table: &TableFacts,
+    column: &ColumnFacts,
+) -> Result<TimeDomain, Refusal> {
     let Some(domain) = column.time_domain else {
         return Err(Refusal::new(
             reason::COLUMN_TYPE,
@@ -181,19 +197,26 @@ pub fn check_deletable(table: &TableFacts) -> Result<(), Refusal> {
         let what = leaf.unsupported.as_deref().unwrap_or_default();
         return Err(Refusal::new(
             reason::NOT_SUPPORTED,
-            format!("{}.{}, which holds rows of {name}, cannot be swept: {what}", leaf.schema, leaf.name),
+            format!(
+                "{}.{}, which holds rows of {name}, cannot be swept: {what}",
+                leaf.schema, leaf.name
+            ),
         ));
     }
     if table.row_security_active {
         return Err(Refusal::new(
             reason::ROW_SECURITY,
-            format!("row-level security hides rows of {name} from the role: use the table's owner or a role with BYPASSRLS"),
+            format!(
+                "row-level security hides rows of {name} from the role: use the table's owner or a role with BYPASSRLS"
+            ),
         ));
     }
     if let Some(publication) = &table.published_without_identity {
         return Err(Refusal::new(
             reason::REPLICA_IDENTITY,
-            format!("{name} is in publication {publication} without a replica identity, so every DELETE fails: add a primary key, or ALTER TABLE … REPLICA IDENTITY"),
+            format!(
+                "{name} is in publication {publication} without a replica identity, so every DELETE fails: add a primary key, or ALTER TABLE … REPLICA IDENTITY"
+            ),
         ));
     }
     if let Some(rewrite) = &table.delete_rule {
@@ -239,6 +262,8 @@ fn check_dependents(table: &TableFacts) -> Result<(), Refusal> {
 fn permission(table: &str, right: &str) -> Refusal {
     Refusal::new(
         reason::PERMISSION_DENIED,
-        format!("the role may not {right} on {table}: GRANT {right} ON {table} TO the role, and USAGE on its schema"),
+        format!(
+            "the role may not {right} on {table}: GRANT {right} ON {table} TO the role, and USAGE on its schema"
+        ),
     )
 }

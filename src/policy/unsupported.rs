@@ -2,8 +2,8 @@
 //! wrote is silently ignored. A field's default is not a use.
 
 use crate::api::{
-    DependentHandling, LedgerMode, PartitionHandling, ReindexMode, RetentionPolicySpec, RetentionRule, RuleAction,
-    VacuumMode,
+    DependentHandling, LedgerMode, PartitionHandling, ReindexMode, RetentionPolicySpec,
+    RetentionRule, RuleAction, VacuumMode,
 };
 
 /// Policy-wide fields in use that this version cannot carry out, as paths below `spec`.
@@ -14,15 +14,42 @@ pub fn in_policy(spec: &RetentionPolicySpec) -> Vec<&'static str> {
     let pace = spec.pace.as_ref();
     let optimize = spec.optimize.as_ref();
     used(&[
-        ("database.ledger: Auto", database.ledger == Some(LedgerMode::Auto)),
-        ("database.maintenanceUrlFrom", database.maintenance_url_from.is_some()),
-        ("audit.unusedAfter", audit.is_some_and(|audit| audit.unused_after.is_some())),
-        ("audit.suppress", audit.is_some_and(|audit| !audit.suppress.is_empty())),
-        ("pace.workers", pace.is_some_and(|pace| pace.workers.is_some_and(|workers| workers > 1))),
-        ("pace.maxReplicaLag", pace.is_some_and(|pace| pace.max_replica_lag.is_some())),
-        ("pace.maxWalBytesPerSecond", pace.is_some_and(|pace| pace.max_wal_bytes_per_second.is_some())),
-        ("optimize.vacuum: Full", optimize.is_some_and(|optimize| optimize.vacuum == Some(VacuumMode::Full))),
-        ("optimize.reindex: Auto", optimize.is_some_and(|optimize| optimize.reindex == Some(ReindexMode::Auto))),
+        (
+            "database.ledger: Auto",
+            database.ledger == Some(LedgerMode::Auto),
+        ),
+        (
+            "database.maintenanceUrlFrom",
+            database.maintenance_url_from.is_some(),
+        ),
+        (
+            "audit.unusedAfter",
+            audit.is_some_and(|audit| audit.unused_after.is_some()),
+        ),
+        (
+            "audit.suppress",
+            audit.is_some_and(|audit| !audit.suppress.is_empty()),
+        ),
+        (
+            "pace.workers",
+            pace.is_some_and(|pace| pace.workers.is_some_and(|workers| workers > 1)),
+        ),
+        (
+            "pace.maxReplicaLag",
+            pace.is_some_and(|pace| pace.max_replica_lag.is_some()),
+        ),
+        (
+            "pace.maxWalBytesPerSecond",
+            pace.is_some_and(|pace| pace.max_wal_bytes_per_second.is_some()),
+        ),
+        (
+            "optimize.vacuum: Full",
+            optimize.is_some_and(|optimize| optimize.vacuum == Some(VacuumMode::Full)),
+        ),
+        (
+            "optimize.reindex: Auto",
+            optimize.is_some_and(|optimize| optimize.reindex == Some(ReindexMode::Auto)),
+        ),
     ])
 }
 
@@ -32,14 +59,30 @@ pub fn in_rule(rule: &RetentionRule) -> Vec<&'static str> {
     used(&[
         ("encoding", rule.encoding.is_some()),
         ("action: Archive", rule.action == RuleAction::Archive),
-        ("partitions: Drop", rule.partitions == Some(PartitionHandling::Drop)),
-        ("partitions: Detach", rule.partitions == Some(PartitionHandling::Detach)),
-        ("dependents: Skip", rule.dependents == Some(DependentHandling::Skip)),
-        ("dependents: Cascade", rule.dependents == Some(DependentHandling::Cascade)),
+        (
+            "partitions: Drop",
+            rule.partitions == Some(PartitionHandling::Drop),
+        ),
+        (
+            "partitions: Detach",
+            rule.partitions == Some(PartitionHandling::Detach),
+        ),
+        (
+            "dependents: Skip",
+            rule.dependents == Some(DependentHandling::Skip),
+        ),
+        (
+            "dependents: Cascade",
+            rule.dependents == Some(DependentHandling::Cascade),
+        ),
         ("usage", rule.usage.is_some()),
     ])
 }
 
 fn used(fields: &[(&'static str, bool)]) -> Vec<&'static str> {
-    fields.iter().filter(|(_, used)| *used).map(|(field, _)| *field).collect()
+    fields
+        .iter()
+        .filter(|(_, used)| *used)
+        .map(|(field, _)| *field)
+        .collect()
 }

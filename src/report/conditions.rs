@@ -6,8 +6,8 @@ use crate::{
     api::{
         RetentionPolicyStatus, RuleStatus,
         conditions::{
-            ABNORMAL, APPROVAL_REQUIRED, COMPLIANT, ConditionStatus, DATABASE_REACHABLE, READY, RECONCILING, STALLED,
-            SWEEPING, reason, remove_condition, set_condition,
+            ABNORMAL, APPROVAL_REQUIRED, COMPLIANT, ConditionStatus, DATABASE_REACHABLE, READY,
+            RECONCILING, STALLED, SWEEPING, reason, remove_condition, set_condition,
         },
     },
     audit::{AuditReport, Measured, Method},
@@ -56,17 +56,35 @@ pub fn conditions(status: &mut RetentionPolicyStatus, known: &Known<'_>) {
     compliant(&mut setter, known);
     reachable(&mut setter, known);
     if known.sweeping {
-        setter.set(SWEEPING, ConditionStatus::True, reason::SWEEP_RUNNING, "a sweep is running");
+        setter.set(
+            SWEEPING,
+            ConditionStatus::True,
+            reason::SWEEP_RUNNING,
+            "a sweep is running",
+        );
     } else {
         setter.remove(SWEEPING);
     }
     let blocked = setter.status.pending_approval.as_ref().map(|pending| {
-        let rules: Vec<&str> = pending.rules.iter().map(|rule| rule.name.as_str()).collect();
-        let why = pending.rules.first().and_then(|rule| rule.reason.clone()).unwrap_or_default();
+        let rules: Vec<&str> = pending
+            .rules
+            .iter()
+            .map(|rule| rule.name.as_str())
+            .collect();
+        let why = pending
+            .rules
+            .first()
+            .and_then(|rule| rule.reason.clone())
+            .unwrap_or_default();
         format!("{}: {why}", rules.join(", "))
     });
     match blocked {
-        Some(message) => setter.set(APPROVAL_REQUIRED, ConditionStatus::True, reason::LIMIT_EXCEEDED, &message),
+        Some(message) => setter.set(
+            APPROVAL_REQUIRED,
+            ConditionStatus::True,
+            reason::LIMIT_EXCEEDED,
+            &message,
+        ),
         None => setter.remove(APPROVAL_REQUIRED),
     }
 }
@@ -80,7 +98,15 @@ struct Setter<'a> {
 impl Setter<'_> {
     fn set(&mut self, type_: &str, status: ConditionStatus, reason: &str, message: &str) {
         let generation = Some(self.generation);
-        set_condition(&mut self.status.conditions, type_, status, reason, message, generation, self.now);
+        set_condition(
+            &mut self.status.conditions,
+            type_,
+            status,
+            reason,
+            message,
+            generation,
+            self.now,
+        );
     }
 
     fn remove(&mut self, type_: &str) {
@@ -111,19 +137,39 @@ fn readiness(status: &RetentionPolicyStatus, known: &Known<'_>) -> Readiness {
     }
     match known.trouble {
         Some(Trouble::Unreachable { reason, message }) => {
-            return (ConditionStatus::False, reason, message.clone(), Some(RECONCILING));
+            return (
+                ConditionStatus::False,
+                reason,
+                message.clone(),
+                Some(RECONCILING),
+            );
         }
         Some(Trouble::Refused(refusal)) => {
-            return (ConditionStatus::False, refusal.reason, refusal.message.clone(), Some(STALLED));
+            return (
+                ConditionStatus::False,
+                refusal.reason,
+                refusal.message.clone(),
+                Some(STALLED),
+            );
         }
         None => {}
     }
     if let Some(refusal) = known.policy.refusals.first() {
-        return (ConditionStatus::False, refusal.reason, refusal.message.clone(), Some(STALLED));
+        return (
+            ConditionStatus::False,
+            refusal.reason,
+            refusal.message.clone(),
+            Some(STALLED),
+        );
     }
     let Some(audit) = known.audit else {
         let message = "the first audit of this spec is on its way".to_owned();
-        return (ConditionStatus::False, reason::PROGRESSING, message, Some(RECONCILING));
+        return (
+            ConditionStatus::False,
+            reason::PROGRESSING,
+            message,
+            Some(RECONCILING),
+        );
     };
     let refused: Vec<(&str, &Refusal)> = audit
         .rules
@@ -136,7 +182,12 @@ fn readiness(status: &RetentionPolicyStatus, known: &Known<'_>) -> Readiness {
             n => format!(" (and {} more)", n - 1),
         };
         let message = format!("rule {name}: {}{more}", refusal.message);
-        return (ConditionStatus::False, reason::RULES_REFUSED, message, Some(STALLED));
+        return (
+            ConditionStatus::False,
+            reason::RULES_REFUSED,
+            message,
+            Some(STALLED),
+        );
     }
     let rules = match audit.rules.len() {
         1 => "1 rule".to_owned(),
@@ -151,12 +202,23 @@ fn readiness(status: &RetentionPolicyStatus, known: &Known<'_>) -> Readiness {
         (None, true) => "sweeps on request".to_owned(),
         (None, false) => "audit only".to_owned(),
     };
-    (ConditionStatus::True, reason::RECONCILED, format!("{rules}, {next}"), None)
+    (
+        ConditionStatus::True,
+        reason::RECONCILED,
+        format!("{rules}, {next}"),
+        None,
+    )
 }
 
 /// No rule holds rows that the last due tick should have taken.
 fn compliant(setter: &mut Setter<'_>, known: &Known<'_>) {
-    let unknown = |message: &str| (ConditionStatus::Unknown, reason::NOT_MEASURED, message.to_owned());
+    let unknown = |message: &str| {
+        (
+            ConditionStatus::Unknown,
+            reason::NOT_MEASURED,
+            message.to_owned(),
+        )
+    };
     let (state, word, message) = match known.audit {
         None if known.policy.suspended => return,
         None => unknown("not audited yet"),
@@ -165,14 +227,21 @@ fn compliant(setter: &mut Setter<'_>, known: &Known<'_>) {
                 .rules
                 .iter()
                 .map(|rule| {
-                    let status = setter.status.rules.iter().find(|status| status.name == rule.name);
+                    let status = setter
+                        .status
+                        .rules
+                        .iter()
+                        .find(|status| status.name == rule.name);
                     let overdue = rule.result.as_ref().ok()?.overdue;
                     let tick = known.policy.schedule.as_ref().filter(|_| rule.enforced);
                     let tick = tick.and_then(|schedule| schedule.last_at(known.now));
                     holds_overdue_rows(status, overdue, tick)
                 })
                 .collect();
-            let violated = verdicts.iter().filter(|verdict| **verdict == Some(true)).count();
+            let violated = verdicts
+                .iter()
+                .filter(|verdict| **verdict == Some(true))
+                .count();
             let unmeasured = verdicts.iter().filter(|verdict| verdict.is_none()).count();
             let all = verdicts.len();
             match (violated, unmeasured) {
@@ -185,7 +254,10 @@ fn compliant(setter: &mut Setter<'_>, known: &Known<'_>) {
                 (n, _) => (
                     ConditionStatus::False,
                     reason::EXPIRED_ROWS,
-                    format!("{n} of {all} rules {} rows past their age", if n == 1 { "holds" } else { "hold" }),
+                    format!(
+                        "{n} of {all} rules {} rows past their age",
+                        if n == 1 { "holds" } else { "hold" }
+                    ),
                 ),
             }
         }
@@ -194,7 +266,11 @@ fn compliant(setter: &mut Setter<'_>, known: &Known<'_>) {
 }
 
 /// After a sweep that began at or after the last due tick its exact count decides, else the estimate. `None`: unknown.
-fn holds_overdue_rows(status: Option<&RuleStatus>, overdue: Option<Measured>, tick: Option<Timestamp>) -> Option<bool> {
+fn holds_overdue_rows(
+    status: Option<&RuleStatus>,
+    overdue: Option<Measured>,
+    tick: Option<Timestamp>,
+) -> Option<bool> {
     let counted = status
         .and_then(|status| status.expired_rows.as_ref())
         .filter(|rows| rows.method == Method::Count.as_str());
@@ -225,12 +301,21 @@ fn reachable(setter: &mut Setter<'_>, known: &Known<'_>) {
         }
         (Some(Trouble::Refused(refusal)), _) => {
             let refused_login = refusal.reason == reason::AUTHENTICATION_FAILED;
-            let state = if refused_login { ConditionStatus::False } else { ConditionStatus::Unknown };
+            let state = if refused_login {
+                ConditionStatus::False
+            } else {
+                ConditionStatus::Unknown
+            };
             setter.set(DATABASE_REACHABLE, state, refusal.reason, &refusal.message);
         }
         (None, Some(audit)) => {
             let message = format!("{} {}", audit.facts.engine, audit.facts.version);
-            setter.set(DATABASE_REACHABLE, ConditionStatus::True, reason::CONNECTED, &message);
+            setter.set(
+                DATABASE_REACHABLE,
+                ConditionStatus::True,
+                reason::CONNECTED,
+                &message,
+            );
         }
         (None, None) => {}
     }
@@ -248,7 +333,12 @@ mod tests {
     }
 
     fn measured(value: i64, method: Method) -> Option<Measured> {
-        Some(Measured { value, method, exact: false, as_of: None })
+        Some(Measured {
+            value,
+            method,
+            exact: false,
+            as_of: None,
+        })
     }
 
     fn counted(value: i64, second: i64) -> RuleStatus {
@@ -264,9 +354,24 @@ mod tests {
     }
 
     #[rstest]
-    #[case::swept_after_the_tick(Some(counted(0, 200)), measured(9, Method::Histogram), Some(100), Some(false))]
-    #[case::blocked_rows_count(Some(counted(3, 200)), measured(0, Method::Histogram), Some(100), Some(true))]
-    #[case::not_swept_since_the_tick(Some(counted(0, 50)), measured(9, Method::Histogram), Some(100), Some(true))]
+    #[case::swept_after_the_tick(
+        Some(counted(0, 200)),
+        measured(9, Method::Histogram),
+        Some(100),
+        Some(false)
+    )]
+    #[case::blocked_rows_count(
+        Some(counted(3, 200)),
+        measured(0, Method::Histogram),
+        Some(100),
+        Some(true)
+    )]
+    #[case::not_swept_since_the_tick(
+        Some(counted(0, 50)),
+        measured(9, Method::Histogram),
+        Some(100),
+        Some(true)
+    )]
     #[case::estimate(None, measured(9, Method::Histogram), None, Some(true))]
     #[case::nothing_overdue(None, measured(0, Method::UpperBound), None, Some(false))]
     #[case::an_upper_bound_proves_nothing(None, measured(9, Method::UpperBound), None, None)]
@@ -277,6 +382,9 @@ mod tests {
         #[case] tick: Option<i64>,
         #[case] expected: Option<bool>,
     ) {
-        assert_eq!(holds_overdue_rows(status.as_ref(), overdue, tick.map(at)), expected);
+        assert_eq!(
+            holds_overdue_rows(status.as_ref(), overdue, tick.map(at)),
+            expected
+        );
     }
 }

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use crate::{
     api::{
-        DatabaseStatus, LastUsed, MeasuredRows, MeasuredTime, RetentionPolicyStatus, RuleStatus, TrendPoint,
+        DatabaseStatus, LastUsed, MeasuredRows, MeasuredTime, RetentionPolicyStatus, RuleStatus,
+        TrendPoint,
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
@@ -31,7 +32,12 @@ pub fn rule_statuses(previous: &[RuleStatus], report: &AuditReport) -> Vec<RuleS
     report
         .rules
         .iter()
-        .map(|rule| rule_status(previous.iter().find(|status| status.name == rule.name), rule))
+        .map(|rule| {
+            rule_status(
+                previous.iter().find(|status| status.name == rule.name),
+                rule,
+            )
+        })
         .collect()
 }
 
@@ -69,7 +75,8 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
         },
         Ok(findings) => {
             // What was counted of another table says nothing of this one.
-            let previous = previous.filter(|status| status.table == Some(findings.plan.table.qualified()));
+            let previous =
+                previous.filter(|status| status.table == Some(findings.plan.table.qualified()));
             let counted = previous.and_then(|status| newer_count(status, findings));
             RuleStatus {
                 table: Some(findings.plan.table.qualified()),
@@ -92,7 +99,10 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
 
 /// The previous entry, if a sweep counted its expired rows after the statistics were taken.
 fn newer_count<'a>(status: &'a RuleStatus, findings: &RuleFindings) -> Option<&'a RuleStatus> {
-    let counted = status.expired_rows.as_ref().filter(|rows| rows.method == Method::Count.as_str())?;
+    let counted = status
+        .expired_rows
+        .as_ref()
+        .filter(|rows| rows.method == Method::Count.as_str())?;
     let counted_at = counted.as_of.as_ref()?.0;
     let statistics_newer = findings
         .expired

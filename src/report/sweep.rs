@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use super::rules::{expired_rows, measured_rows};
 use crate::{
     api::{
-        CurrentSweep, RetentionPolicyStatus, RuleStatus, SweepStatus, Totals, UnfinishedRule, UnfinishedSweep,
+        CurrentSweep, RetentionPolicyStatus, RuleStatus, SweepStatus, Totals, UnfinishedRule,
+        UnfinishedSweep,
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
@@ -16,13 +17,28 @@ use crate::{
 };
 
 /// Writes what a sweep did into `status`. `now` is the operator's clock.
-pub fn apply_sweep(status: &mut RetentionPolicyStatus, state: &SweepState, report: &SweepReport, now: Timestamp) {
+pub fn apply_sweep(
+    status: &mut RetentionPolicyStatus,
+    state: &SweepState,
+    report: &SweepReport,
+    now: Timestamp,
+) {
     let deleted: u64 = report.rules.iter().map(|rule| rule.rows_deleted).sum();
     let totals = status.totals.get_or_insert_with(Totals::default);
-    totals.rows_deleted = Some(totals.rows_deleted.unwrap_or(0).saturating_add(signed(deleted)));
+    totals.rows_deleted = Some(
+        totals
+            .rows_deleted
+            .unwrap_or(0)
+            .saturating_add(signed(deleted)),
+    );
     totals.rows_archived = Some(totals.rows_archived.unwrap_or(0));
     for rule in &report.rules {
-        apply_rule(rule_entry(&mut status.rules, &rule.progress.name), state, rule, now);
+        apply_rule(
+            rule_entry(&mut status.rules, &rule.progress.name),
+            state,
+            rule,
+            now,
+        );
     }
     status.expired_rows = expired_rows(&status.rules);
     // A sweep that was resumed is one sweep: what its earlier parts did is added to.
@@ -31,7 +47,12 @@ pub fn apply_sweep(status: &mut RetentionPolicyStatus, state: &SweepState, repor
         .take()
         .filter(|earlier| earlier.id.as_deref() == Some(state.id.as_str()))
         .unwrap_or_default();
-    let longest = report.rules.iter().map(|rule| rule.longest_chunk).max().unwrap_or_default();
+    let longest = report
+        .rules
+        .iter()
+        .map(|rule| rule.longest_chunk)
+        .max()
+        .unwrap_or_default();
     let rested: Duration = report.rules.iter().map(|rule| rule.rested).sum();
     let chunks: u64 = report.rules.iter().map(|rule| rule.chunks).sum();
     status.last_sweep = Some(SweepStatus {
@@ -44,7 +65,12 @@ pub fn apply_sweep(status: &mut RetentionPolicyStatus, state: &SweepState, repor
         rows_archived: Some(0),
         objects: None,
         chunks: Some(earlier.chunks.unwrap_or(0).saturating_add(signed(chunks))),
-        longest_chunk_millis: Some(earlier.longest_chunk_millis.unwrap_or(0).max(millis(longest))),
+        longest_chunk_millis: Some(
+            earlier
+                .longest_chunk_millis
+                .unwrap_or(0)
+                .max(millis(longest)),
+        ),
         throttled_seconds: Some(
             earlier
                 .throttled_seconds
@@ -56,10 +82,15 @@ pub fn apply_sweep(status: &mut RetentionPolicyStatus, state: &SweepState, repor
 }
 
 fn apply_rule(entry: &mut RuleStatus, state: &SweepState, rule: &RuleReport, now: Timestamp) {
-    let deleted = entry.rows_deleted.unwrap_or(0).saturating_add(signed(rule.rows_deleted));
+    let deleted = entry
+        .rows_deleted
+        .unwrap_or(0)
+        .saturating_add(signed(rule.rows_deleted));
     entry.rows_deleted = Some(deleted);
     entry.cutoff = Some(rule.progress.cutoff.to_string());
-    let RuleEnd::Complete { remaining } = rule.end else { return };
+    let RuleEnd::Complete { remaining } = rule.end else {
+        return;
+    };
     let counted = measured_rows(Measured {
         value: signed(remaining),
         method: Method::Count,
@@ -72,19 +103,27 @@ fn apply_rule(entry: &mut RuleStatus, state: &SweepState, rule: &RuleReport, now
 }
 
 fn rule_entry<'a>(rules: &'a mut Vec<RuleStatus>, name: &str) -> &'a mut RuleStatus {
-    let position = rules.iter().position(|rule| rule.name == name).unwrap_or_else(|| {
-        rules.push(RuleStatus {
-            name: name.to_owned(),
-            ..RuleStatus::default()
+    let position = rules
+        .iter()
+        .position(|rule| rule.name == name)
+        .unwrap_or_else(|| {
+            rules.push(RuleStatus {
+                name: name.to_owned(),
+                ..RuleStatus::default()
+            });
+            rules.len() - 1
         });
-        rules.len() - 1
-    });
     &mut rules[position]
 }
 
 /// The running sweep.
 #[must_use]
-pub fn current_sweep(state: &SweepState, resumed: Timestamp, rule: Option<&RuleProgress>, waiting: Option<&str>) -> CurrentSweep {
+pub fn current_sweep(
+    state: &SweepState,
+    resumed: Timestamp,
+    rule: Option<&RuleProgress>,
+    waiting: Option<&str>,
+) -> CurrentSweep {
     CurrentSweep {
         id: Some(state.id.clone()),
         start_time: Some(whole_seconds(resumed)),
@@ -212,10 +251,21 @@ mod tests {
         };
         apply_sweep(&mut status, &state, &report, state.started);
         let rule = &status.rules[0];
-        assert_eq!(rule.expired_rows.as_ref().map(|rows| (rows.value, rows.exact)), Some((2, true)));
+        assert_eq!(
+            rule.expired_rows
+                .as_ref()
+                .map(|rows| (rows.value, rows.exact)),
+            Some((2, true))
+        );
         assert_eq!(rule.blocked_rows.as_ref().map(|rows| rows.value), Some(2));
         assert_eq!(rule.watermark.as_deref(), Some("2026-11-22T03:00:00Z"));
-        assert_eq!(status.totals.as_ref().and_then(|totals| totals.rows_deleted), Some(20));
+        assert_eq!(
+            status
+                .totals
+                .as_ref()
+                .and_then(|totals| totals.rows_deleted),
+            Some(20)
+        );
         let sweep = status.last_sweep.expect("a sweep");
         assert_eq!(sweep.outcome.as_deref(), Some("Succeeded"));
         assert_eq!(sweep.longest_chunk_millis, Some(31));

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
-use super::RuleProgress;
+use super::{RuleProgress, SweepState};
 
 /// Why a running sweep has to stop at its next chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,12 @@ pub trait Control: Send + Sync {
 
     /// Waits for `rest`, or less when the sweep has to stop.
     async fn rest(&self, rest: Duration);
+
+    /// Makes the sweep's begin, with its cutoffs, durable.
+    ///
+    /// # Errors
+    /// When it could not be recorded: nothing is deleted.
+    async fn begun(&self, state: &SweepState) -> Result<(), ControlError>;
 
     /// Makes `progress` durable. Called before rows beyond [`RuleProgress::rows_reserved`] are deleted.
     ///

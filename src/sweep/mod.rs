@@ -5,11 +5,13 @@
 //! before it goes beyond what was recorded, and reports what was committed.
 
 mod control;
+mod policy;
 mod progress;
 mod report;
 mod runner;
 
 pub use control::{Control, ControlError, StopReason};
+pub use policy::{SweepError, sweep_policy};
 pub use progress::{RuleProgress, SweepState, Trigger};
 pub use report::{Outcome, RuleEnd, RuleReport, SweepReport};
 pub use runner::sweep_rule;

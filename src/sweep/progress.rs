@@ -96,7 +96,9 @@ impl RuleProgress {
     pub fn settle(&mut self, left: u64) {
         match self.rows_total {
             Some(total) => {
-                let spent = total.saturating_sub(left).clamp(self.spent(), self.rows_reserved);
+                let spent = total
+                    .saturating_sub(left)
+                    .clamp(self.spent(), self.rows_reserved);
                 self.rows_done = spent.saturating_sub(self.rows_unknown);
             }
             None => {
@@ -153,7 +155,11 @@ impl SweepState {
 
     /// Puts a rule's progress in its place.
     pub fn put(&mut self, progress: RuleProgress) {
-        match self.rules.iter_mut().find(|rule| rule.name == progress.name) {
+        match self
+            .rules
+            .iter_mut()
+            .find(|rule| rule.name == progress.name)
+        {
             Some(rule) => *rule = progress,
             None => self.rules.push(progress),
         }
@@ -177,7 +183,10 @@ mod tests {
     fn a_first_kill_counts_the_whole_reservation_and_learns_the_total() {
         let mut rule = progress(100, 150, None);
         rule.settle(900);
-        assert_eq!((rule.rows_done, rule.spent(), rule.rows_total), (100, 150, Some(1050)));
+        assert_eq!(
+            (rule.rows_done, rule.spent(), rule.rows_total),
+            (100, 150, Some(1050))
+        );
         assert!(!rule.was_killed());
     }
 
@@ -185,7 +194,10 @@ mod tests {
     fn a_later_kill_is_settled_by_what_is_left() {
         let mut rule = progress(100, 500, Some(1050));
         rule.settle(800);
-        assert_eq!((rule.rows_done, rule.spent(), rule.rows_reserved), (250, 250, 250));
+        assert_eq!(
+            (rule.rows_done, rule.spent(), rule.rows_reserved),
+            (250, 250, 250)
+        );
     }
 
     #[test]

@@ -92,7 +92,8 @@ impl SweepReport {
     /// Sums up how the rules ended.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
-        let count = |test: fn(&RuleEnd) -> bool| self.rules.iter().filter(|rule| test(&rule.end)).count();
+        let count =
+            |test: fn(&RuleEnd) -> bool| self.rules.iter().filter(|rule| test(&rule.end)).count();
         let complete = count(|end| matches!(end, RuleEnd::Complete { .. }));
         let stopped = self.stopped().is_some();
         let blocked = count(|end| matches!(end, RuleEnd::Blocked { .. }));
@@ -131,7 +132,9 @@ impl SweepReport {
             let name = &rule.progress.name;
             match &rule.end {
                 RuleEnd::Complete { remaining: 0 } => {}
-                RuleEnd::Complete { remaining } => parts.push(format!("{name}: {remaining} expired rows are still there")),
+                RuleEnd::Complete { remaining } => {
+                    parts.push(format!("{name}: {remaining} expired rows are still there"))
+                }
                 RuleEnd::Stopped(reason) => parts.push(format!("{name}: stopped, {reason}")),
                 RuleEnd::Blocked { reason, .. } => parts.push(format!("{name}: {reason}")),
                 RuleEnd::Failed(error) => parts.push(format!("{name}: {error}")),

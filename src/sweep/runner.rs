@@ -159,7 +159,10 @@ async fn walk(
     let pages: u64 = plan.table.leaves.iter().map(|leaf| leaf.pages).sum();
     let mut sizer = ChunkSizer::new(pace.chunk_duration);
     if let (Some(rows), true) = (plan.table.rows(), pages > 0) {
-        #[expect(clippy::cast_precision_loss, reason = "a density needs no more than 53 bits")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a density needs no more than 53 bits"
+        )]
         let pages = pages as f64;
         sizer = sizer.with_rows_per_page(rows / pages);
     }
@@ -172,7 +175,15 @@ async fn walk(
     loop {
         let result = match engine.open_sweep(plan, cursor.clone()).await {
             Ok(mut sweep) => {
-                let result = chunks(sweep.as_mut(), plan, &mut pacer, control, tally, &mut failures).await;
+                let result = chunks(
+                    sweep.as_mut(),
+                    plan,
+                    &mut pacer,
+                    control,
+                    tally,
+                    &mut failures,
+                )
+                .await;
                 cursor = sweep.cursor();
                 sweep.close().await;
                 result
@@ -249,7 +260,13 @@ async fn chunks(
         count(tally, chunk, took);
         pacer.sizer.observe(chunk.pages, chunk.rows, took);
         control.advanced(&tally.report.progress, None);
-        tracing::debug!(rule = plan.rule, rows = chunk.rows, pages = chunk.pages, ?took, "chunk");
+        tracing::debug!(
+            rule = plan.rule,
+            rows = chunk.rows,
+            pages = chunk.pages,
+            ?took,
+            "chunk"
+        );
         rest(control, tally, pacer.throttle.rest_after(chunk.rows, took)).await;
     }
 }
@@ -295,11 +312,20 @@ async fn reserve(control: &dyn Control, tally: &mut Tally, rows: u64) -> Result<
 
 /// 1, 2, 4 … 30 seconds.
 fn backoff(failures: u32) -> Duration {
-    Duration::from_secs(1_u64.checked_shl(failures.saturating_sub(1)).unwrap_or(30).min(30))
+    Duration::from_secs(
+        1_u64
+            .checked_shl(failures.saturating_sub(1))
+            .unwrap_or(30)
+            .min(30),
+    )
 }
 
 fn rounded(rows: f64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to what fits"
+    )]
     let rows = rows.clamp(0.0, 9e18).round() as u64;
     rows
 }

@@ -15,7 +15,9 @@ pub enum LogFormat {
 
 /// The filter is not one.
 #[derive(Debug, thiserror::Error)]
-#[error("--log-level {filter:?} is not a level or filter: write for example info or retention_operator=debug ({reason})")]
+#[error(
+    "--log-level {filter:?} is not a level or filter: write for example info or retention_operator=debug ({reason})"
+)]
 pub struct LogFilterError {
     filter: String,
     reason: String,

@@ -74,19 +74,39 @@ impl Default for Metrics {
             leader: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register("reconciles", "Reconciliations by outcome", metrics.reconciles.clone());
+        registry.register(
+            "reconciles",
+            "Reconciliations by outcome",
+            metrics.reconciles.clone(),
+        );
         registry.register("audits", "Audits by outcome", metrics.audits.clone());
         registry.register("sweeps", "Sweeps by outcome", metrics.sweeps.clone());
-        registry.register("rows_deleted", "Rows deleted by sweeps", metrics.rows_deleted.clone());
+        registry.register(
+            "rows_deleted",
+            "Rows deleted by sweeps",
+            metrics.rows_deleted.clone(),
+        );
         registry.register_with_unit(
             "chunk",
             "Length of a chunk's transaction",
             Unit::Seconds,
             metrics.chunk_seconds.clone(),
         );
-        registry.register("sweeps_running", "Sweeps running now", metrics.sweeps_running.clone());
-        registry.register("status_writes", "Status writes to the API server", metrics.status_writes.clone());
-        registry.register("policy_expired_rows", "Expired rows of a policy", metrics.expired_rows.clone());
+        registry.register(
+            "sweeps_running",
+            "Sweeps running now",
+            metrics.sweeps_running.clone(),
+        );
+        registry.register(
+            "status_writes",
+            "Status writes to the API server",
+            metrics.status_writes.clone(),
+        );
+        registry.register(
+            "policy_expired_rows",
+            "Expired rows of a policy",
+            metrics.expired_rows.clone(),
+        );
         registry.register(
             "policy_compliant",
             "1: the policy is compliant, 0: it is not",
@@ -98,7 +118,10 @@ impl Default for Metrics {
             metrics.last_audit.clone(),
         );
         registry.register("leader", "1: this instance leads", metrics.leader.clone());
-        Self { registry, ..metrics }
+        Self {
+            registry,
+            ..metrics
+        }
     }
 }
 

@@ -1,0 +1,129 @@
+//! An audit as a task of its own, whose end asks for another look at the policy.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{
+    context::Context,
+    database::{self, DatabaseError},
+    decide::later,
+    state::{PolicyState, Tracked},
+};
+use crate::{
+    api::RetentionPolicy,
+    audit::{self, AuditReport},
+    policy::check::CheckedPolicy,
+    report::{self, Trouble},
+    telemetry::metrics::{Metrics, OutcomeLabel, PolicyLabel},
+};
+
+/// Starts an audit; the caller has marked it as running.
+pub fn spawn(
+    context: Arc<Context>,
+    tracked: Arc<Tracked>,
+    policy: Arc<RetentionPolicy>,
+    checked: Arc<CheckedPolicy>,
+) {
+    let tasks = context.tasks.clone();
+    tasks.spawn(async move {
+        let result = tokio::select! {
+            result = run(&context, &policy, &checked) => result,
+            () = context.stopping.cancelled() => Err(DatabaseError::Ending),
+        };
+        let mut state = tracked.state.lock().await;
+        finish(
+            &context.metrics,
+            &mut state,
+            &policy,
+            &checked,
+            result,
+            Timestamp::now(),
+        );
+        drop(state);
+        tracked.look_again();
+    });
+}
+
+async fn run(
+    context: &Context,
+    policy: &RetentionPolicy,
+    checked: &CheckedPolicy,
+) -> Result<AuditReport, DatabaseError> {
+    let Ok(_slot) = context.audit_slots.clone().acquire_owned().await else {
+        return Err(DatabaseError::Ending);
+    };
+    let connected = database::connect(context, policy, checked).await?;
+    let report = audit::audit(connected.engine.as_ref(), checked).await;
+    connected.engine.close().await;
+    Ok(report?)
+}
+
+fn finish(
+    metrics: &Metrics,
+    state: &mut PolicyState,
+    policy: &RetentionPolicy,
+    checked: &CheckedPolicy,
+    result: Result<AuditReport, DatabaseError>,
+    now: Timestamp,
+) {
+    let generation = policy.metadata.generation.unwrap_or_default();
+    let namespace = policy.namespace().unwrap_or_default();
+    let name = policy.name_any();
+    state.auditing = false;
+    state.audited_generation = Some(generation);
+    let outcome = match &result {
+        Ok(_) => "ok",
+        Err(error) => error.category(),
+    };
+    metrics
+        .audits
+        .get_or_create(&OutcomeLabel { outcome })
+        .inc();
+    match result {
+        Ok(audit) => {
+            state.failures = 0;
+            state.trouble = None;
+            state.next_audit = later(now, database::jittered(checked.audit_interval));
+            report::apply_audit(&mut state.status, &audit, now);
+            tracing::info!(
+                namespace,
+                name,
+                expired = state.status.expired_rows,
+                "audited"
+            );
+            let label = PolicyLabel {
+                namespace,
+                policy: name,
+            };
+            if let Some(expired) = state.status.expired_rows {
+                metrics.expired_rows.get_or_create(&label).set(expired);
+            }
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "seconds since 1970 fit into 53 bits"
+            )]
+            metrics
+                .last_audit
+                .get_or_create(&label)
+                .set(now.as_second() as f64);
+            state.audit = Some((generation, audit));
+        }
+        Err(DatabaseError::Ending) => {}
+        Err(error) => {
+            let trouble = error.trouble();
+            if state.trouble.as_ref() != Some(&trouble) {
+                tracing::warn!(namespace, name, %error, "the audit failed");
+            }
+            state.failures = state.failures.saturating_add(1);
+            // What needs a human is looked at again at the usual pace; what needs time, sooner at first.
+            let wait = match trouble {
+                Trouble::Refused(_) => database::jittered(checked.audit_interval),
+                Trouble::Unreachable { .. } => database::backoff(state.failures),
+            };
+            state.next_audit = later(now, wait);
+            state.trouble = Some(trouble);
+        }
+    }
+}

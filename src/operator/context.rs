@@ -1,0 +1,213 @@
+//! What all reconciliations share.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams},
+    runtime::{
+        events::Recorder,
+        reflector::{ObjectRef, Store},
+    },
+};
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    settings::Settings,
+    state::{PolicyState, Tracked},
+};
+use crate::{
+    api::{API_VERSION, KIND, RetentionPolicy, RetentionPolicyStatus},
+    telemetry::metrics::Metrics,
+};
+
+/// Field manager of everything that the operator writes.
+pub const MANAGER: &str = "retention-operator.io/controller";
+
+/// A watched policy that may be unreadable.
+pub type Guarded = DeserializeGuard<RetentionPolicy>;
+
+/// What all reconciliations share.
+pub struct Context {
+    /// Talks to the API server.
+    pub client: Client,
+    /// What the administrator decided.
+    pub settings: Settings,
+    /// What the operator counts.
+    pub metrics: Arc<Metrics>,
+    /// Writes Events; holds the cache that joins equal ones.
+    pub recorder: Recorder,
+    /// Cancelled when the process ends or another instance leads.
+    pub stopping: CancellationToken,
+    /// Why `stopping` was cancelled: set before it is.
+    pub leadership_lost: CancellationToken,
+    /// Audits and sweeps.
+    pub tasks: TaskTracker,
+    /// Sweeps that may run at once.
+    pub sweep_slots: Arc<Semaphore>,
+    /// Audits that may run at once.
+    pub audit_slots: Arc<Semaphore>,
+    databases: Mutex<HashMap<String, Arc<Slots>>>,
+    policies: Mutex<HashMap<ObjectRef<Guarded>, Arc<Tracked>>>,
+}
+
+/// Sessions on one database, shared by its policies; the smallest `maxConnections` wins.
+#[derive(Debug)]
+struct Slots {
+    semaphore: Arc<Semaphore>,
+    size: Mutex<u32>,
+}
+
+impl Context {
+    /// Nothing tracked yet.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+        recorder: Recorder,
+    ) -> Self {
+        let sweeps = usize::try_from(settings.max_sweeps).unwrap_or(1);
+        Self {
+            client,
+            settings,
+            metrics,
+            recorder,
+            stopping: CancellationToken::new(),
+            leadership_lost: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            sweep_slots: Arc::new(Semaphore::new(sweeps)),
+            audit_slots: Arc::new(Semaphore::new(8)),
+            databases: Mutex::default(),
+            policies: Mutex::default(),
+        }
+    }
+
+    /// The sessions of a database.
+    #[must_use]
+    pub fn database_slots(&self, address: &str, max_connections: u32) -> Arc<Semaphore> {
+        let mut databases = self
+            .databases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let slots = databases.entry(address.to_owned()).or_insert_with(|| {
+            Arc::new(Slots {
+                semaphore: Arc::new(Semaphore::new(
+                    usize::try_from(max_connections).unwrap_or(1),
+                )),
+                size: Mutex::new(max_connections),
+            })
+        });
+        let mut size = slots.size.lock().unwrap_or_else(PoisonError::into_inner);
+        if max_connections < *size {
+            let surplus = usize::try_from(*size - max_connections).unwrap_or(0);
+            let forgotten = slots.semaphore.forget_permits(surplus);
+            *size -= u32::try_from(forgotten).unwrap_or(0);
+        }
+        slots.semaphore.clone()
+    }
+
+    /// The policy's memory; a re-created policy gets a new one.
+    ///
+    /// # Errors
+    /// When the policy's status cannot be read.
+    pub async fn tracked(
+        &self,
+        object: &ObjectRef<Guarded>,
+        policy: &RetentionPolicy,
+        store: &Store<Guarded>,
+        again: &Trigger,
+    ) -> Result<Arc<Tracked>, kube::Error> {
+        let uid = policy.meta().uid.clone().unwrap_or_default();
+        if let Some(tracked) = self.lookup(object).filter(|tracked| tracked.uid == uid) {
+            return Ok(tracked);
+        }
+        // The watch may lag behind what an earlier process wrote last; what a sweep goes on with must be the latest.
+        let live = self.api(object).get_status(&object.name).await?;
+        let state = PolicyState::from_status(
+            live.meta().generation.unwrap_or_default(),
+            live.status.unwrap_or_default(),
+            Timestamp::now(),
+        );
+        let tracked = Arc::new(Tracked {
+            object: object.clone(),
+            uid,
+            store: store.clone(),
+            again: again.clone(),
+            state: tokio::sync::Mutex::new(state),
+        });
+        self.policies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(object.clone(), tracked.clone());
+        Ok(tracked)
+    }
+
+    fn lookup(&self, object: &ObjectRef<Guarded>) -> Option<Arc<Tracked>> {
+        self.policies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(object)
+            .cloned()
+    }
+
+    /// Forgets policies that are gone, and their metrics.
+    pub fn forget_gone(&self) {
+        let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        policies.retain(|object, tracked| {
+            let present = tracked.store.get(object).is_some();
+            if !present {
+                self.metrics.forget(
+                    object.namespace.as_deref().unwrap_or_default(),
+                    &object.name,
+                );
+            }
+            present
+        });
+    }
+
+    fn api(&self, object: &ObjectRef<Guarded>) -> Api<RetentionPolicy> {
+        Api::namespaced(
+            self.client.clone(),
+            object.namespace.as_deref().unwrap_or_default(),
+        )
+    }
+
+    /// Writes a policy's whole status by server-side apply. A policy that is gone is no error.
+    ///
+    /// # Errors
+    /// When the API server does not take it.
+    pub async fn write_status(
+        &self,
+        tracked: &Tracked,
+        status: &RetentionPolicyStatus,
+    ) -> Result<(), kube::Error> {
+        // The uid makes the write fail when the policy was deleted and created anew.
+        let body = serde_json::json!({
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": tracked.object.name, "uid": tracked.uid},
+            "status": status,
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        self.metrics.status_writes.inc();
+        match self
+            .api(&tracked.object)
+            .patch_status(&tracked.object.name, &parameters, &Patch::Apply(&body))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Asks for another reconciliation.
+pub type Trigger = futures::channel::mpsc::UnboundedSender<ObjectRef<Guarded>>;

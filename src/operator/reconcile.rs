@@ -1,0 +1,197 @@
+//! One look at one policy: what is asked, what is due, what is to be published. Waits for nothing slow.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{
+    ResourceExt,
+    runtime::{controller::Action, reflector::Store},
+};
+
+use super::{
+    audit_task,
+    context::{Context, Guarded, Trigger},
+    decide::{Decision, Situation, decide},
+    events::{self, Kind},
+    requests,
+    state::{PolicyState, Tracked},
+    sweep_task,
+};
+use crate::{
+    api::{RetentionPolicy, annotation},
+    policy::check::{CheckedPolicy, check},
+    sweep::SweepState,
+};
+
+/// A reconciliation failed; it is tried again with backoff.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The policy's status could not be read.
+    #[error("cannot read the policy's status: {0}")]
+    Read(#[source] Box<kube::Error>),
+    /// The policy's status could not be written.
+    #[error("cannot write the policy's status: {0}")]
+    Publish(#[source] Box<kube::Error>),
+}
+
+impl ReconcileError {
+    /// A bounded word for metrics.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Read(_) => "read_status",
+            Self::Publish(_) => "write_status",
+        }
+    }
+}
+
+/// Looks at one policy.
+///
+/// # Errors
+/// When the API server does not answer as it should.
+pub async fn reconcile(
+    context: Arc<Context>,
+    guarded: Arc<Guarded>,
+    store: Store<Guarded>,
+    again: Trigger,
+) -> Result<Action, ReconcileError> {
+    let object = kube::runtime::reflector::ObjectRef::from_obj(guarded.as_ref());
+    let policy = match &guarded.0 {
+        Ok(policy) => Arc::new(policy.clone()),
+        Err(invalid) => {
+            tracing::warn!(policy = %object, error = %invalid.error, "the policy cannot be read");
+            let note = format!("the operator cannot read this policy: {}", invalid.error);
+            events::publish(
+                &context,
+                &invalid.metadata,
+                Kind::Warning,
+                "InvalidObject",
+                &note,
+            )
+            .await;
+            return Ok(Action::await_change());
+        }
+    };
+    let tracked = context
+        .tracked(&object, &policy, &store, &again)
+        .await
+        .map_err(|error| ReconcileError::Read(Box::new(error)))?;
+    let checked = Arc::new(check(&policy.spec));
+    let mut state = tracked.state.lock().await;
+    let wake = look(&context, &tracked, &policy, &checked, &mut state).await?;
+    Ok(Action::requeue(wake))
+}
+
+async fn look(
+    context: &Arc<Context>,
+    tracked: &Arc<Tracked>,
+    policy: &Arc<RetentionPolicy>,
+    checked: &Arc<CheckedPolicy>,
+    state: &mut PolicyState,
+) -> Result<Duration, ReconcileError> {
+    let now = Timestamp::now();
+    let generation = policy.metadata.generation.unwrap_or_default();
+    state.arm(generation, now);
+    let annotations = policy.annotations();
+    let request = |name: &str, handled: Option<&String>| {
+        requests::read(
+            annotations.get(name).map(String::as_str),
+            handled.map(String::as_str),
+            now,
+        )
+    };
+    let decision = decide(&Situation {
+        now,
+        generation,
+        policy: checked,
+        read_only: context.settings.read_only,
+        sweep_request: request(
+            annotation::SWEEP_REQUESTED_AT,
+            state.status.last_handled_sweep_request.as_ref(),
+        ),
+        audit_request: request(
+            annotation::AUDIT_REQUESTED_AT,
+            state.status.last_handled_audit_request.as_ref(),
+        ),
+        approved: super::approval::is_approved(
+            &state.status,
+            annotations.get(annotation::APPROVED_PLAN),
+            now,
+        ),
+        audit_running: state.auditing,
+        sweep_running: state.running.is_some(),
+        audited_generation: state.audited_generation,
+        next_audit: state.next_audit,
+        armed_since: state.armed_since,
+        unfinished: state.unfinished.as_ref(),
+        resume_after: state.resume_after,
+    });
+    record(state, &decision, generation, now);
+    if context.stopping.is_cancelled() {
+        return Ok(Duration::from_secs(60));
+    }
+    state.compose(checked, generation, decision.next_sweep, now);
+    // A request is recorded before it acts: were the process killed in between, it would not act twice.
+    state
+        .publish(context, tracked, now)
+        .await
+        .map_err(|error| ReconcileError::Publish(Box::new(error)))?;
+    for refused in &decision.refused {
+        events::publish(
+            context,
+            &policy.metadata,
+            Kind::Warning,
+            refused.reason,
+            &refused.note,
+        )
+        .await;
+    }
+    if decision.audit {
+        state.auditing = true;
+        audit_task::spawn(
+            context.clone(),
+            tracked.clone(),
+            policy.clone(),
+            checked.clone(),
+        );
+    }
+    if let Some(start) = decision.sweep {
+        sweep_task::spawn(
+            context.clone(),
+            tracked.clone(),
+            policy.clone(),
+            checked.clone(),
+            start,
+            state,
+            now,
+        );
+    }
+    let wait = now
+        .duration_until(decision.wake)
+        .max(jiff::SignedDuration::from_millis(100));
+    Ok(Duration::try_from(wait).unwrap_or(Duration::from_secs(60)))
+}
+
+/// Writes down what the decision says happened.
+fn record(state: &mut PolicyState, decision: &Decision, generation: i64, now: Timestamp) {
+    state.armed_since = decision.armed_since;
+    if let Some(value) = &decision.audit_request {
+        state.status.last_handled_audit_request = Some(value.clone());
+    }
+    if let Some(value) = &decision.sweep_request {
+        state.status.last_handled_sweep_request = Some(value.clone());
+    }
+    if decision.abandon {
+        state.unfinished = None;
+    }
+    if let Some(start) = &decision.sweep {
+        match &mut state.unfinished {
+            // What set it going again decides whether a window ends it.
+            Some(unfinished) => unfinished.trigger = start.trigger,
+            None => state.unfinished = Some(SweepState::begin(start.trigger, now, generation)),
+        }
+        if start.trigger == crate::sweep::Trigger::Approval {
+            super::approval::apply(&mut state.status, state.unfinished.as_mut(), now);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What the operator remembers of a policy between two looks at it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::sync::Mutex;
+
+use super::{
+    context::{Context, Guarded, Trigger},
+    decide::later,
+};
+use crate::{
+    api::{RetentionPolicyStatus, whole_seconds},
+    audit::AuditReport,
+    policy::check::CheckedPolicy,
+    report::{self, Known, Trouble},
+    sweep::{RuleProgress, SweepState},
+};
+
+/// A status in which nothing but times changed is written at most this often.
+const TIMES_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// A policy and what is remembered of it.
+pub struct Tracked {
+    /// The policy.
+    pub object: ObjectRef<Guarded>,
+    /// Tells it from another of the same name.
+    pub uid: String,
+    /// The policies as the watch knows them.
+    pub store: Store<Guarded>,
+    /// Asks for another look.
+    pub again: Trigger,
+    /// What is remembered.
+    pub state: Mutex<PolicyState>,
+}
+
+impl Tracked {
+    /// Asks for another look at the policy.
+    pub fn look_again(&self) {
+        // Fails only when the controller has ended: then nobody looks any more.
+        let _ = self.again.unbounded_send(self.object.clone());
+    }
+}
+
+/// A running sweep, as far as others want to know.
+#[derive(Debug)]
+pub struct Running {
+    /// When it began or was resumed.
+    pub since: Timestamp,
+    /// The rule that it is at.
+    pub rule: Option<RuleProgress>,
+    /// What it waits for.
+    pub waiting: Option<String>,
+}
+
+/// What is remembered of a policy.
+#[derive(Debug)]
+pub struct PolicyState {
+    /// The status as it should be published.
+    pub status: RetentionPolicyStatus,
+    published: RetentionPolicyStatus,
+    published_at: Timestamp,
+    /// The last audit, with the generation that it was made for.
+    pub audit: Option<(i64, AuditReport)>,
+    /// The generation that was audited last, with or without success.
+    pub audited_generation: Option<i64>,
+    /// An audit is running.
+    pub auditing: bool,
+    /// What keeps the operator from the database.
+    pub trouble: Option<Trouble>,
+    /// Audits that failed in a row.
+    pub failures: u32,
+    /// When the next audit is due.
+    pub next_audit: Timestamp,
+    /// Ticks after this instant are due.
+    pub armed_since: Timestamp,
+    /// The generation and mode for which it is armed.
+    pub armed_for: Option<i64>,
+    /// A sweep that began and has not ended.
+    pub unfinished: Option<SweepState>,
+    /// Not before this instant is it taken up again.
+    pub resume_after: Timestamp,
+    /// The running sweep.
+    pub running: Option<Running>,
+}
+
+impl PolicyState {
+    /// What an earlier process left in the status.
+    ///
+    /// Ticks from the recorded next one on are due when the spec is still the one that was seen then: a tick missed while
+    /// nobody was there runs as long as its window is open.
+    #[must_use]
+    pub fn from_status(generation: i64, status: RetentionPolicyStatus, now: Timestamp) -> Self {
+        let seen = status.observed_generation == Some(generation);
+        let expected = status
+            .next_sweep_time
+            .as_ref()
+            .filter(|_| seen)
+            .map(|time| time.0);
+        let just_before = |tick: Timestamp| {
+            tick.checked_sub(jiff::SignedDuration::from_secs(1))
+                .unwrap_or(tick)
+        };
+        Self {
+            armed_since: expected.map_or(now, just_before).min(now),
+            armed_for: seen.then_some(generation),
+            unfinished: status
+                .unfinished_sweep
+                .as_ref()
+                .and_then(report::read_unfinished),
+            published: status.clone(),
+            published_at: Timestamp::MIN,
+            audit: None,
+            audited_generation: None,
+            auditing: false,
+            trouble: None,
+            failures: 0,
+            next_audit: now,
+            resume_after: Timestamp::MIN,
+            running: None,
+            status,
+        }
+    }
+
+    /// The spec changed: ticks that are past are not due under it.
+    pub fn arm(&mut self, generation: i64, now: Timestamp) {
+        if self.armed_for != Some(generation) {
+            self.armed_for = Some(generation);
+            self.armed_since = now;
+        }
+    }
+
+    /// Brings the status up to date with everything that is known.
+    pub fn compose(
+        &mut self,
+        policy: &CheckedPolicy,
+        generation: i64,
+        next_sweep: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        let status = &mut self.status;
+        status.observed_generation = Some(generation);
+        status.next_sweep_time = next_sweep.map(whole_seconds);
+        status.unfinished_sweep = self.unfinished.as_ref().map(report::write_unfinished);
+        status.current_sweep = match (&self.running, &self.unfinished) {
+            (Some(running), Some(state)) => Some(report::current_sweep(
+                state,
+                running.since,
+                running.rule.as_ref(),
+                running.waiting.as_deref(),
+            )),
+            _ => None,
+        };
+        let audit = self
+            .audit
+            .as_ref()
+            .filter(|(audited, _)| *audited == generation);
+        let known = Known {
+            policy,
+            generation,
+            now,
+            audit: audit.map(|(_, report)| report),
+            trouble: self.trouble.as_ref(),
+            sweeping: self.running.is_some(),
+        };
+        report::conditions(&mut self.status, &known);
+    }
+
+    /// Writes the status if it is worth a write.
+    ///
+    /// # Errors
+    /// When the API server does not take it; it is then still due.
+    pub async fn publish(
+        &mut self,
+        context: &Context,
+        tracked: &Tracked,
+        now: Timestamp,
+    ) -> Result<(), kube::Error> {
+        if self.status == self.published {
+            return Ok(());
+        }
+        let times_only = report::only_times_differ(&self.published, &self.status);
+        if times_only
+            && now < later(self.published_at, TIMES_EVERY)
+            && self.published_at != Timestamp::MIN
+        {
+            return Ok(());
+        }
+        context.write_status(tracked, &self.status).await?;
+        self.published = self.status.clone();
+        self.published_at = now;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("an instant")
+    }
+
+    fn status(observed: i64, next: &str) -> RetentionPolicyStatus {
+        RetentionPolicyStatus {
+            observed_generation: Some(observed),
+            next_sweep_time: Some(whole_seconds(at(next))),
+            ..RetentionPolicyStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_tick_missed_while_nobody_was_there_is_due() {
+        let state = PolicyState::from_status(
+            2,
+            status(2, "2026-11-22T03:00:00Z"),
+            at("2026-11-22T05:00:00Z"),
+        );
+        assert!(state.armed_since < at("2026-11-22T03:00:00Z"));
+    }
+
+    #[test]
+    fn a_spec_that_changed_meanwhile_waits_for_its_next_tick() {
+        let now = at("2026-11-22T05:00:00Z");
+        let mut state = PolicyState::from_status(3, status(2, "2026-11-22T03:00:00Z"), now);
+        assert_eq!(state.armed_since, now);
+        state.arm(3, now);
+        assert_eq!(state.armed_for, Some(3));
+    }
+
+    #[test]
+    fn a_tick_that_is_still_to_come_does_not_arm_ahead() {
+        let now = at("2026-11-22T05:00:00Z");
+        let state = PolicyState::from_status(2, status(2, "2026-11-23T03:00:00Z"), now);
+        assert_eq!(state.armed_since, now);
+    }
+}

@@ -1,0 +1,356 @@
+//! A sweep as a task of its own: it asks before every chunk whether it may go on, and records its progress before it goes
+//! beyond what is recorded.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::{
+    context::Context,
+    database::{self, DatabaseError},
+    decide::{StartSweep, later},
+    events::{self, Kind},
+    state::{PolicyState, Running, Tracked},
+};
+use crate::{
+    api::{
+        RetentionPolicy, RetentionPolicyStatus, SweepStatus,
+        conditions::{MAX_MESSAGE_BYTES, shorten},
+        whole_seconds,
+    },
+    engine::EngineError,
+    policy::check::CheckedPolicy,
+    report,
+    sweep::{
+        Control, ControlError, Outcome, RuleEnd, RuleProgress, StopReason, SweepError, SweepReport,
+        SweepState, sweep_policy,
+    },
+    telemetry::metrics::OutcomeLabel,
+};
+
+/// A long rest looks up this often whether the sweep has to stop.
+const GLANCE: Duration = Duration::from_millis(200);
+/// A sweep whose progress could not be recorded, or whose database went away, is taken up again after this long.
+const RESUME_AFTER: Duration = Duration::from_secs(30);
+
+/// Starts or resumes the sweep in `state.unfinished`.
+pub fn spawn(
+    context: Arc<Context>,
+    tracked: Arc<Tracked>,
+    policy: Arc<RetentionPolicy>,
+    checked: Arc<CheckedPolicy>,
+    start: StartSweep,
+    state: &mut PolicyState,
+    now: Timestamp,
+) {
+    let Some(sweep) = state.unfinished.clone() else {
+        return;
+    };
+    state.running = Some(Running {
+        since: now,
+        rule: None,
+        waiting: None,
+    });
+    let tasks = context.tasks.clone();
+    tasks.spawn(async move {
+        let mut task = SweepTask {
+            context,
+            tracked,
+            policy,
+            checked,
+            until: start.until,
+        };
+        task.run(sweep, start.resume).await;
+    });
+}
+
+struct SweepTask {
+    context: Arc<Context>,
+    tracked: Arc<Tracked>,
+    policy: Arc<RetentionPolicy>,
+    checked: Arc<CheckedPolicy>,
+    until: Option<Timestamp>,
+}
+
+/// Why a sweep did not come to a report.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+}
+
+impl SweepTask {
+    async fn run(&mut self, mut sweep: SweepState, resumed: bool) {
+        let note = format!(
+            "sweep {} {}",
+            sweep.id,
+            if resumed { "goes on" } else { "begins" }
+        );
+        self.event(
+            Kind::Normal,
+            if resumed {
+                "SweepResumed"
+            } else {
+                "SweepStarted"
+            },
+            &note,
+        )
+        .await;
+        self.context.metrics.sweeps_running.inc();
+        let result = self.sweep(&mut sweep).await;
+        self.context.metrics.sweeps_running.dec();
+        self.finish(sweep, result).await;
+        self.tracked.look_again();
+    }
+
+    async fn sweep(&self, sweep: &mut SweepState) -> Result<SweepReport, Failure> {
+        let Ok(_slot) = self.context.sweep_slots.clone().acquire_owned().await else {
+            return Err(DatabaseError::Ending.into());
+        };
+        let connected = database::connect(&self.context, &self.policy, &self.checked).await?;
+        let generation = self.policy.metadata.generation.unwrap_or_default();
+        let report = sweep_policy(
+            connected.engine.as_ref(),
+            &self.checked,
+            generation,
+            sweep,
+            self,
+        )
+        .await;
+        connected.engine.close().await;
+        Ok(report?)
+    }
+
+    async fn finish(&self, sweep: SweepState, result: Result<SweepReport, Failure>) {
+        let now = Timestamp::now();
+        let mut state = self.tracked.state.lock().await;
+        state.running = None;
+        // The numbers have changed: look at them soon.
+        state.next_audit = now;
+        let (outcome, message) = match &result {
+            Ok(report) => {
+                report::apply_sweep(&mut state.status, &sweep, report, now);
+                super::approval::after_sweep(&mut state.status, &self.policy, report, now);
+                (report.outcome(), report.message())
+            }
+            Err(failure) => {
+                let (outcome, message) = (failure.outcome(), failure.to_string());
+                apply_failure(&mut state.status, &sweep, outcome, &message, now);
+                (outcome, message)
+            }
+        };
+        let again = match &result {
+            Ok(report) => goes_on(report),
+            Err(failure) => failure.goes_on(),
+        };
+        state.unfinished = again.then_some(sweep);
+        if again {
+            state.resume_after = later(now, RESUME_AFTER);
+            if let Ok(report) = &result
+                && report.stopped() == Some(StopReason::PolicyChanged)
+            {
+                state.resume_after = now;
+            }
+        }
+        self.publish(&mut state, now).await;
+        drop(state);
+        self.context
+            .metrics
+            .sweeps
+            .get_or_create(&OutcomeLabel {
+                outcome: outcome.as_str(),
+            })
+            .inc();
+        tracing::info!(policy = %self.tracked.object, outcome = outcome.as_str(), message, "the sweep ended");
+        let (kind, reason) = match outcome {
+            Outcome::Succeeded => (Kind::Normal, "SweepSucceeded"),
+            Outcome::Cancelled => (Kind::Normal, "SweepCancelled"),
+            Outcome::Partial => (Kind::Normal, "SweepPartial"),
+            Outcome::Blocked => (Kind::Warning, "SweepBlocked"),
+            Outcome::Failed => (Kind::Warning, "SweepFailed"),
+            Outcome::Skipped => (Kind::Warning, "SweepSkipped"),
+        };
+        self.event(kind, reason, &message).await;
+    }
+
+    /// Tries for a while: what a sweep did should not be lost because the API server is restarting. What remains
+    /// unpublished is published by the next look.
+    async fn publish(&self, state: &mut PolicyState, now: Timestamp) {
+        let generation = self.policy.metadata.generation.unwrap_or_default();
+        let next = self
+            .checked
+            .schedule
+            .as_ref()
+            .and_then(|schedule| schedule.next_after(now));
+        state.compose(&self.checked, generation, next, now);
+        for attempt in 0..5_u32 {
+            match state.publish(&self.context, &self.tracked, now).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(%error, attempt, "the sweep's result could not be published yet")
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
+        }
+    }
+
+    async fn event(&self, kind: Kind, reason: &str, note: &str) {
+        events::publish(&self.context, &self.policy.metadata, kind, reason, note).await;
+    }
+}
+
+impl Failure {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Sweep(SweepError::Refused(_)) => Outcome::Skipped,
+            Self::Database(DatabaseError::Ending) => Outcome::Cancelled,
+            _ => Outcome::Failed,
+        }
+    }
+
+    /// The sweep itself is not at fault: it is taken up again.
+    fn goes_on(&self) -> bool {
+        match self {
+            Self::Database(DatabaseError::Ending) | Self::Sweep(SweepError::Unrecorded(_)) => true,
+            Self::Database(DatabaseError::Engine(error))
+            | Self::Sweep(SweepError::Engine(error)) => error.is_transient(),
+            Self::Database(DatabaseError::Resolve(_)) | Self::Sweep(SweepError::Refused(_)) => {
+                false
+            }
+        }
+    }
+}
+
+/// A sweep that a window, a change, a restart or a lost connection ended is resumed; one that came to its end is not.
+fn goes_on(report: &SweepReport) -> bool {
+    report.rules.iter().any(|rule| match &rule.end {
+        RuleEnd::Stopped(StopReason::PolicyDeleted)
+        | RuleEnd::Complete { .. }
+        | RuleEnd::Blocked { .. } => false,
+        RuleEnd::Stopped(_) | RuleEnd::Unrecorded(_) => true,
+        RuleEnd::Failed(error) => matches!(
+            error,
+            EngineError::Unreachable { .. } | EngineError::ConnectionLost { .. }
+        ),
+    })
+}
+
+fn apply_failure(
+    status: &mut RetentionPolicyStatus,
+    sweep: &SweepState,
+    outcome: Outcome,
+    message: &str,
+    now: Timestamp,
+) {
+    let done: u64 = sweep.rules.iter().map(|rule| rule.rows_done).sum();
+    status.last_sweep = Some(SweepStatus {
+        id: Some(sweep.id.clone()),
+        trigger: Some(sweep.trigger.as_str().to_owned()),
+        start_time: Some(whole_seconds(sweep.started)),
+        completion_time: Some(whole_seconds(now)),
+        outcome: Some(outcome.as_str().to_owned()),
+        rows_deleted: Some(i64::try_from(done).unwrap_or(i64::MAX)),
+        message: Some(shorten(message, MAX_MESSAGE_BYTES)),
+        ..SweepStatus::default()
+    });
+}
+
+#[async_trait]
+impl Control for SweepTask {
+    fn stop(&self) -> Option<StopReason> {
+        if self.context.leadership_lost.is_cancelled() {
+            return Some(StopReason::LeadershipLost);
+        }
+        if self.context.stopping.is_cancelled() {
+            return Some(StopReason::Shutdown);
+        }
+        let Some(current) = self.tracked.store.get(&self.tracked.object) else {
+            return Some(StopReason::PolicyDeleted);
+        };
+        let Ok(current) = &current.0 else {
+            return Some(StopReason::PolicyChanged);
+        };
+        if current.uid().as_deref() != Some(self.tracked.uid.as_str())
+            || current.metadata.deletion_timestamp.is_some()
+        {
+            return Some(StopReason::PolicyDeleted);
+        }
+        if current.spec.suspend {
+            return Some(StopReason::Suspended);
+        }
+        if current.metadata.generation != self.policy.metadata.generation {
+            return Some(StopReason::PolicyChanged);
+        }
+        if self.until.is_some_and(|until| Timestamp::now() >= until) {
+            return Some(StopReason::WindowClosed);
+        }
+        None
+    }
+
+    async fn rest(&self, rest: Duration) {
+        let end = Instant::now() + rest;
+        while Instant::now() < end && self.stop().is_none() {
+            tokio::select! {
+                () = tokio::time::sleep_until(end.min(Instant::now() + GLANCE)) => {}
+                () = self.context.stopping.cancelled() => return,
+            }
+        }
+    }
+
+    async fn begun(&self, sweep: &SweepState) -> Result<(), ControlError> {
+        self.write_down(|state| state.unfinished = Some(sweep.clone()))
+            .await
+    }
+
+    async fn record(&self, progress: &RuleProgress) -> Result<(), ControlError> {
+        self.write_down(|state| {
+            if let Some(unfinished) = &mut state.unfinished {
+                unfinished.put(progress.clone());
+            }
+            if let Some(running) = &mut state.running {
+                running.rule = Some(progress.clone());
+            }
+        })
+        .await
+    }
+
+    fn advanced(&self, progress: &RuleProgress, waiting_for: Option<&str>) {
+        // The next look shows it; when somebody else is looking right now, this one is left out.
+        if let Ok(mut state) = self.tracked.state.try_lock() {
+            if let Some(unfinished) = &mut state.unfinished {
+                unfinished.put(progress.clone());
+            }
+            if let Some(running) = &mut state.running {
+                running.rule = Some(progress.clone());
+                running.waiting = waiting_for.map(str::to_owned);
+            }
+        }
+    }
+}
+
+impl SweepTask {
+    async fn write_down(
+        &self,
+        change: impl FnOnce(&mut PolicyState) + Send,
+    ) -> Result<(), ControlError> {
+        let now = Timestamp::now();
+        let mut state = self.tracked.state.lock().await;
+        change(&mut state);
+        let generation = self.policy.metadata.generation.unwrap_or_default();
+        let next = self
+            .checked
+            .schedule
+            .as_ref()
+            .and_then(|schedule| schedule.next_after(now));
+        state.compose(&self.checked, generation, next, now);
+        state
+            .publish(&self.context, &self.tracked, now)
+            .await
+            .map_err(|error| ControlError(error.to_string()))
+    }
+}
