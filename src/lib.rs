@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod cli;
 pub mod engine;
 pub mod operator;
 pub mod policy;

@@ -1,0 +1,73 @@
+//! What the offline verbs share: a policy from a file, its database from `DATABASE_URL`.
+
+use clap::ValueEnum;
+use kube::ResourceExt;
+use secrecy::SecretString;
+
+use super::input::{self, Input};
+use crate::{
+    api::{self, RetentionPolicy},
+    engine::{DatabaseTarget, postgres::PostgresEngine, target::TlsMode},
+    policy::check::{CheckedPolicy, check},
+};
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For machines.
+    Json,
+}
+
+/// A policy, read and checked, and an engine that speaks to its database.
+pub(super) struct Offline {
+    pub(super) policy: RetentionPolicy,
+    pub(super) checked: CheckedPolicy,
+    pub(super) engine: PostgresEngine,
+}
+
+pub(super) fn open(input: &Input) -> Result<Offline, String> {
+    let policy = input::read(input)?;
+    let checked = check(&policy.spec);
+    let url = input.database_url.clone().ok_or(
+        "set DATABASE_URL to the database's address: postgres://user:password@host:5432/database",
+    )?;
+    let tls = policy.spec.database.tls.as_ref();
+    if tls.is_some_and(|tls| tls.ca_secret_ref.is_some()) {
+        return Err(
+            "spec.database.tls.caSecretRef: Secrets are not read offline; add sslrootcert=FILE to DATABASE_URL and leave it out"
+                .to_owned(),
+        );
+    }
+    let target = DatabaseTarget {
+        url: SecretString::from(url),
+        tls_mode: tls.map(|tls| tls_mode(tls.mode)),
+        tls_ca_pem: None,
+        application_name: format!(
+            "retention-operator/{}/{}",
+            policy.namespace().unwrap_or_else(|| "default".to_owned()),
+            policy.name_any()
+        ),
+        lock_timeout: checked.lock_timeout,
+        statement_timeout: checked.statement_timeout,
+        max_connections: checked.max_connections,
+    };
+    let engine = PostgresEngine::new(target).map_err(|error| format!("DATABASE_URL: {error}"))?;
+    Ok(Offline {
+        policy,
+        checked,
+        engine,
+    })
+}
+
+fn tls_mode(mode: api::TlsMode) -> TlsMode {
+    match mode {
+        api::TlsMode::Disable => TlsMode::Disable,
+        api::TlsMode::Prefer => TlsMode::Prefer,
+        api::TlsMode::Require => TlsMode::Require,
+        api::TlsMode::VerifyCa => TlsMode::VerifyCa,
+        api::TlsMode::VerifyFull => TlsMode::VerifyFull,
+    }
+}

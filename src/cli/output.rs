@@ -1,0 +1,117 @@
+//! Tables for people.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::api::{API_VERSION, MeasuredRows, RetentionPolicy, RetentionPolicyStatus};
+
+/// A table with a heading row and right-aligned numbers in the `numeric` columns.
+pub(super) fn table(heading: &[&str], rows: Vec<Vec<String>>, numeric: &[usize]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(heading.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in numeric {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// `1234567` as `1,234,567`.
+pub(super) fn grouped(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3 + 1);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if number < 0 { format!("-{text}") } else { text }
+}
+
+/// Bytes in the largest fitting unit, with one decimal.
+pub(super) fn bytes(bytes: i64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match UNITS.get(unit) {
+        Some(name) if unit > 0 => format!("{value:.1} {name}"),
+        _ => format!("{bytes} B"),
+    }
+}
+
+/// A number of rows: `~` before an estimate, `≤` before an upper bound.
+pub(super) fn rows(measured: Option<&MeasuredRows>) -> String {
+    match measured {
+        None => "unknown".to_owned(),
+        Some(rows) => {
+            let sign = match (rows.exact, rows.method.as_str()) {
+                (true, _) => "",
+                (false, "UpperBound") => "≤",
+                (false, _) => "~",
+            };
+            format!("{sign}{}", grouped(rows.value))
+        }
+    }
+}
+
+/// The report for machines: the status has the resource's own schema.
+pub(super) fn report(policy: &RetentionPolicy, status: &RetentionPolicyStatus) -> Value {
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": "Report",
+        "policy": name(policy),
+        "status": status,
+        "findings": [],
+    })
+}
+
+/// The policy's namespace and name.
+pub(super) fn name(policy: &RetentionPolicy) -> Value {
+    json!({"namespace": policy.namespace(), "name": policy.name_any()})
+}
+
+/// Prints JSON.
+pub(super) fn print_json(value: &Value) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
+    println!("{text}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(0, "0")]
+    #[case(999, "999")]
+    #[case(1_000, "1,000")]
+    #[case(-1_234_567, "-1,234,567")]
+    #[case(i64::MIN, "-9,223,372,036,854,775,808")]
+    fn numbers_are_grouped(#[case] number: i64, #[case] text: &str) {
+        assert_eq!(grouped(number), text);
+    }
+
+    #[rstest]
+    #[case(512, "512 B")]
+    #[case(1536, "1.5 KiB")]
+    #[case(816_000_000, "778.2 MiB")]
+    fn bytes_are_shown_in_a_fitting_unit(#[case] number: i64, #[case] text: &str) {
+        assert_eq!(bytes(number), text);
+    }
+}

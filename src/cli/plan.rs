@@ -1,0 +1,260 @@
+//! `plan -f`: what a sweep would do, counted exactly, with every default shown.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{
+    Ending,
+    input::Input,
+    offline::{self, Format, Offline},
+    output,
+};
+use crate::{
+    audit::{self, Planned},
+    engine::{Engine, EngineError},
+    policy::{
+        approval::plan_hash,
+        check::CheckedPolicy,
+        limits::Verdict,
+        plan::{RulePlan, check_deletable},
+    },
+};
+
+/// Arguments of `plan`.
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    input: Input,
+
+    /// How the plan is printed.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// One rule's part of the plan.
+struct Entry {
+    planned: Planned,
+    /// Counted; `None` for a refused rule.
+    counts: Option<Counts>,
+}
+
+struct Counts {
+    rows: u64,
+    expired: u64,
+    blocked: Option<String>,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
+    let offline = offline::open(&arguments.input)?;
+    let result = make(&offline).await;
+    offline.engine.close().await;
+    let (identity, entries) = result.map_err(|error| error.to_string())?;
+    let blocked: Vec<&Entry> = entries
+        .iter()
+        .filter(|entry| {
+            entry
+                .counts
+                .as_ref()
+                .is_some_and(|counts| counts.blocked.is_some())
+        })
+        .collect();
+    let hash = (!blocked.is_empty()).then(|| hash(&offline, &blocked, &identity));
+    match arguments.output {
+        Format::Json => output::print_json(&as_json(&offline, &entries, hash.as_deref()))?,
+        Format::Table => print(&offline, &entries, hash.as_deref()),
+    }
+    Ok(
+        if entries.iter().any(|entry| entry.planned.plan.is_err())
+            || !offline.checked.refusals.is_empty()
+        {
+            Ending::Error
+        } else if hash.is_some() {
+            Ending::Blocked
+        } else {
+            Ending::Ok
+        },
+    )
+}
+
+async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
+    let (facts, planned) = audit::plan(&offline.engine, &offline.checked).await?;
+    let mut entries = Vec::with_capacity(planned.len());
+    for planned in planned {
+        let counts = match &planned.plan {
+            Err(_) => None,
+            Ok(plan) => {
+                let rows = offline.engine.count_rows(&plan.table).await?;
+                let expired = if plan.held_by.is_some() {
+                    0
+                } else {
+                    offline.engine.count_expired(plan).await?
+                };
+                let blocked = match plan.limits.allowance(rows).admits(0, expired) {
+                    Verdict::Block { reason } if planned.enforced => Some(reason),
+                    _ => None,
+                };
+                Some(Counts {
+                    rows,
+                    expired,
+                    blocked,
+                })
+            }
+        };
+        entries.push(Entry { planned, counts });
+    }
+    Ok((facts.identity, entries))
+}
+
+fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
+    let names: Vec<&str> = blocked
+        .iter()
+        .map(|entry| entry.planned.name.as_str())
+        .collect();
+    let tables: Vec<String> = blocked
+        .iter()
+        .filter_map(|entry| entry.planned.plan.as_ref().ok())
+        .map(|plan| plan.table.qualified())
+        .collect();
+    plan_hash(&offline.policy.spec, &names, &tables, Some(identity))
+}
+
+/// How the rows are found, in words.
+fn technique(plan: &RulePlan) -> String {
+    let leaves = plan.table.leaves.len();
+    if leaves > 1 {
+        format!("DELETE by physical ranges, one of {leaves} tables after the other")
+    } else {
+        "DELETE by physical ranges".to_owned()
+    }
+}
+
+/// Bytes that the walk reads: every page of the heap once.
+fn bytes_to_read(plan: &RulePlan) -> i64 {
+    let pages: u64 = plan.table.leaves.iter().map(|leaf| leaf.pages).sum();
+    i64::try_from(pages.saturating_mul(8192)).unwrap_or(i64::MAX)
+}
+
+fn action(planned: &Planned, plan: &RulePlan) -> String {
+    if let Some(hold) = &plan.held_by {
+        return format!("nothing: hold {hold} keeps the whole table");
+    }
+    if !planned.enforced {
+        return "nothing: audit only".to_owned();
+    }
+    technique(plan)
+}
+
+fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
+    let rules: Vec<Value> = entries
+        .iter()
+        .map(|entry| match &entry.planned.plan {
+            Err(refusal) => json!({
+                "name": entry.planned.name, "reason": refusal.reason, "message": refusal.message,
+            }),
+            Ok(plan) => json!({
+                "name": entry.planned.name,
+                "table": plan.table.qualified(),
+                "enforced": entry.planned.enforced,
+                "technique": action(&entry.planned, plan),
+                "cutoff": plan.cutoff.to_string(),
+                "rows": entry.counts.as_ref().map(|counts| counts.rows),
+                "expiredRows": entry.counts.as_ref().map(|counts| counts.expired),
+                "bytesToRead": bytes_to_read(plan),
+                "blocked": entry.counts.as_ref().and_then(|counts| counts.blocked.clone()),
+                "tables": plan.table.leaves.iter().map(|leaf| format!("{}.{}", leaf.schema, leaf.name)).collect::<Vec<_>>(),
+                "deleteTriggers": plan.table.delete_triggers,
+                "obstacle": check_deletable(&plan.table).err().map(|refusal| refusal.message),
+            }),
+        })
+        .collect();
+    json!({
+        "apiVersion": crate::api::API_VERSION,
+        "kind": "Plan",
+        "policy": output::name(&offline.policy),
+        "settings": settings(&offline.checked),
+        "refusals": offline.checked.refusals.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "planHash": hash,
+        "rules": rules,
+    })
+}
+
+/// What counts, defaults included.
+fn settings(policy: &CheckedPolicy) -> Value {
+    json!({
+        "chunkDurationMillis": u64::try_from(policy.pace.chunk_duration.as_millis()).unwrap_or(u64::MAX),
+        "maxDuty": policy.pace.max_duty,
+        "maxRowsPerSecond": policy.pace.max_rows_per_second,
+        "lockTimeoutMillis": u64::try_from(policy.lock_timeout.as_millis()).unwrap_or(u64::MAX),
+        "statementTimeoutSeconds": policy.statement_timeout.as_secs(),
+        "maxConnections": policy.max_connections,
+        "dependents": "Refuse",
+        "partitions": "Rows",
+    })
+}
+
+fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
+    for refusal in &offline.checked.refusals {
+        println!("refused: {refusal}");
+    }
+    for entry in entries {
+        println!("rule {}", entry.planned.name);
+        let plan = match &entry.planned.plan {
+            Err(refusal) => {
+                println!("  refused    {}: {}\n", refusal.reason, refusal.message);
+                continue;
+            }
+            Ok(plan) => plan,
+        };
+        println!(
+            "  table      {}  ({})",
+            plan.table.qualified(),
+            output::bytes(plan.table.total_bytes)
+        );
+        println!("  expired    before {} in {}", plan.cutoff, plan.column);
+        if let Some(counts) = &entry.counts {
+            let signed = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
+            println!(
+                "  rows       {} of {} would go",
+                output::grouped(signed(counts.expired)),
+                output::grouped(signed(counts.rows))
+            );
+        }
+        println!("  technique  {}", action(&entry.planned, plan));
+        println!("  reads      {}", output::bytes(bytes_to_read(plan)));
+        if !plan.table.delete_triggers.is_empty() {
+            println!(
+                "  triggers   {} fire for every row",
+                plan.table.delete_triggers.join(", ")
+            );
+        }
+        if let Some(obstacle) = check_deletable(&plan.table).err() {
+            println!("  obstacle   {}: {}", obstacle.reason, obstacle.message);
+        }
+        if let Some(reason) = entry
+            .counts
+            .as_ref()
+            .and_then(|counts| counts.blocked.as_ref())
+        {
+            println!("  blocked    {reason}");
+        }
+        println!();
+    }
+    let policy = &offline.checked;
+    println!(
+        "pace: chunks of {} ms, {} % duty{}; row locks waited for {} ms, statements for {} s; {} connections",
+        policy.pace.chunk_duration.as_millis(),
+        policy.pace.max_duty,
+        policy
+            .pace
+            .max_rows_per_second
+            .map_or_else(String::new, |rows| format!(", {rows} rows/s")),
+        policy.lock_timeout.as_millis(),
+        policy.statement_timeout.as_secs(),
+        policy.max_connections,
+    );
+    if let Some(hash) = hash {
+        println!(
+            "to approve the blocked rules: sweep --approve {hash}, or annotate retention-operator.io/approved-plan={hash}"
+        );
+    }
+}

@@ -1,0 +1,338 @@
+//! `sweep -f`: one sweep, now; ignores cron and window, takes the same locks and limits.
+
+use std::{
+    io::IsTerminal,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Ending,
+    input::Input,
+    offline::{self, Format, Offline},
+    output,
+};
+use crate::{
+    api::{RetentionPolicyStatus, conditions::COMPLIANT},
+    audit,
+    engine::Engine,
+    policy::approval::{approved_rows, plan_hash},
+    report::{self, Known},
+    sweep::{
+        Control, ControlError, Outcome, RuleEnd, RuleProgress, StopReason, SweepError, SweepReport,
+        SweepState, Trigger, sweep_policy,
+    },
+};
+
+/// Arguments of `sweep`.
+#[derive(Args, Debug)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    input: Input,
+
+    /// How the result is printed.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+
+    /// Approve the blocked plan of that hash, as `plan` printed it.
+    #[arg(long, value_name = "HASH")]
+    approve: Option<String>,
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
+    let offline = offline::open(&arguments.input)?;
+    if offline.checked.suspended {
+        return Err("spec.suspend is true: write suspend: false to sweep".to_owned());
+    }
+    if !offline.checked.enforced {
+        return Err("spec.mode is Audit: write mode: Enforce to sweep, or use plan to see what a sweep would do".to_owned());
+    }
+    let control = Terminal::new();
+    let result = sweep(&offline, arguments.approve.as_deref(), &control).await;
+    offline.engine.close().await;
+    control.clear();
+    let Swept {
+        state,
+        report,
+        mut status,
+    } = result?;
+    let now = Timestamp::now();
+    report::apply_sweep(&mut status, &state, &report, now);
+    match arguments.output {
+        Format::Json => {
+            let mut value = output::report(&offline.policy, &status);
+            if let Some(hash) = blocked_hash(&offline, &report, &status) {
+                value["planHash"] = json!(hash);
+            }
+            output::print_json(&value)?;
+        }
+        Format::Table => print(&offline, &report, &status),
+    }
+    Ok(ending(&report, &status))
+}
+
+struct Swept {
+    state: SweepState,
+    report: SweepReport,
+    status: RetentionPolicyStatus,
+}
+
+async fn sweep(
+    offline: &Offline,
+    approve: Option<&str>,
+    control: &Terminal,
+) -> Result<Swept, String> {
+    let engine = &offline.engine;
+    let audited = audit::audit(engine, &offline.checked)
+        .await
+        .map_err(|error| error.to_string())?;
+    let now = Timestamp::now();
+    let mut status = RetentionPolicyStatus::default();
+    report::apply_audit(&mut status, &audited, now);
+    report::conditions(
+        &mut status,
+        &Known {
+            policy: &offline.checked,
+            generation: 0,
+            now,
+            audit: Some(&audited),
+            trouble: None,
+            sweeping: false,
+        },
+    );
+    let mut state = SweepState::begin(
+        if approve.is_some() {
+            Trigger::Approval
+        } else {
+            Trigger::Request
+        },
+        now,
+        0,
+    );
+    let mut report = sweep_policy(engine, &offline.checked, 0, &mut state, control)
+        .await
+        .map_err(|error: SweepError| error.to_string())?;
+    if let Some(approved) = approve {
+        report = retry_approved(offline, approved, &status, &mut state, report, control).await?;
+    }
+    Ok(Swept {
+        state,
+        report,
+        status,
+    })
+}
+
+/// The plan that was approved must be the one that is blocked.
+async fn retry_approved(
+    offline: &Offline,
+    approved: &str,
+    status: &RetentionPolicyStatus,
+    state: &mut SweepState,
+    report: SweepReport,
+    control: &Terminal,
+) -> Result<SweepReport, String> {
+    let Some(hash) = blocked_hash(offline, &report, status) else {
+        return Ok(report);
+    };
+    if hash != approved {
+        return Err(format!(
+            "--approve {approved} is not the plan that is blocked now, which is {hash}: look at plan -f and approve that"
+        ));
+    }
+    for rule in &report.rules {
+        if let RuleEnd::Blocked { expected, .. } = rule.end {
+            let mut progress = rule.progress.clone();
+            progress.rows_approved = Some(approved_rows(expected));
+            state.put(progress);
+        }
+    }
+    let mut second = sweep_policy(&offline.engine, &offline.checked, 0, state, control)
+        .await
+        .map_err(|error| error.to_string())?;
+    // What was complete before the approval stays in the report.
+    let mut rules: Vec<_> = report
+        .rules
+        .into_iter()
+        .filter(|rule| !matches!(rule.end, RuleEnd::Blocked { .. }))
+        .collect();
+    rules.append(&mut second.rules);
+    Ok(SweepReport { rules })
+}
+
+fn blocked_hash(
+    offline: &Offline,
+    report: &SweepReport,
+    status: &RetentionPolicyStatus,
+) -> Option<String> {
+    let names: Vec<&str> = report
+        .rules
+        .iter()
+        .filter(|rule| matches!(rule.end, RuleEnd::Blocked { .. }))
+        .map(|rule| rule.progress.name.as_str())
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    let tables: Vec<String> = names
+        .iter()
+        .filter_map(|name| status.rules.iter().find(|rule| rule.name == *name))
+        .filter_map(|rule| rule.table.clone())
+        .collect();
+    let identity = status
+        .database
+        .as_ref()
+        .and_then(|database| database.identity.as_deref());
+    Some(plan_hash(&offline.policy.spec, &names, &tables, identity))
+}
+
+fn ending(report: &SweepReport, status: &RetentionPolicyStatus) -> Ending {
+    let refused = status.rules.iter().any(|rule| rule.reason.is_some());
+    let left = report
+        .rules
+        .iter()
+        .any(|rule| matches!(rule.end, RuleEnd::Complete { remaining } if remaining > 0));
+    match report.outcome() {
+        Outcome::Blocked => Ending::Blocked,
+        Outcome::Failed | Outcome::Partial | Outcome::Cancelled => Ending::Error,
+        Outcome::Succeeded | Outcome::Skipped if refused => Ending::Error,
+        Outcome::Succeeded if left => Ending::Violated,
+        Outcome::Succeeded | Outcome::Skipped => Ending::Ok,
+    }
+}
+
+fn print(offline: &Offline, report: &SweepReport, status: &RetentionPolicyStatus) {
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let rows = report
+        .rules
+        .iter()
+        .map(|rule| {
+            let table = status
+                .rules
+                .iter()
+                .find(|known| known.name == rule.progress.name);
+            let remaining = match &rule.end {
+                RuleEnd::Complete { remaining } => output::grouped(signed(*remaining)),
+                _ => "-".to_owned(),
+            };
+            #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+            let rate = rule.rows_deleted as f64 / rule.took.as_secs_f64().max(0.001);
+            #[expect(clippy::cast_possible_truncation, reason = "a rate for people")]
+            let rate = rate as i64;
+            vec![
+                rule.progress.name.clone(),
+                table
+                    .and_then(|table| table.table.clone())
+                    .unwrap_or_default(),
+                rule.progress.cutoff.to_string(),
+                output::grouped(signed(rule.rows_deleted)),
+                remaining,
+                rule.chunks.to_string(),
+                format!("{} ms", rule.longest_chunk.as_millis()),
+                format!("{:.1} s", rule.took.as_secs_f64()),
+                output::grouped(rate),
+            ]
+        })
+        .collect();
+    let heading = [
+        "RULE", "TABLE", "CUTOFF", "DELETED", "LEFT", "CHUNKS", "LONGEST", "TOOK", "ROWS/S",
+    ];
+    println!("{}", output::table(&heading, rows, &[3, 4, 5, 6, 7, 8]));
+    for rule in status.rules.iter().filter(|rule| rule.reason.is_some()) {
+        println!(
+            "\nrule {} is refused: {}: {}",
+            rule.name,
+            rule.reason.as_deref().unwrap_or_default(),
+            rule.message.as_deref().unwrap_or_default()
+        );
+    }
+    println!("\n{}: {}", report.outcome().as_str(), report.message());
+    if let Some(hash) = blocked_hash(offline, report, status) {
+        println!("to approve: sweep --approve {hash}");
+    }
+    debug_assert!(
+        status
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == COMPLIANT)
+    );
+}
+
+/// A person at a terminal, or a job: SIGINT and SIGTERM stop at the next chunk.
+struct Terminal {
+    stopping: CancellationToken,
+    shown: Mutex<Option<Instant>>,
+    shows: bool,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        let stopping = CancellationToken::new();
+        let token = stopping.clone();
+        tokio::spawn(async move {
+            use tokio::signal::unix::{SignalKind, signal};
+            let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+                return;
+            };
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            token.cancel();
+        });
+        Self {
+            stopping,
+            shown: Mutex::default(),
+            shows: std::io::stderr().is_terminal(),
+        }
+    }
+
+    fn clear(&self) {
+        if self.shows {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+#[async_trait]
+impl Control for Terminal {
+    fn stop(&self) -> Option<StopReason> {
+        self.stopping.is_cancelled().then_some(StopReason::Shutdown)
+    }
+
+    async fn rest(&self, rest: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = self.stopping.cancelled() => {}
+        }
+    }
+
+    async fn begun(&self, _: &SweepState) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    async fn record(&self, _: &RuleProgress) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    fn advanced(&self, progress: &RuleProgress, waiting_for: Option<&str>) {
+        if !self.shows {
+            return;
+        }
+        let Ok(mut shown) = self.shown.lock() else {
+            return;
+        };
+        if shown.is_some_and(|shown| shown.elapsed() < Duration::from_millis(200)) {
+            return;
+        }
+        *shown = Some(Instant::now());
+        let rows = output::grouped(i64::try_from(progress.rows_done).unwrap_or(i64::MAX));
+        let waiting = waiting_for.map_or_else(String::new, |why| format!(", waiting: {why}"));
+        eprint!("\r\x1b[K{}: {rows} rows deleted{waiting}", progress.name);
+    }
+}
