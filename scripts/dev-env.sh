@@ -19,11 +19,12 @@ birth() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20 | grep .
 # alive PID BIRTH: whether that process runs; this very script, called by the owner watch, does not count.
 alive() { [[ $1 != "$$" && $(birth "$1") == "$2" ]]; }
 
-# launch NAME COMMAND...: starts it in a session of its own, out of reach of the terminal's Ctrl-C, and notes its process id.
+# launch NAME COMMAND...: starts it in a session of its own, out of reach of the terminal's Ctrl-C, and notes its process id,
+# which is its group's id too. A shell makes what it starts in the background ignore SIGINT; PostgreSQL's stop needs it.
 launch() {
   local name=$1
   shift
-  setsid "$@" </dev/null >"$dir/$name.log" 2>&1 &
+  setsid env --default-signal=INT "$@" </dev/null >"$dir/$name.log" 2>&1 &
   printf '%s %s %s\n' "$name" "$!" "$(birth $!)" >>"$dir/pids"
 }
 
@@ -56,8 +57,8 @@ start() {
   kubernetes_bin=$("$scripts/control-plane.sh" kube-apiserver etcd kubectl)
   postgres_bin=$("$scripts/postgres.sh" initdb postgres psql)
 
-  # Until everything answers, whatever ends this script ends what it has started.
-  trap stop EXIT
+  # Until everything answers, whatever ends this script ends what it has started, also what it had no time to note.
+  trap '{ stop; kill -s KILL $(jobs -pr); wait; } 2>/dev/null || true' EXIT
   trap 'exit 130' INT TERM HUP
   etcd_port=$(free_port) api_port=$(free_port) postgres_port=$(free_port)
   launch postgres "$scripts/serve.sh" postgres "$dir/postgres" "$postgres_port"
@@ -84,18 +85,19 @@ stop() {
   [[ -s $dir/pids ]] || return 0
   while read -r name pid born; do
     alive "$pid" "$born" || continue
-    # PostgreSQL's SIGTERM would wait for its clients.
-    signal=TERM
+    # PostgreSQL gives its shared memory back; its SIGTERM would wait for the clients. An API server that is still starting
+    # takes long over a SIGTERM, and nobody waits for its answers any more.
+    signal=KILL
     [[ $name != postgres ]] || signal=INT
-    [[ $name != owner-watch ]] || pid=-$pid
-    kill -s "$signal" -- "$pid" 2>/dev/null || true
+    # The whole group: while a server is being prepared, its script waits for a child.
+    kill -s "$signal" -- "-$pid" 2>/dev/null || true
   done < <(tac "$dir/pids")
   while read -r name pid born; do
     for _ in {1..100}; do
       alive "$pid" "$born" || continue 2
       sleep 0.1
     done
-    kill -s KILL "$pid" 2>/dev/null || true
+    kill -s KILL -- "-$pid" 2>/dev/null || true
   done <"$dir/pids"
   rm -f "$dir/pids"
 }

@@ -50,7 +50,9 @@ serve_kube_apiserver() {
   if [[ ! -f $dir/tokens.csv ]]; then
     token=$(head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n')
     (umask 077 && printf '%s,admin,admin,"system:masters"\n' "$token" >"$dir/tokens.csv")
-    (umask 077 && cat >"$dir/kubeconfig") <<YAML
+  fi
+  token=$(cut -d , -f 1 "$dir/tokens.csv")
+  (umask 077 && cat >"$dir/kubeconfig") <<YAML
 apiVersion: v1
 kind: Config
 current-context: retention-operator
@@ -64,7 +66,6 @@ contexts:
   - name: retention-operator
     context: {cluster: retention-operator, user: admin}
 YAML
-  fi
   # The server makes its own certificate, and its key signs the service accounts' tokens as well. Without controllers nobody
   # would create the default service accounts that the ServiceAccount admission plugin asks for.
   become KILL "$bin/kube-apiserver" --etcd-servers "http://127.0.0.1:$etcd_port" \

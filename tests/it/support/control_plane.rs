@@ -36,7 +36,7 @@ impl ControlPlane {
         command.arg(etcd_port.to_string());
         let mut apiserver = Process::start("kube-apiserver", command, "TERM");
         let (kubectl, kubeconfig) = (bin.join("kubectl"), dir.join("kubeconfig"));
-        apiserver.wait_ready(|| {
+        apiserver.wait_ready(|_| {
             let readyz = kubectl_command(&kubectl, &kubeconfig)
                 .args(["get", "--raw", "/readyz"])
                 .output()

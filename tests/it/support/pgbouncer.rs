@@ -28,7 +28,7 @@ impl PgBouncer {
         let mut command = serve("pgbouncer", &dir, port);
         command.arg(postgres.port().to_string());
         let mut process = Process::start("pgbouncer", command, "KILL");
-        process.wait_ready(|| {
+        process.wait_ready(|_| {
             TcpStream::connect(("127.0.0.1", port))
                 .map(drop)
                 .map_err(|error| error.to_string())

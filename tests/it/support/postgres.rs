@@ -107,7 +107,7 @@ impl Postgres {
     fn wait_ready(&mut self) {
         let pid_file = self.dir.join("data/postmaster.pid");
         let pid = self.process.pid().to_string();
-        self.process.wait_ready(|| {
+        self.process.wait_ready(|_| {
             let text = fs::read_to_string(&pid_file).map_err(|error| error.to_string())?;
             let lines: Vec<&str> = text.lines().map(str::trim).collect();
             match (lines.first(), lines.get(7)) {

@@ -220,23 +220,21 @@ impl Process {
         })
     }
 
-    /// Polls `probe` until it succeeds: the server is up.
+    /// Polls `probe` until it succeeds, which says that the process is up, and returns its value.
     ///
     /// # Panics
-    /// When the process ends first, or after a minute, with the end of its output.
-    pub fn wait_ready(&mut self, mut probe: impl FnMut() -> Result<(), String>) {
+    /// When the process ends before that, or after a minute, with the end of its output.
+    pub fn wait_ready<T>(&mut self, mut probe: impl FnMut(&Self) -> Result<T, String>) -> T {
         let what = format!("{} to answer", self.describe());
-        let process = self;
         eventually_blocking(Duration::from_secs(60), &what, || {
-            if let Some(status) = process.exited() {
-                panic!(
-                    "{} ended with {status}:\n{}",
-                    process.describe(),
-                    process.tail()
-                );
+            // Asked first: what it did before it ended counts.
+            let ended = self.exited();
+            let seen = probe(self);
+            if let (Err(seen), Some(status)) = (&seen, ended) {
+                panic!("waited for {what}, but it ended with {status}; last seen: {seen}");
             }
-            probe()
-        });
+            seen
+        })
     }
 
     fn describe(&self) -> String {
