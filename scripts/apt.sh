@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts that find database servers. Standard output is theirs; everything here speaks on standard error.
 
 # apt_install PACKAGE...: installs Debian packages without letting their services start: the tests and the demo run servers of

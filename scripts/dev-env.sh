@@ -16,8 +16,8 @@ die() { printf 'dev-env: %s\n' "$*" >&2; exit 1; }
 # birth PID: when the process started, in clock ticks since boot; fails where there is none. With it a recycled id is told apart.
 birth() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20 | grep .; }
 
-# alive PID BIRTH
-alive() { [[ $(birth "$1") == "$2" ]]; }
+# alive PID BIRTH: whether that process runs; this very script, called by the owner watch, does not count.
+alive() { [[ $1 != "$$" && $(birth "$1") == "$2" ]]; }
 
 # launch NAME COMMAND...: starts it in a session of its own, out of reach of the terminal's Ctrl-C, and notes its process id.
 launch() {
@@ -56,12 +56,14 @@ start() {
   kubernetes_bin=$("$scripts/control-plane.sh" kube-apiserver etcd kubectl)
   postgres_bin=$("$scripts/postgres.sh" initdb postgres psql)
 
-  trap 'status=$?; [[ $status == 0 ]] || stop; exit $status' EXIT
+  # Until everything answers, whatever ends this script ends what it has started.
+  trap stop EXIT
   trap 'exit 130' INT TERM HUP
   etcd_port=$(free_port) api_port=$(free_port) postgres_port=$(free_port)
   launch postgres "$scripts/serve.sh" postgres "$dir/postgres" "$postgres_port"
   launch etcd "$scripts/serve.sh" etcd "$dir/etcd" "$etcd_port"
   launch kube-apiserver "$scripts/serve.sh" kube-apiserver "$dir/kube-apiserver" "$api_port" "$etcd_port"
+  # shellcheck disable=SC2016 # the other shell expands them
   [[ -z $owner ]] || launch owner-watch bash -c 'tail --pid="$1" --follow /dev/null; exec "$2" stop "$3"' - "$owner" "$scripts/dev-env.sh" "$dir"
 
   cat >"$dir/env" <<ENV
@@ -74,13 +76,14 @@ ENV
   source "$dir/env"
   wait_for PostgreSQL psql --no-psqlrc --command 'SELECT 1'
   wait_for 'the Kubernetes API server' kubectl get --raw /readyz
+  trap - EXIT
 }
 
 stop() {
   local name pid born signal
   [[ -s $dir/pids ]] || return 0
   while read -r name pid born; do
-    [[ $pid != "$$" ]] && alive "$pid" "$born" || continue
+    alive "$pid" "$born" || continue
     # PostgreSQL's SIGTERM would wait for its clients.
     signal=TERM
     [[ $name != postgres ]] || signal=INT
@@ -89,7 +92,7 @@ stop() {
   done < <(tac "$dir/pids")
   while read -r name pid born; do
     for _ in {1..100}; do
-      [[ $pid != "$$" ]] && alive "$pid" "$born" || continue 2
+      alive "$pid" "$born" || continue 2
       sleep 0.1
     done
     kill -s KILL "$pid" 2>/dev/null || true

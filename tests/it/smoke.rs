@@ -1,10 +1,8 @@
 //! The real parts themselves: that they answer, and that nothing of them outlives the tests.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
@@ -235,7 +233,12 @@ fn bystander_with_servers() {
         return;
     };
     let postgres = Postgres::shared();
-    let private = Postgres::start_own(&[]);
+    // Without background work it does not stumble over its missing files within the time that the other test waits.
+    let private = Postgres::start_own(&[
+        ("autovacuum", "off"),
+        ("wal_level", "minimal"),
+        ("max_wal_senders", "0"),
+    ]);
     let mut command = tied("sleep");
     command.arg("600");
     let sleeper = Process::start("sleep", command, "TERM");
@@ -264,46 +267,42 @@ const ENDING: &str = "BYSTANDER_ENDING";
 #[case::interrupted("signal", Some("INT"))]
 #[case::killed("signal", Some("KILL"))]
 fn nothing_outlives_a_test_process_that(#[case] ending: &str, #[case] signal: Option<&str>) {
-    let mut bystander = Command::new(std::env::current_exe().unwrap())
+    // A shell that runs the tests in the background makes them, and thus their children, ignore SIGINT.
+    let mut command = tied("env");
+    command
+        .args(["--default-signal=INT,TERM", "--"])
+        .arg(std::env::current_exe().unwrap())
         .args(["--exact", "smoke::bystander_with_servers", "--nocapture"])
-        .env(ENDING, ending)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let (dir, servers) = servers_of(&mut bystander);
+        .env(ENDING, ending);
+    let mut bystander = Process::start("bystander", command, "KILL");
+    let (dir, servers) = eventually_blocking(SOON, "the bystander's servers", || {
+        let output = bystander.stdout();
+        servers_in(&output).ok_or(output)
+    });
     assert_eq!(servers.len(), 3);
 
     if let Some(signal) = signal {
-        assert!(servers.iter().all(|pid| runs(*pid)) && Path::new(&dir).exists());
-        let pid = bystander.id().to_string();
-        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
-        assert!(sent.unwrap().success());
+        assert!(servers.iter().all(|pid| runs(*pid)) && dir.exists());
+        bystander.signal(signal);
     }
-    bystander.wait().unwrap();
+    bystander.wait(SOON);
 
     eventually_blocking(SOON, "the servers and their files to be gone", || {
         let left: Vec<u32> = servers.iter().copied().filter(|pid| runs(*pid)).collect();
-        match (left.is_empty(), Path::new(&dir).exists()) {
+        match (left.is_empty(), dir.exists()) {
             (true, false) => Ok(()),
             (_, files) => Err(format!("processes {left:?}, files: {files}")),
         }
     });
 }
 
-/// The directory and the process ids that the bystander prints.
-fn servers_of(bystander: &mut Child) -> (String, Vec<u32>) {
-    let output = BufReader::new(bystander.stdout.take().unwrap());
-    let line = output
-        .lines()
-        .map(Result::unwrap)
-        .find_map(|line| line.split_once("servers ").map(|(_, rest)| rest.to_owned()))
-        .expect("the bystander says which servers it started");
-    let (dir, pids) = line.split_once(' ').unwrap();
-    (
-        dir.to_owned(),
-        pids.split(' ').map(|pid| pid.parse().unwrap()).collect(),
-    )
+/// The directory and the process ids that the bystander prints, once it has.
+fn servers_in(output: &str) -> Option<(PathBuf, Vec<u32>)> {
+    let (_, line) = output.split_once("servers ")?;
+    let (line, _) = line.split_once('\n')?;
+    let (dir, pids) = line.split_once(' ')?;
+    let pids = pids.split(' ').map(|pid| pid.parse().unwrap()).collect();
+    Some((dir.into(), pids))
 }
 
 /// Whether a process exists and is more than a zombie that its new parent has not collected yet.
