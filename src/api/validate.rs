@@ -1,0 +1,550 @@
+//! Checks a policy document as the API server would, without one: for the offline verbs.
+//!
+//! The checks are the CRD's own: its OpenAPI schema, its CEL rules and its defaults. Added are what the API server does
+//! for every object: unknown fields are refused, and so are names that are no names. The sentences follow those of the API
+//! server, so that one document is refused with the same words here and there.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use jsonschema::ValidationError;
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::paths::{Location, LocationSegment};
+use kube::core::cel::{Validator, apply_defaults};
+use serde_json::{Map, Value};
+
+use super::{API_VERSION, KIND, RetentionPolicy, crd};
+
+/// One thing that is wrong with a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// The field, for example `spec.rules[0].expireAfter`. Empty for the document as a whole.
+    pub path: String,
+    /// What is wrong with it, and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.path, self.message)
+        }
+    }
+}
+
+impl std::error::Error for FieldError {}
+
+impl FieldError {
+    fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// The fields of `metadata` that the API server knows.
+const METADATA_FIELDS: [&str; 15] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// Checks one document (YAML or JSON, parsed) and decodes it. A `status` in it is ignored, as the API server ignores it.
+///
+/// # Errors
+/// Everything that the API server would refuse, in the document's order within each kind of check. CEL rules are not
+/// looked at while a field has the wrong type or is missing: they could not be evaluated.
+pub fn check_document(document: &Value) -> Result<RetentionPolicy, Vec<FieldError>> {
+    let Value::Object(document) = document else {
+        return Err(vec![FieldError::new(
+            "",
+            "the document is no object: write a RetentionPolicy",
+        )]);
+    };
+    let mut errors = check_type(document);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut document = document.clone();
+    document.remove("status");
+    let is_named = check_metadata(&document, &mut errors);
+
+    let schema = SCHEMA
+        .as_ref()
+        .map_err(|error| vec![FieldError::new("", error.to_string())])?;
+    let mut document = Value::Object(document);
+    normalize(&mut document, schema, "", &mut errors);
+    let document = apply_defaults(schema, &document);
+
+    let rules_apply = check_schema(&document, schema, &mut errors);
+    if rules_apply
+        && is_named
+        && let Err(broken) = Validator::new().validate(schema, &document, None)
+    {
+        errors.extend(
+            broken
+                .into_iter()
+                .map(|rule| FieldError::new(rule.field_path, rule.message)),
+        );
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut document = document;
+    if let Some(document) = document.as_object_mut() {
+        document.remove("status");
+    }
+    serde_json::from_value(document).map_err(|error| vec![FieldError::new("", error.to_string())])
+}
+
+/// The CRD's schema with the fields that every object has, which a CRD does not state.
+static SCHEMA: LazyLock<Result<Value, crd::CrdError>> = LazyLock::new(|| {
+    let mut schema = crd::schema()?;
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        for (field, kind) in [
+            ("apiVersion", "string"),
+            ("kind", "string"),
+            ("metadata", "object"),
+        ] {
+            properties
+                .entry(field)
+                .or_insert_with(|| serde_json::json!({"type": kind}));
+        }
+    }
+    Ok(schema)
+});
+
+/// Whether the document is a `RetentionPolicy` at all.
+fn check_type(document: &Map<String, Value>) -> Vec<FieldError> {
+    [("apiVersion", API_VERSION), ("kind", KIND)]
+        .into_iter()
+        .filter(|(field, expected)| document.get(*field).and_then(Value::as_str) != Some(expected))
+        .map(|(field, expected)| {
+            let found = document
+                .get(field)
+                .map_or_else(|| "missing".to_owned(), |v| format!("{v}"));
+            FieldError::new(field, format!("{found}: write {field}: {expected}"))
+        })
+        .collect()
+}
+
+/// Checks what the CRD's schema leaves to the API server: the metadata. Answers whether there is a name for the rules to
+/// look at.
+fn check_metadata(document: &Map<String, Value>, errors: &mut Vec<FieldError>) -> bool {
+    let metadata = document.get("metadata").and_then(Value::as_object);
+    for field in metadata.into_iter().flat_map(Map::keys) {
+        if !METADATA_FIELDS.contains(&field.as_str()) {
+            errors.push(unknown_field(
+                "metadata",
+                field,
+                METADATA_FIELDS.into_iter(),
+            ));
+        }
+    }
+    let name = metadata
+        .and_then(|metadata| metadata.get("name"))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if name.is_empty() {
+        errors.push(FieldError::new(
+            "metadata.name",
+            "Required value: write a name for the policy",
+        ));
+    } else if !is_subdomain(name) {
+        errors.push(FieldError::new(
+            "metadata.name",
+            format!(
+                "Invalid value: {name:?}: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
+                 characters, '-' or '.', and must start and end with an alphanumeric character: write for example orders"
+            ),
+        ));
+    }
+    !name.is_empty()
+}
+
+/// Whether `name` is a DNS subdomain (RFC 1123).
+fn is_subdomain(name: &str) -> bool {
+    let lower_or_digit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            label.starts_with(lower_or_digit)
+                && label.ends_with(lower_or_digit)
+                && label.chars().all(|c| lower_or_digit(c) || c == '-')
+        })
+}
+
+/// Drops fields that are null, which the API server takes as left out, and reports those that the schema does not know.
+fn normalize(node: &mut Value, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    match node {
+        Value::Object(fields) => {
+            let Some(known) = schema.get("properties").and_then(Value::as_object) else {
+                return;
+            };
+            for field in fields.keys().filter(|field| !known.contains_key(*field)) {
+                errors.push(unknown_field(path, field, known.keys().map(String::as_str)));
+            }
+            fields.retain(|field, value| known.contains_key(field) && !value.is_null());
+            for (field, value) in fields {
+                if let Some(schema) = known.get(field) {
+                    normalize(value, schema, &join(path, field), errors);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let Some(schema) = schema.get("items") else {
+                return;
+            };
+            for (index, item) in items.iter_mut().enumerate() {
+                normalize(item, schema, &format!("{path}[{index}]"), errors);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn unknown_field<'a>(path: &str, field: &str, known: impl Iterator<Item = &'a str>) -> FieldError {
+    let nearest = known
+        .map(|candidate| {
+            (
+                edit_distance(&field.to_lowercase(), &candidate.to_lowercase()),
+                candidate,
+            )
+        })
+        .min()
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4);
+    let advice = match nearest {
+        Some((_, candidate)) => format!("did you mean {candidate}?"),
+        None => "remove it".to_owned(),
+    };
+    FieldError::new(join(path, field), format!("unknown field: {advice}"))
+}
+
+/// How many characters must be changed, added or removed to make `b` of `a` (Levenshtein).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for ((to, above), diagonal) in b.iter().zip(row.iter().skip(1)).zip(&row) {
+            let left = next.last().copied().unwrap_or(i + 1);
+            next.push(
+                (diagonal + usize::from(from != *to))
+                    .min(above + 1)
+                    .min(left + 1),
+            );
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// Checks the document against the schema without its rules. Answers whether the rules can be evaluated on it.
+fn check_schema(document: &Value, schema: &Value, errors: &mut Vec<FieldError>) -> bool {
+    let mut plain = schema.clone();
+    to_json_schema(&mut plain);
+    let validator = match jsonschema::validator_for(&plain) {
+        Ok(validator) => validator,
+        Err(error) => {
+            errors.push(FieldError::new(
+                "",
+                format!("the CRD's schema is malformed: {error}"),
+            ));
+            return false;
+        }
+    };
+    let mut rules_apply = true;
+    for error in validator.iter_errors(document) {
+        rules_apply &= matches!(
+            error.kind(),
+            ValidationErrorKind::Minimum { .. } | ValidationErrorKind::Maximum { .. }
+        );
+        errors.push(schema_error(&error, schema));
+    }
+    rules_apply
+}
+
+/// Turns Kubernetes' extensions of JSON Schema into JSON Schema.
+fn to_json_schema(node: &mut Value) {
+    match node {
+        Value::Object(schema) => {
+            if schema.remove("x-kubernetes-int-or-string") == Some(Value::Bool(true)) {
+                schema.insert("type".into(), serde_json::json!(["integer", "string"]));
+            }
+            schema.retain(|keyword, _| !keyword.starts_with("x-kubernetes-"));
+            schema.values_mut().for_each(to_json_schema);
+        }
+        Value::Array(items) => items.iter_mut().for_each(to_json_schema),
+        _ => {}
+    }
+}
+
+/// Says what the API server would say.
+fn schema_error(error: &ValidationError<'_>, schema: &Value) -> FieldError {
+    let path = field_path(error.instance_path());
+    let found = error.instance();
+    let message = match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            let property = property.as_str().unwrap_or_default();
+            let description = description(schema, error.instance_path(), property)
+                .map_or_else(String::new, |text| format!(": {text}"));
+            return FieldError::new(
+                join(&path, property),
+                format!("Required value{description}"),
+            );
+        }
+        ValidationErrorKind::Enum { options } => {
+            let options: Vec<String> = options
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(Value::to_string)
+                .collect();
+            format!(
+                "Unsupported value: {found}: supported values: {}",
+                options.join(", ")
+            )
+        }
+        ValidationErrorKind::Type { kind } => {
+            let expected = match kind {
+                TypeKind::Single(expected) => expected.to_string(),
+                TypeKind::Multiple(_) => "integer,string".to_owned(),
+            };
+            format!("Invalid value: {found}: must be of type {expected}")
+        }
+        ValidationErrorKind::Minimum { limit } => {
+            format!("Invalid value: {found}: should be greater than or equal to {limit}")
+        }
+        ValidationErrorKind::Maximum { limit } => {
+            format!("Invalid value: {found}: should be less than or equal to {limit}")
+        }
+        ValidationErrorKind::MaxLength { limit } => {
+            format!("Too long: may not be more than {limit} bytes")
+        }
+        ValidationErrorKind::MaxItems { limit } => {
+            let count = found.as_array().map_or(0, Vec::len);
+            format!("Too many: {count}: must have at most {limit} items")
+        }
+        _ => format!("Invalid value: {error}"),
+    };
+    FieldError::new(path, message)
+}
+
+/// The description of the field `property` of the object at `location`.
+fn description<'a>(schema: &'a Value, location: &Location, property: &str) -> Option<&'a str> {
+    let mut node = schema;
+    for segment in location {
+        node = match segment {
+            LocationSegment::Property(name) => node.get("properties")?.get(name.as_ref())?,
+            LocationSegment::Index(_) => node.get("items")?,
+        };
+    }
+    node.get("properties")?
+        .get(property)?
+        .get("description")?
+        .as_str()
+}
+
+/// `location` as Kubernetes writes it: `spec.rules[0].name`.
+fn field_path(location: &Location) -> String {
+    location
+        .into_iter()
+        .fold(String::new(), |path, segment| match segment {
+            LocationSegment::Property(name) => join(&path, &name),
+            LocationSegment::Index(index) => format!("{path}[{index}]"),
+        })
+}
+
+fn join(path: &str, field: &str) -> String {
+    if path.is_empty() {
+        field.to_owned()
+    } else {
+        format!("{path}.{field}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::{Mode, Quantity};
+
+    fn document(yaml: &str) -> Value {
+        serde_saphyr::from_str(yaml).expect("the fixture is YAML")
+    }
+
+    fn refusals(document: &Value) -> Vec<String> {
+        check_document(document)
+            .err()
+            .unwrap_or_default()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn minimal() -> Value {
+        document(include_str!(
+            "../../tests/fixtures/policies/good/minimal.yaml"
+        ))
+    }
+
+    #[rstest]
+    fn a_bad_policy_is_refused_with_advice(
+        #[files("tests/fixtures/policies/bad/*.yaml")] file: PathBuf,
+    ) {
+        let yaml = std::fs::read_to_string(&file).expect("the fixture is read");
+        let expected = yaml
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("# expect: "))
+            .expect("a first line `# expect: …`");
+
+        let refusals = refusals(&document(&yaml));
+
+        assert!(
+            refusals.iter().any(|refusal| refusal.contains(expected)),
+            "expected {expected:?}, got {refusals:#?}"
+        );
+        assert_eq!(
+            refusals.len(),
+            1,
+            "a fixture has one mistake, got {refusals:#?}"
+        );
+    }
+
+    #[rstest]
+    fn a_good_policy_is_accepted(#[files("tests/fixtures/policies/good/*.yaml")] file: PathBuf) {
+        let yaml = std::fs::read_to_string(&file).expect("the fixture is read");
+
+        assert_eq!(refusals(&document(&yaml)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_whole_example_comes_through_unchanged() {
+        let mut written = document(include_str!(
+            "../../tests/fixtures/policies/good/whole-example.yaml"
+        ));
+
+        let policy = check_document(&written).expect("the example is accepted");
+
+        let read = serde_json::to_value(&policy).expect("a policy is JSON");
+        assert_eq!(read["spec"], written["spec"].take());
+    }
+
+    #[test]
+    fn the_defaults_of_the_api_are_filled_in() {
+        let policy = check_document(&minimal()).expect("the minimal policy is accepted");
+
+        assert_eq!(policy.spec.mode, Mode::Audit);
+        assert!(!policy.spec.suspend);
+        assert!(policy.status.is_none());
+    }
+
+    #[test]
+    fn a_quantity_that_is_a_number_is_understood() {
+        let policy = check_document(&document(include_str!(
+            "../../tests/fixtures/policies/good/wal-rate-as-number.yaml"
+        )))
+        .expect("a number is a quantity");
+
+        let rate = policy
+            .spec
+            .pace
+            .and_then(|pace| pace.max_wal_bytes_per_second);
+        assert_eq!(rate.as_ref().and_then(Quantity::whole), Some(16 << 20));
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_its_path_and_the_nearest_known_one() {
+        let mut policy = minimal();
+        policy["spec"]["holdz"] = json!([]);
+        policy["spec"]["rules"] = json!([{
+            "name": "a", "table": "a", "column": "at", "expireAfter": "1d", "action": "Delete",
+            "expiresAfter": "1d", "colour": "red",
+        }]);
+        policy["metadata"]["lables"] = json!({});
+        policy["extra"] = json!(1);
+
+        assert_eq!(
+            refusals(&policy),
+            [
+                "metadata.lables: unknown field: did you mean labels?",
+                "extra: unknown field: remove it",
+                "spec.holdz: unknown field: did you mean holds?",
+                "spec.rules[0].colour: unknown field: remove it",
+                "spec.rules[0].expiresAfter: unknown field: did you mean expireAfter?",
+            ]
+        );
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let mut policy = minimal();
+        policy["spec"]["rules"] = json!([{"name": "A", "table": "", "column": "at", "expireAfter": "1", "action": "Delete"}]);
+        policy["spec"]["pace"] = json!({"maxDuty": 0});
+
+        let paths: Vec<_> = check_document(&policy)
+            .expect_err("four mistakes")
+            .into_iter()
+            .map(|e| e.path)
+            .collect();
+
+        assert_eq!(
+            paths,
+            [
+                "spec.pace.maxDuty",
+                "spec.rules[0].expireAfter",
+                "spec.rules[0].name",
+                "spec.rules[0].table"
+            ]
+        );
+    }
+
+    #[rstest]
+    #[case(json!("orders"), "the document is no object: write a RetentionPolicy")]
+    #[case(json!({"kind": "RetentionPolicy"}), "apiVersion: missing: write apiVersion: retention-operator.io/v1alpha1")]
+    #[case(json!({"apiVersion": "v1", "kind": "RetentionPolicy"}), "apiVersion: \"v1\": write apiVersion: retention-operator.io/v1alpha1")]
+    #[case(json!({"apiVersion": API_VERSION, "kind": "List"}), "kind: \"List\": write kind: RetentionPolicy")]
+    #[case(json!({"apiVersion": API_VERSION, "kind": KIND, "spec": {"database": {"secretRef": {"name": "a"}}}}), "metadata.name: Required value: write a name for the policy")]
+    #[case(json!({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "a", "labels": 1}, "spec": {"database": {"secretRef": {"name": "a"}}}}), "invalid type")]
+    fn a_document_that_is_no_policy_is_refused(#[case] document: Value, #[case] expected: &str) {
+        let refusals = refusals(&document);
+
+        assert_eq!(refusals.len(), 1, "{refusals:?}");
+        assert!(refusals[0].contains(expected), "{refusals:?}");
+    }
+
+    #[test]
+    fn a_missing_field_is_explained() {
+        let mut policy = minimal();
+        policy["spec"]["rules"] =
+            json!([{"name": "a", "table": "a", "column": "at", "expireAfter": "1d"}]);
+
+        let refusals = refusals(&policy);
+
+        assert_eq!(
+            refusals,
+            [
+                "spec.rules[0].action: Required value: What happens to an expired row. Delete: it is gone; Archive: it is stored in archive first."
+            ]
+        );
+    }
+}
