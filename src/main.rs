@@ -1,1 +1,2 @@
+//! retention-operator
 fn main() {}
