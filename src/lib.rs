@@ -4,6 +4,7 @@
 //! `watch → resolve → validate → audit → decide → sweep → publish`. See `docs/architecture.md`.
 
 pub mod api;
+<<<<<<< HEAD
 pub mod audit;
 pub mod cli;
 pub mod engine;
@@ -12,3 +13,7 @@ pub mod policy;
 pub mod report;
 pub mod sweep;
 pub mod telemetry;
+=======
+pub mod engine;
+pub mod policy;
+>>>>>>> install

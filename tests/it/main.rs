@@ -4,8 +4,10 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test fails by panicking"
+    unreachable_pub,
+    reason = "a test fails by panicking, and its modules are nobody's library"
 )]
 
+mod install;
 mod smoke;
 mod support;
