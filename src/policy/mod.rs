@@ -9,6 +9,7 @@ pub mod cutoff;
 pub mod defaults;
 pub mod estimate;
 pub mod limits;
+mod near;
 pub mod pace;
 pub mod plan;
 pub mod predicate;
