@@ -4,7 +4,6 @@
 //! `watch → resolve → validate → audit → decide → sweep → publish`. See `docs/architecture.md`.
 
 pub mod api;
-<<<<<<< HEAD
 pub mod audit;
 pub mod cli;
 pub mod engine;
@@ -13,7 +12,3 @@ pub mod policy;
 pub mod report;
 pub mod sweep;
 pub mod telemetry;
-=======
-pub mod engine;
-pub mod policy;
->>>>>>> install

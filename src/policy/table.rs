@@ -347,14 +347,3 @@ mod tests {
         }
     }
 }
-
-/// temp
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TableNameError(pub String);
-impl std::str::FromStr for TableName {
-    type Err = TableNameError;
-    fn from_str(_: &str) -> Result<Self, TableNameError> {
-        todo!()
-    }
-}
