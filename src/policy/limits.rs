@@ -39,6 +39,7 @@ enum Binding {
     MaxRows,
     MaxPercent(u8),
     DefaultPercent,
+    Approval,
 }
 
 /// Limits applied to one sweep of one rule, over all its resumptions.
@@ -83,6 +84,26 @@ fn percent_of(percent: u8, rows: u64) -> u64 {
 }
 
 impl Allowance {
+    /// No cap.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self {
+            rows: None,
+            rows_at_start: 0,
+            binding: Binding::None,
+        }
+    }
+
+    /// What an approval allows, in place of the limits.
+    #[must_use]
+    pub fn approved(rows: u64, rows_at_start: u64) -> Self {
+        Self {
+            rows: Some(rows),
+            rows_at_start,
+            binding: Binding::Approval,
+        }
+    }
+
     /// May a sweep that has taken `done` rows (and is expected to, or does) take `next` more?
     #[must_use]
     pub fn admits(&self, done: u64, next: u64) -> Verdict {
@@ -111,6 +132,7 @@ impl Allowance {
         let limit = match self.binding {
             Binding::None | Binding::MaxRows => "maxRows".to_owned(),
             Binding::MaxPercent(percent) => format!("maxPercent: {percent}"),
+            Binding::Approval => "the approved plan and 10 %".to_owned(),
             Binding::DefaultPercent => format!(
                 "maxPercent: {DEFAULT_MAX_PERCENT}, the default for tables over {DEFAULT_PERCENT_ABOVE_ROWS} rows"
             ),

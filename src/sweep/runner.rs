@@ -58,7 +58,7 @@ pub async fn sweep_rule(
             took: Duration::ZERO,
         },
         began: Instant::now(),
-        allowance: Allowance { rows: None },
+        allowance: Allowance::unlimited(),
     };
     let end = match run(engine, plan, pace, estimate, control, &mut tally).await {
         Ok(end) => end,
@@ -112,7 +112,7 @@ async fn check_limits(
     };
     progress.rows_at_start = Some(rows_at_start);
     tally.allowance = match progress.rows_approved {
-        Some(rows) => Allowance { rows: Some(rows) },
+        Some(rows) => Allowance::approved(rows, rows_at_start),
         None => plan.limits.allowance(rows_at_start),
     };
 
