@@ -26,27 +26,201 @@ pub struct Limits {
     pub max_percent: Option<u8>,
 }
 
+/// Percent of a big table's rows that a sweep may take where the policy does not say.
+pub const DEFAULT_MAX_PERCENT: u8 = 50;
+
+/// Tables up to this many rows have no default percentage.
+pub const DEFAULT_PERCENT_ABOVE_ROWS: u64 = 10_000;
+
+/// Which of the limits is the narrowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Binding {
+    None,
+    MaxRows,
+    MaxPercent(u8),
+    DefaultPercent,
+}
+
 /// Limits applied to one sweep of one rule, over all its resumptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     /// Rows that may be taken in all; `None`: no cap.
     pub rows: Option<u64>,
+    rows_at_start: u64,
+    binding: Binding,
 }
 
 impl Limits {
     /// Rows that a sweep may take in all of a table that has `rows_at_start` rows.
     #[must_use]
     pub fn allowance(&self, rows_at_start: u64) -> Allowance {
-        let _ = rows_at_start;
-        todo!()
+        let by_percent = match self.max_percent {
+            Some(percent) => Some((percent.min(100), Binding::MaxPercent(percent.min(100)))),
+            None if rows_at_start > DEFAULT_PERCENT_ABOVE_ROWS => {
+                Some((DEFAULT_MAX_PERCENT, Binding::DefaultPercent))
+            }
+            None => None,
+        }
+        .map(|(percent, binding)| (percent_of(percent, rows_at_start), binding));
+        let by_rows = self.max_rows.map(|rows| (rows, Binding::MaxRows));
+        let narrowest = match (by_rows, by_percent) {
+            (Some(rows), Some(percent)) if percent.0 < rows.0 => Some(percent),
+            (Some(rows), _) => Some(rows),
+            (None, percent) => percent,
+        };
+        Allowance {
+            rows: narrowest.map(|(rows, _)| rows),
+            rows_at_start,
+            binding: narrowest.map_or(Binding::None, |(_, binding)| binding),
+        }
     }
+}
+
+/// `percent` of `rows`, rounded down; `percent` is at most 100.
+fn percent_of(percent: u8, rows: u64) -> u64 {
+    let part = u128::from(rows) * u128::from(percent) / 100;
+    u64::try_from(part).unwrap_or(u64::MAX)
 }
 
 impl Allowance {
     /// May a sweep that has taken `done` rows (and is expected to, or does) take `next` more?
     #[must_use]
     pub fn admits(&self, done: u64, next: u64) -> Verdict {
-        let _ = (done, next);
-        todo!()
+        let total = u128::from(done) + u128::from(next);
+        match self.rows {
+            Some(rows) if total > u128::from(rows) => Verdict::Block {
+                reason: self.reason(total, rows),
+            },
+            _ => Verdict::Go,
+        }
+    }
+
+    /// The percentage that `rows` are of the rows at the sweep's start, for status; `None` for an empty table.
+    #[must_use]
+    pub fn percent(&self, rows: u64) -> Option<u64> {
+        let percent = (u128::from(rows) * 100).checked_div(u128::from(self.rows_at_start))?;
+        Some(u64::try_from(percent).unwrap_or(u64::MAX))
+    }
+
+    fn reason(&self, total: u128, allowed: u64) -> String {
+        let share = match (total * 100).checked_div(u128::from(self.rows_at_start)) {
+            Some(0) => format!("less than 1 % of {}", self.rows_at_start),
+            Some(percent) => format!("{percent} % of {}", self.rows_at_start),
+            None => "more than the table held".to_owned(),
+        };
+        let limit = match self.binding {
+            Binding::None | Binding::MaxRows => "maxRows".to_owned(),
+            Binding::MaxPercent(percent) => format!("maxPercent: {percent}"),
+            Binding::DefaultPercent => format!(
+                "maxPercent: {DEFAULT_MAX_PERCENT}, the default for tables over {DEFAULT_PERCENT_ABOVE_ROWS} rows"
+            ),
+        };
+        format!("{total} rows would be {share}; the limit is {allowed} rows ({limit})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(None, None, 10_000, None)]
+    #[case(None, None, 10_001, Some(5_000))]
+    #[case(Some(7), None, 10_000, Some(7))]
+    #[case(Some(1_000_000), None, 20_000, Some(10_000))]
+    #[case(Some(1_000), None, 20_000, Some(1_000))]
+    #[case(None, Some(80), 20_000, Some(16_000))]
+    #[case(None, Some(33), 10, Some(3))]
+    #[case(Some(2), Some(33), 10, Some(2))]
+    #[case(None, Some(100), 0, Some(0))]
+    #[case(None, Some(100), u64::MAX, Some(u64::MAX))]
+    fn the_narrowest_limit_counts(
+        #[case] max_rows: Option<u64>,
+        #[case] max_percent: Option<u8>,
+        #[case] rows_at_start: u64,
+        #[case] allowed: Option<u64>,
+    ) {
+        let limits = Limits {
+            max_rows,
+            max_percent,
+        };
+        assert_eq!(limits.allowance(rows_at_start).rows, allowed);
+    }
+
+    fn blocked(limits: Limits, rows_at_start: u64, rows: u64) -> String {
+        match limits.allowance(rows_at_start).admits(0, rows) {
+            Verdict::Block { reason } => reason,
+            verdict => panic!("{verdict:?}"),
+        }
+    }
+
+    #[test]
+    fn the_reason_names_the_limit_that_binds() {
+        let by_rows = Limits {
+            max_rows: Some(500_000),
+            max_percent: None,
+        };
+        assert_eq!(
+            blocked(by_rows, 5_000_000, 2_120_031),
+            "2120031 rows would be 42 % of 5000000; the limit is 500000 rows (maxRows)"
+        );
+        let by_percent = Limits {
+            max_rows: Some(500_000),
+            max_percent: Some(1),
+        };
+        assert_eq!(
+            blocked(by_percent, 5_000_000, 60_000),
+            "60000 rows would be 1 % of 5000000; the limit is 50000 rows (maxPercent: 1)"
+        );
+        assert_eq!(
+            blocked(Limits::default(), 20_000, 10_001),
+            "10001 rows would be 50 % of 20000; the limit is 10000 rows (maxPercent: 50, the default for tables over 10000 rows)"
+        );
+        let tiny = Limits {
+            max_rows: Some(1),
+            max_percent: None,
+        };
+        assert!(blocked(tiny, 1_000_000, 2).contains("less than 1 % of 1000000"));
+        assert!(blocked(tiny, 0, 2).contains("more than the table held"));
+    }
+
+    #[test]
+    fn rows_taken_before_a_restart_count() {
+        let allowance = Limits {
+            max_rows: Some(10),
+            max_percent: None,
+        }
+        .allowance(100);
+        assert_eq!(allowance.admits(9, 1), Verdict::Go);
+        assert!(matches!(allowance.admits(9, 2), Verdict::Block { .. }));
+        assert!(matches!(
+            allowance.admits(u64::MAX, u64::MAX),
+            Verdict::Block { .. }
+        ));
+    }
+
+    #[test]
+    fn percentages_are_of_the_rows_at_the_start() {
+        assert_eq!(
+            Limits::default().allowance(5_000_000).percent(2_120_031),
+            Some(42)
+        );
+        assert_eq!(Limits::default().allowance(0).percent(1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_allowed_rows_are_admitted(
+            max_rows in proptest::option::of(any::<u64>()),
+            max_percent in proptest::option::of(1u8..=100),
+            rows_at_start: u64, done: u64, next: u64,
+        ) {
+            let allowance = Limits { max_rows, max_percent }.allowance(rows_at_start);
+            let within = allowance.rows.is_none_or(|rows| u128::from(done) + u128::from(next) <= u128::from(rows));
+            prop_assert_eq!(allowance.admits(done, next) == Verdict::Go, within);
+        }
     }
 }

@@ -6,6 +6,7 @@ pub mod age;
 pub mod cutoff;
 pub mod estimate;
 pub mod limits;
+mod near;
 pub mod pace;
 pub mod plan;
 pub mod predicate;

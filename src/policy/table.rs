@@ -157,11 +157,193 @@ impl TableFacts {
     }
 }
 
+/// Bytes that PostgreSQL keeps of a name; a longer one would silently name another table.
+const MAX_NAME_BYTES: usize = 63;
+
+/// The text is not a table's name; the message shows the right spelling.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TableNameError(pub String);
+
 impl fmt::Display for TableName {
+    /// Parts are quoted only where they must be: what is written is read back as the same name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.schema {
-            Some(schema) => write!(f, "{schema}.{}", self.name),
-            None => f.write_str(&self.name),
+        if let Some(schema) = &self.schema {
+            write!(f, "{}.", spelled(schema))?;
+        }
+        f.write_str(&spelled(&self.name))
+    }
+}
+
+impl std::str::FromStr for TableName {
+    type Err = TableNameError;
+
+    /// Reads `[schema.]table`. A part that holds a dot or a quote is quoted as in SQL; case counts as written.
+    fn from_str(text: &str) -> Result<Self, TableNameError> {
+        let refuse = |message: String| Err(TableNameError(message));
+        if text.contains('\0') {
+            return refuse("a table's name cannot hold a NUL character".to_owned());
+        }
+        let mut parts = Vec::new();
+        let mut rest = Some(text);
+        while let Some(from) = rest {
+            let (part, after) = take_part(text, from)?;
+            parts.push(part);
+            rest = after;
+        }
+        for part in &parts {
+            if part.is_empty() {
+                return refuse(format!(
+                    "`{text}` has an empty part: write `table` or `schema.table`"
+                ));
+            }
+            if part.len() > MAX_NAME_BYTES {
+                return refuse(format!(
+                    "`{part}` has {} bytes: a name has at most {MAX_NAME_BYTES}",
+                    part.len()
+                ));
+            }
+        }
+        let mut parts = parts.into_iter();
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(name), None, None) => Ok(Self { schema: None, name }),
+            (Some(schema), Some(name), None) => Ok(Self {
+                schema: Some(schema),
+                name,
+            }),
+            _ => refuse(format!(
+                "`{text}` has more than two parts: write `schema.table`, without the database; \
+                 a part that holds a dot is quoted: `{}`",
+                quoted(text)
+            )),
+        }
+    }
+}
+
+/// One part from the beginning of `from`, and what follows its dot. `text` is the whole name, for messages.
+fn take_part<'a>(text: &str, from: &'a str) -> Result<(String, Option<&'a str>), TableNameError> {
+    let Some(mut tail) = from.strip_prefix('"') else {
+        let (part, after) = match from.split_once('.') {
+            Some((part, after)) => (part, Some(after)),
+            None => (from, None),
+        };
+        if part.contains('"') {
+            return Err(TableNameError(format!(
+                "`{text}` has a quote inside a part: quote the whole part and double the quotes in it: `{}`",
+                quoted(part)
+            )));
+        }
+        if part.trim() != part {
+            return Err(TableNameError(format!(
+                "`{text}` has blanks around a part: write `{}`, or `{}` if they belong to the name",
+                part.trim(),
+                quoted(part)
+            )));
+        }
+        return Ok((part.to_owned(), after));
+    };
+    let mut part = String::new();
+    loop {
+        let Some((inside, after)) = tail.split_once('"') else {
+            return Err(TableNameError(format!(
+                "`{text}` opens a quote that is never closed: write `\"a part\"`, a quote inside it doubled"
+            )));
+        };
+        part.push_str(inside);
+        if let Some(next) = after.strip_prefix('"') {
+            part.push('"');
+            tail = next;
+        } else if after.is_empty() {
+            return Ok((part, None));
+        } else if let Some(next) = after.strip_prefix('.') {
+            return Ok((part, Some(next)));
+        } else {
+            return Err(TableNameError(format!(
+                "`{text}` goes on after a closing quote: only a dot may follow it; a quote inside a part is doubled: `\"a\"\"b\"`"
+            )));
+        }
+    }
+}
+
+/// A part as it is written: quoted where it would be read differently otherwise.
+fn spelled(part: &str) -> String {
+    if part.is_empty() || part.contains(['.', '"']) || part.trim() != part {
+        quoted(part)
+    } else {
+        part.to_owned()
+    }
+}
+
+fn quoted(part: &str) -> String {
+    format!("\"{}\"", part.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("orders", None, "orders")]
+    #[case("Orders", None, "Orders")]
+    #[case("shop.orders", Some("shop"), "orders")]
+    #[case("order items", None, "order items")]
+    #[case(r#""odd.schema"."Odd ""Table""#, Some("odd.schema"), r#"Odd "Table"#)]
+    #[case(r#"shop."a.b""#, Some("shop"), "a.b")]
+    #[case(r#""plain""#, None, "plain")]
+    #[case(r#"" x ""#, None, " x ")]
+    fn reads_what_the_database_spells(
+        #[case] text: &str,
+        #[case] schema: Option<&str>,
+        #[case] name: &str,
+    ) {
+        let parsed: TableName = text.parse().unwrap();
+        assert_eq!(parsed.schema.as_deref(), schema);
+        assert_eq!(parsed.name, name);
+    }
+
+    #[rstest]
+    #[case("", "empty part")]
+    #[case(".", "empty part")]
+    #[case("shop.", "empty part")]
+    #[case(".orders", "empty part")]
+    #[case(r#""""#, "empty part")]
+    #[case("db.shop.orders", r#"`"db.shop.orders"`"#)]
+    #[case(r#"a"b"#, r#"`"a""b"`"#)]
+    #[case(r#""a"#, "never closed")]
+    #[case(r#""a""#.trim_end_matches('"'), "never closed")]
+    #[case(r#""a"b"#, "only a dot may follow")]
+    #[case(" orders", "blanks around")]
+    #[case("a\0b", "NUL")]
+    #[case("éééééééééééééééééééééééééééééééé", "64 bytes")]
+    fn refuses_with_the_right_spelling(#[case] text: &str, #[case] says: &str) {
+        let error = text.parse::<TableName>().unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+
+    #[test]
+    fn a_name_of_63_bytes_is_the_longest() {
+        assert!("a".repeat(63).parse::<TableName>().is_ok());
+        assert!("a".repeat(64).parse::<TableName>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_displayed_is_read_back(
+            schema in proptest::option::of("[a-zA-Z. \"é\n]{1,12}"),
+            name in "[a-zA-Z. \"é\n]{1,12}",
+        ) {
+            let table = TableName { schema, name };
+            prop_assert_eq!(table.to_string().parse::<TableName>(), Ok(table));
+        }
+
+        #[test]
+        fn what_is_read_means_the_same_when_displayed(text in "[a-b.\" ]{0,10}|\\PC{0,20}") {
+            if let Ok(table) = text.parse::<TableName>() {
+                prop_assert_eq!(table.to_string().parse::<TableName>(), Ok(table));
+            }
         }
     }
 }

@@ -1,0 +1,396 @@
+//! The size of the next chunk, from what the last ones cost.
+
+use std::time::Duration;
+
+/// Pages that no chunk exceeds, whatever it may cost: 1 GiB of 8 KiB pages.
+const MAX_PAGES: f64 = 131_072.0;
+
+/// The first chunk has this many pages at most: a cold disk may need milliseconds for each.
+const FIRST_PAGES: f64 = 8.0;
+
+/// A chunk is at most this many times as long as the longest so far.
+const GROWTH: f64 = 4.0;
+
+/// A chunk aims a little under its target, so that noise does not carry every second one over it.
+const AIM: f64 = 0.9;
+
+/// If every page turned out as full of expired rows as any was seen to be, a chunk would still take at most this many times its target.
+const WORST: f64 = 1.5;
+
+/// Seconds that a page and a row are taken to cost before anything was seen: much for a row, little for a page. Where chunks
+/// have many rows the two cannot be told apart, and what is wrongly put down to pages would be missed as soon as pages without
+/// rows are followed by full ones; what is wrongly put down to rows only makes chunks shorter. Pages that cost far more are met
+/// by `FIRST_PAGES` and `GROWTH`.
+const UNSEEN_PAGE: f64 = 5e-6;
+const UNSEEN_ROW: f64 = 4e-6;
+
+/// Rows of a full page of narrow rows, where the table's density is not known.
+const UNSEEN_ROWS_PER_PAGE: f64 = 100.0;
+
+/// Sizes chunks so that the next one, at its worst, stays near the target.
+///
+/// A chunk costs its pages walked and its rows deleted. Both costs are moving averages; how many rows a page will give is
+/// not known beforehand, so the sizer keeps what the last chunks gave (the likely case) and the most that a page may give (the worst one).
+#[derive(Clone, Debug)]
+pub struct ChunkSizer {
+    /// Seconds.
+    target: f64,
+    /// Rows that a chunk may take at most.
+    max_rows: Option<f64>,
+    /// Seconds per page walked.
+    page_cost: f64,
+    /// Seconds per row deleted.
+    row_cost: f64,
+    /// Rows per page of the last chunks: rises at once, falls slowly.
+    likely_density: Option<f64>,
+    /// The most rows that a page is thought to give.
+    full_density: f64,
+    /// What `full_density` falls back to: pages with few expired rows show nothing about how full the others are.
+    assumed_density: f64,
+    /// Pages that the growth bound allows.
+    ceiling: f64,
+    /// Chunks seen, to learn fast in the beginning.
+    seen: u32,
+    /// Chunks in a row that took much longer than expected.
+    slow_streak: u32,
+    /// How many times longer than expected the last chunk took, where that was an outlier; else 1.
+    caution: f64,
+}
+
+impl ChunkSizer {
+    /// Starts small: nothing is known of the table's cost yet.
+    #[must_use]
+    pub fn new(target: Duration) -> Self {
+        Self {
+            target: target.as_secs_f64().max(1e-6),
+            max_rows: None,
+            page_cost: UNSEEN_PAGE,
+            row_cost: UNSEEN_ROW,
+            likely_density: None,
+            full_density: UNSEEN_ROWS_PER_PAGE,
+            assumed_density: UNSEEN_ROWS_PER_PAGE,
+            ceiling: FIRST_PAGES,
+            seen: 0,
+            slow_streak: 0,
+            caution: 1.0,
+        }
+    }
+
+    /// With the rows that a full page of this table holds, as the catalog lets expect: better too many than too few, because a
+    /// chunk of only such pages must still be short enough. Nonsense (zero, infinite, not a number) is ignored.
+    #[must_use]
+    pub fn with_rows_per_page(mut self, rows_per_page: f64) -> Self {
+        if rows_per_page.is_finite() && rows_per_page > 0.0 {
+            self.full_density = rows_per_page;
+            self.assumed_density = rows_per_page;
+        }
+        self
+    }
+
+    /// With a cap on the rows that a chunk may take, so that a cap on rows per second is not overrun by one chunk.
+    #[must_use]
+    pub fn with_max_rows(mut self, rows: u64) -> Self {
+        self.max_rows = Some(to_f64(rows.max(1)));
+        self
+    }
+
+    /// Pages for the next chunk, at least one.
+    #[must_use]
+    pub fn next_pages(&self) -> u32 {
+        let likely = self.likely_density.unwrap_or(self.full_density);
+        let seconds_per_page = |density: f64| self.page_cost + density * self.row_cost;
+        let mut pages = (AIM * self.target / seconds_per_page(likely))
+            .min(WORST * self.target / seconds_per_page(self.full_density))
+            / self.caution;
+        if let Some(rows) = self.max_rows {
+            pages = pages.min(rows / self.full_density.max(1.0));
+        }
+        to_pages(pages.min(self.ceiling).min(MAX_PAGES))
+    }
+
+    /// Learns from a chunk.
+    pub fn observe(&mut self, pages: u32, rows: u64, took: Duration) {
+        let pages = f64::from(pages.max(1));
+        let rows = to_f64(rows);
+        self.learn_costs(pages, rows, took.as_secs_f64());
+        self.learn_density(rows / pages);
+        self.ceiling = self.ceiling.max(pages * GROWTH);
+        self.seen = self.seen.saturating_add(1);
+    }
+
+    /// Moves both costs towards what the chunk took, each by its share in the expected cost: a chunk without rows teaches
+    /// nothing about rows, one that deleted every row on its pages little about pages.
+    fn learn_costs(&mut self, pages: f64, rows: f64, took: f64) {
+        let for_pages = pages * self.page_cost;
+        let for_rows = rows * self.row_cost;
+        let expected = for_pages + for_rows;
+        let ratio = took / expected;
+
+        // A single stall (a checkpoint, a lock) says little about the next chunk: it makes that one small and hardly moves the
+        // averages. Only when chunks stay slow are they believed.
+        let slow = ratio > 2.5 && self.seen >= 4;
+        self.slow_streak = if slow { self.slow_streak + 1 } else { 0 };
+        self.caution = if slow { ratio.min(8.0) } else { 1.0 };
+        let upper = if slow && self.slow_streak < 3 {
+            1.25
+        } else {
+            4.0
+        };
+        let step = ratio.clamp(0.1, upper) - 1.0;
+
+        let weight = if self.seen < 8 { 0.5 } else { 0.2 };
+        self.page_cost *= 1.0 + weight * step * (for_pages / expected);
+        self.row_cost *= 1.0 + weight * step * (for_rows / expected);
+        self.page_cost = self.page_cost.clamp(1e-8, 3600.0);
+        self.row_cost = self.row_cost.clamp(1e-8, 3600.0);
+    }
+
+    fn learn_density(&mut self, density: f64) {
+        let likely = self.likely_density.unwrap_or(density);
+        self.likely_density = Some(density.max(likely + 0.2 * (density - likely)));
+        let fallen = self.full_density + 0.005 * (self.assumed_density - self.full_density);
+        self.full_density = density.max(fallen).max(self.assumed_density);
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a chunk's rows are far below 2^52, and an estimate needs no more digits"
+)]
+fn to_f64(rows: u64) -> f64 {
+    rows as f64
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to 1..=MAX_PAGES before"
+)]
+fn to_pages(pages: f64) -> u32 {
+    pages.clamp(1.0, MAX_PAGES) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TARGET: Duration = Duration::from_millis(20);
+
+    /// A table as a sweep meets it: what its pages give and what the server needs for them.
+    struct Server {
+        page: f64,
+        row: f64,
+        fixed: f64,
+        noise: f64,
+        random: u64,
+    }
+
+    impl Server {
+        fn new(seed: u64, noise: f64) -> Self {
+            Self {
+                page: 10e-6,
+                row: 1e-6,
+                fixed: 0.5e-3,
+                noise,
+                random: seed.wrapping_mul(2).wrapping_add(1),
+            }
+        }
+
+        /// Uniform in -1..1 (xorshift: the runs must be repeatable).
+        fn noise(&mut self) -> f64 {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            (self.random % 20_001) as f64 / 10_000.0 - 1.0
+        }
+
+        fn chunk(&mut self, pages: u32, rows: u64) -> Duration {
+            let seconds = self.fixed + self.page * f64::from(pages) + self.row * rows as f64;
+            Duration::from_secs_f64(seconds * (1.0 + self.noise * self.noise()))
+        }
+
+        /// Walks `pages` pages of which each gives `density` rows; the chunks' lengths.
+        fn walk(&mut self, sizer: &mut ChunkSizer, pages: u32, density: f64) -> Vec<Duration> {
+            let mut left = pages;
+            let mut lengths = Vec::new();
+            while left > 0 {
+                let pages = sizer.next_pages().min(left);
+                let rows = (f64::from(pages) * density) as u64;
+                let took = self.chunk(pages, rows);
+                sizer.observe(pages, rows, took);
+                lengths.push(took);
+                left -= pages;
+            }
+            lengths
+        }
+    }
+
+    fn longest(lengths: &[Duration]) -> Duration {
+        lengths.iter().copied().max().unwrap()
+    }
+
+    fn mean_over_target(lengths: &[Duration]) -> f64 {
+        lengths.iter().sum::<Duration>().as_secs_f64() / lengths.len() as f64 / TARGET.as_secs_f64()
+    }
+
+    fn sizers() -> [ChunkSizer; 2] {
+        let plain = ChunkSizer::new(TARGET);
+        [plain.clone(), plain.with_rows_per_page(75.0)]
+    }
+
+    #[test]
+    fn live_rows_followed_by_expired_ones_make_no_long_chunk() {
+        for seed in 1..200 {
+            for mut sizer in sizers() {
+                let mut server = Server::new(seed, 0.2);
+                let live = server.walk(&mut sizer, 40_000, 0.0);
+                let expired = server.walk(&mut sizer, 20_000, 75.0);
+                assert!(longest(&live) <= 2 * TARGET, "{:?}", longest(&live));
+                assert!(longest(&expired) <= 2 * TARGET, "{:?}", longest(&expired));
+            }
+        }
+    }
+
+    #[test]
+    fn after_a_change_back_and_forth_no_chunk_is_long() {
+        for seed in 1..100 {
+            for mut sizer in sizers() {
+                let mut server = Server::new(seed, 0.2);
+                for density in [75.0, 0.0, 1.0, 75.0, 0.1, 0.0, 75.0, 30.0, 75.0] {
+                    let lengths = server.walk(&mut sizer, 30_000, density);
+                    assert!(
+                        longest(&lengths) <= 2 * TARGET,
+                        "{density}: {:?}",
+                        longest(&lengths)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn steady_chunks_use_most_of_their_target() {
+        for mut sizer in sizers() {
+            let mut server = Server::new(7, 0.2);
+            server.walk(&mut sizer, 60_000, 75.0);
+            let steady = mean_over_target(&server.walk(&mut sizer, 60_000, 75.0));
+            assert!((0.7..=1.0).contains(&steady), "{steady}");
+        }
+    }
+
+    #[test]
+    fn scattered_rows_leave_room_for_a_run_of_full_pages() {
+        let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(75.0);
+        let mut server = Server::new(7, 0.2);
+        server.walk(&mut sizer, 60_000, 32.0);
+        let steady = mean_over_target(&server.walk(&mut sizer, 60_000, 32.0));
+        assert!((0.6..=0.9).contains(&steady), "{steady}");
+    }
+
+    #[test]
+    fn learning_takes_few_chunks() {
+        let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(75.0);
+        let mut server = Server::new(3, 0.0);
+        let lengths = server.walk(&mut sizer, 5_000, 75.0);
+        assert!(
+            mean_over_target(&lengths[12..20]) > 0.7,
+            "{:?}",
+            &lengths[..20]
+        );
+    }
+
+    #[test]
+    fn a_slow_server_is_met_with_small_chunks() {
+        let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(75.0);
+        let mut server = Server::new(5, 0.2);
+        server.page = 1e-3;
+        server.row = 20e-6;
+        let lengths = server.walk(&mut sizer, 2_000, 75.0);
+        assert!(longest(&lengths[4..]) <= 2 * TARGET);
+        let steady = mean_over_target(&lengths[100..]);
+        assert!((0.7..=1.0).contains(&steady), "{steady}");
+    }
+
+    #[test]
+    fn one_stall_is_forgotten_at_once() {
+        let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(75.0);
+        let mut server = Server::new(9, 0.0);
+        server.walk(&mut sizer, 20_000, 75.0);
+        let before = sizer.next_pages();
+
+        let rows = u64::from(before) * 75;
+        let stalled = 10 * server.chunk(before, rows);
+        sizer.observe(before, rows, stalled);
+
+        assert!(sizer.next_pages() < before / 4, "careful right after it");
+        server.walk(&mut sizer, before, 75.0);
+        assert!(
+            sizer.next_pages() > before * 8 / 10,
+            "and back after a few chunks: {} of {before}",
+            sizer.next_pages()
+        );
+    }
+
+    #[test]
+    fn a_server_that_stays_slow_is_believed() {
+        let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(75.0);
+        let mut server = Server::new(9, 0.0);
+        server.walk(&mut sizer, 20_000, 75.0);
+        server.page *= 6.0;
+        server.row *= 6.0;
+        let lengths = server.walk(&mut sizer, 20_000, 75.0);
+        assert!(
+            longest(&lengths[1..12]) <= 2 * TARGET,
+            "{:?}",
+            &lengths[..12]
+        );
+        let steady = mean_over_target(&lengths[40..]);
+        assert!((0.7..=1.0).contains(&steady), "{steady}");
+    }
+
+    #[test]
+    fn the_first_chunk_is_small_and_growth_is_bounded() {
+        let mut sizer = ChunkSizer::new(Duration::from_secs(3600));
+        assert_eq!(sizer.next_pages(), 8);
+        let mut last = 8;
+        for _ in 0..20 {
+            sizer.observe(last, 0, Duration::ZERO);
+            let next = sizer.next_pages();
+            assert!(next <= last * 4 && next <= 131_072);
+            last = next;
+        }
+        assert_eq!(last, 131_072);
+    }
+
+    #[test]
+    fn a_cap_on_rows_caps_the_pages() {
+        let mut sizer = ChunkSizer::new(TARGET)
+            .with_rows_per_page(75.0)
+            .with_max_rows(1_000);
+        let mut server = Server::new(1, 0.0);
+        server.walk(&mut sizer, 5_000, 75.0);
+        assert_eq!(sizer.next_pages(), 13);
+        assert_eq!(
+            ChunkSizer::new(TARGET).with_max_rows(0).next_pages(),
+            1,
+            "one page is the least"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_observation_leaves_a_usable_size(
+            target: Duration,
+            density in any::<f64>(),
+            observations in prop::collection::vec((any::<u32>(), any::<u64>(), any::<Duration>()), 0..30),
+        ) {
+            let mut sizer = ChunkSizer::new(target).with_rows_per_page(density);
+            for (pages, rows, took) in observations {
+                sizer.observe(pages, rows, took);
+                prop_assert!((1..=131_072).contains(&sizer.next_pages()));
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Real PostgreSQL servers: one that the tests share, and private ones for tests that change settings or crash it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Row};
+
+use super::process::{Process, free_port, run_dir, serve, unique};
+
+/// The superuser's name and, because every server is a throw-away on loopback, its password.
+pub const SUPERUSER: &str = "postgres";
+
+/// A server that accepts passwords (SCRAM) on 127.0.0.1.
+pub struct Postgres {
+    dir: PathBuf,
+    port: u16,
+    settings: Vec<String>,
+    process: Process,
+}
+
+/// A database made for one test. It goes away with its server.
+pub struct TestDatabase {
+    /// The database's name.
+    pub name: String,
+    /// `postgres://` URL of the superuser.
+    pub url: String,
+    port: u16,
+}
+
+/// A role that can log in.
+pub struct Role {
+    /// The role's name, unique on its server.
+    pub name: String,
+    /// Its password.
+    pub password: String,
+    /// `postgres://` URL of the database it was made for.
+    pub url: String,
+}
+
+impl Postgres {
+    /// The server that all tests of this process share, started by the first call, with default settings.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start_own(&[]))
+    }
+
+    /// A server of the caller's own, with settings of `postgresql.conf`; it ends when it is dropped. `fsync` and
+    /// `full_page_writes` are off and `shared_buffers` is 128 MB unless `settings` say otherwise.
+    pub fn start_own(settings: &[(&str, &str)]) -> Self {
+        let dir = run_dir().join(unique("postgres", '-'));
+        let port = free_port();
+        let settings = settings
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>();
+        let mut command = serve("postgres", &dir, port);
+        command.args(&settings);
+        let mut postgres = Self {
+            process: start(command),
+            dir,
+            port,
+            settings,
+        };
+        postgres.wait_ready();
+        postgres
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id of the postmaster.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Ends the server without a checkpoint, as a crash does: every client is cut off, the next start recovers from the WAL.
+    pub fn crash(&mut self) {
+        self.process.signal("QUIT");
+        self.process.wait(Duration::from_secs(30));
+    }
+
+    /// Starts the server again after [`Postgres::crash`], on the same port and data, and waits until it answers.
+    pub fn restart(&mut self) {
+        let mut command = serve("postgres", &self.dir, self.port);
+        command.args(&self.settings);
+        self.process = start(command);
+        self.wait_ready();
+    }
+
+    /// Creates a database of its own for a test.
+    pub async fn database(&self, prefix: &str) -> TestDatabase {
+        let name = unique(prefix, '_');
+        let maintenance = TestDatabase::new("postgres".to_owned(), self.port);
+        maintenance
+            .execute(&format!(r#"CREATE DATABASE "{name}""#))
+            .await;
+        TestDatabase::new(name, self.port)
+    }
+
+    /// The server itself says in its pid file when it accepts connections; `pg_ctl` reads the same line.
+    fn wait_ready(&mut self) {
+        let pid_file = self.dir.join("data/postmaster.pid");
+        let pid = self.process.pid().to_string();
+        self.process.wait_ready(|_| {
+            let text = fs::read_to_string(&pid_file).map_err(|error| error.to_string())?;
+            let lines: Vec<&str> = text.lines().map(str::trim).collect();
+            match (lines.first(), lines.get(7)) {
+                (Some(first), Some(&"ready")) if *first == pid => Ok(()),
+                (_, status) => Err(format!("{status:?} in {}", pid_file.display())),
+            }
+        });
+    }
+}
+
+/// SIGINT is PostgreSQL's fast shutdown; its SIGTERM would wait for the clients.
+fn start(command: Command) -> Process {
+    Process::start("postgres", command, "INT")
+}
+
+impl TestDatabase {
+    fn new(name: String, port: u16) -> Self {
+        let url = format!("postgres://{SUPERUSER}:{SUPERUSER}@127.0.0.1:{port}/{name}");
+        Self { name, url, port }
+    }
+
+    /// The URL of this database for another role. Name and password go in as they are: no characters that a URL must escape.
+    pub fn url_as(&self, role: &str, password: &str) -> String {
+        format!(
+            "postgres://{role}:{password}@127.0.0.1:{}/{}",
+            self.port, self.name
+        )
+    }
+
+    /// A new connection of the superuser.
+    pub async fn connect(&self) -> PgConnection {
+        connect(&self.url).await
+    }
+
+    /// Runs any number of statements as superuser.
+    ///
+    /// # Panics
+    /// When one of them fails.
+    pub async fn execute(&self, sql: &str) {
+        let mut connection = self.connect().await;
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await
+            .unwrap_or_else(|error| panic!("{error}, in: {sql}"));
+    }
+
+    /// The first column of the only row that a query returns.
+    pub async fn scalar<T>(&self, sql: &str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        let mut connection = self.connect().await;
+        let row: PgRow = sqlx::query(AssertSqlSafe(sql))
+            .fetch_one(&mut connection)
+            .await
+            .unwrap_or_else(|error| panic!("{error}, in: {sql}"));
+        row.get(0)
+    }
+
+    /// Creates a role that may log in, and runs `grants` in this database; `{role}` in them stands for its quoted name.
+    pub async fn role(&self, prefix: &str, password: &str, grants: &str) -> Role {
+        let name = unique(prefix, '_');
+        let quoted = format!(r#""{name}""#);
+        self.execute(&format!(
+            "CREATE ROLE {quoted} LOGIN PASSWORD '{password}'; {}",
+            grants.replace("{role}", &quoted)
+        ))
+        .await;
+        Role {
+            url: self.url_as(&name, password),
+            password: password.to_owned(),
+            name,
+        }
+    }
+}
+
+/// A new connection to a URL.
+///
+/// # Panics
+/// When the server refuses it.
+pub async fn connect(url: &str) -> PgConnection {
+    let options: PgConnectOptions = url.parse().unwrap();
+    // PgBouncer refuses startup options that it does not track; tests go through it with this function too.
+    options
+        .extra_float_digits(None)
+        .connect()
+        .await
+        .unwrap_or_else(|error| panic!("cannot connect: {error}"))
+}
