@@ -53,6 +53,7 @@ pub(super) fn open(input: &Input) -> Result<Offline, String> {
         lock_timeout: checked.lock_timeout,
         statement_timeout: checked.statement_timeout,
         max_connections: checked.max_connections,
+        allow_local_files: true,
     };
     let engine = PostgresEngine::new(target).map_err(|error| format!("DATABASE_URL: {error}"))?;
     Ok(Offline {

@@ -79,9 +79,12 @@ pub enum EngineError {
     /// Deleting would reach rows of other tables.
     #[error("{0}")]
     Dependents(String),
-    /// `where` or a hold does not fit the table's columns.
+    /// A `where` or a hold does not fit its table: a type error that only the database can see.
     #[error("{0}")]
     Predicate(String),
+    /// The table is of a kind, or in a state, that this engine cannot sweep.
+    #[error("{0}")]
+    NotSupported(String),
     /// Anything else that the server said.
     #[error("{what}: {message} (SQLSTATE {code})")]
     Database {
@@ -112,6 +115,7 @@ impl EngineError {
             Self::StatementTimeout { .. } => "statement_timeout",
             Self::Dependents(_) => "dependents",
             Self::Predicate(_) => "predicate",
+            Self::NotSupported(_) => "not_supported",
             Self::Database { .. } => "database",
         }
     }

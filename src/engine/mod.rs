@@ -100,7 +100,7 @@ pub enum CommitOutcome {
 /// Where a walk stands, so that a new connection can go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// The leaf being walked.
+    /// The leaf being walked: its [`LeafFacts::id`](crate::policy::table::LeafFacts::id). Leaves are walked in the order of their ids.
     pub leaf: u32,
     /// Its physical file: a rewritten table is walked anew.
     pub filenode: u32,
@@ -134,10 +134,13 @@ pub trait Engine: Send + Sync {
     /// Counts the rows that a plan would take exactly (reads the table; for sweeps and plans only).
     async fn count_expired(&self, plan: &RulePlan) -> Result<u64, EngineError>;
 
-    /// Parses the plan's statement without planning or running it, so that a `where` that does not fit shows before a sweep.
+    /// Lets the database check the types of a plan's `where` and holds, without running or planning anything.
+    ///
+    /// # Errors
+    /// [`EngineError::Predicate`], in words for the policy's author.
     async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError>;
 
-    /// Begins, or goes on with, the walk of one rule.
+    /// Begins, or goes on with, the walk of one rule. Looks at the catalog again: what the plan says of the table must still hold.
     async fn open_sweep(
         &self,
         plan: &RulePlan,

@@ -36,4 +36,7 @@ pub struct DatabaseTarget {
     pub statement_timeout: Duration,
     /// Open sessions at most.
     pub max_connections: u32,
+    /// The URL may name files of this machine (a socket's folder, `sslrootcert`, `sslcert`, `sslkey`), and `PG…` variables
+    /// may fill what it leaves out: for the offline verbs. The operator never lends its own disk or environment to a policy.
+    pub allow_local_files: bool,
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kube::ResourceExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     context::Context,
@@ -47,24 +47,24 @@ pub async fn connect(
     checked: &CheckedPolicy,
 ) -> Result<Connected, DatabaseError> {
     let namespace = policy.namespace().unwrap_or_default();
+    let database = &policy.spec.database;
     let target = resolve::resolve(
         &context.client,
-        &context.settings,
         &namespace,
         &policy.name_any(),
-        &policy.spec.database,
+        database,
         checked,
     )
     .await?;
-    let address = resolve::address(&target)?;
-    let slots: Arc<Semaphore> =
-        context.database_slots(&address.to_string(), checked.max_connections);
+    let engine = PostgresEngine::new(target)?;
+    resolve::check_host(&context.settings, engine.host()).map_err(ResolveError::Refused)?;
+    let slots = context.database_slots(&engine.address(), checked.max_connections);
     let session = slots
         .acquire_owned()
         .await
         .map_err(|_| DatabaseError::Ending)?;
     Ok(Connected {
-        engine: Arc::new(PostgresEngine::new(target)?),
+        engine: Arc::new(engine),
         _session: session,
     })
 }

@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use super::{
     binding::{self, Binding, SecretData},
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{self, Database, conditions::reason},
-    engine::{DatabaseTarget, EngineError, postgres, target::TlsMode},
+    engine::{DatabaseTarget, target::TlsMode},
     policy::check::{CheckedPolicy, Refusal},
 };
 
@@ -37,7 +37,6 @@ pub enum ResolveError {
 /// See [`ResolveError`].
 pub async fn resolve(
     client: &Client,
-    settings: &Settings,
     namespace: &str,
     name: &str,
     database: &Database,
@@ -86,7 +85,7 @@ pub async fn resolve(
         }
         None => binding.tls_ca_pem,
     };
-    let target = DatabaseTarget {
+    Ok(DatabaseTarget {
         url: binding.url,
         tls_mode: database
             .tls
@@ -98,34 +97,22 @@ pub async fn resolve(
         lock_timeout: policy.lock_timeout,
         statement_timeout: policy.statement_timeout,
         max_connections: policy.max_connections,
-    };
-    check_host(settings, &source, &target)?;
-    Ok(target)
+        allow_local_files: false,
+    })
 }
 
-/// What tells one database from another before anybody has connected: host, port and name.
+/// May a policy name that host?
 ///
 /// # Errors
-/// When the address cannot be read.
-pub fn address(target: &DatabaseTarget) -> Result<postgres::Address, EngineError> {
-    postgres::Address::of(target.url.expose_secret())
-}
-
-fn check_host(settings: &Settings, source: &str, target: &DatabaseTarget) -> Result<(), Refusal> {
-    let address = address(target).map_err(|error| {
-        Refusal::new(
-            reason::SECRET_INVALID,
-            format!("{source} holds no usable address: {error}"),
-        )
-    })?;
-    if settings.allows_host(&address.host) {
+/// When the administrator has listed hosts, and this is none of them.
+pub fn check_host(settings: &Settings, host: &str) -> Result<(), Refusal> {
+    if settings.allows_host(host) {
         return Ok(());
     }
     Err(Refusal::new(
         reason::NOT_ALLOWED,
         format!(
-            "{source} names host {}, which the operator's --allow-hosts does not list: ask its administrator",
-            address.host
+            "the address names host {host}, which the operator's --allow-hosts does not list: ask its administrator"
         ),
     ))
 }

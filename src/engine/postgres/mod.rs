@@ -1,73 +1,278 @@
 //! PostgreSQL 14 and newer, directly or through a connection pooler in transaction mode.
+//!
+//! Everything happens in explicit transactions whose settings are `SET LOCAL` and arrive in the same message as `BEGIN`; no
+//! statement is a named one, and no lock outlives its transaction. So a pooler may hand each transaction to another session.
 
-/// temp
-pub struct Address {
-    /// temp
-    pub host: String,
+mod audit;
+mod catalog;
+mod catalog_sql;
+mod chunk;
+mod connect;
+mod error;
+mod outcome;
+mod predicate;
+mod session;
+mod sql;
+mod sweep;
+mod url;
+mod value;
+mod walk;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::Row;
+
+use self::{
+    connect::Connector,
+    error::Doing,
+    session::{Session, Sessions},
+    sql::{Begin, Sql},
+    sweep::Sweep,
+    value::BoundCutoff,
+};
+use super::{
+    Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics, TableSweep,
+};
+use crate::policy::{
+    plan::RulePlan,
+    table::{LeafFacts, TableFacts, TableName},
+};
+
+/// Catalog reads may meet somebody's DDL; they wait longer than a chunk may.
+const CATALOG_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Counting reads a whole table, which the statement timeout of short work does not allow for.
+const COUNT_TIMEOUT: Duration = Duration::from_mins(10);
+const READ_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One PostgreSQL database.
+#[derive(Debug)]
+pub struct PostgresEngine {
+    sessions: Arc<Sessions>,
+    settings: Settings,
 }
-impl Address {
-    /// temp
-    pub fn of(_: &str) -> Result<Self, super::EngineError> {
-        todo!()
+
+/// What all transactions have in common.
+#[derive(Clone, Debug)]
+struct Settings {
+    application_name: String,
+    lock_timeout: Duration,
+    statement_timeout: Duration,
+}
+
+impl Settings {
+    fn read(&self) -> Begin {
+        Begin {
+            read_only: true,
+            one_snapshot: false,
+            lock_timeout: CATALOG_LOCK_TIMEOUT,
+            statement_timeout: self.statement_timeout,
+            idle_timeout: READ_IDLE_TIMEOUT,
+            application_name: self.application_name.clone(),
+        }
     }
 }
-impl std::fmt::Display for Address {
-    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        todo!()
-    }
-}
-/// temp
-pub struct PostgresEngine;
+
 impl PostgresEngine {
-    /// temp
-    pub fn new(_: super::DatabaseTarget) -> Result<Self, super::EngineError> {
-        todo!()
+    /// Reads the target; opens no connection yet.
+    ///
+    /// # Errors
+    /// [`EngineError::Target`] when the URL cannot be used; the message says what to write and shows no secret.
+    pub fn new(target: DatabaseTarget) -> Result<Self, EngineError> {
+        let connector = Connector::new(&target)?;
+        Ok(Self {
+            sessions: Arc::new(Sessions::new(connector, target.max_connections)),
+            settings: Settings {
+                application_name: connect::application_name(&target.application_name),
+                lock_timeout: target.lock_timeout,
+                statement_timeout: target.statement_timeout,
+            },
+        })
+    }
+
+    /// The host that the address names; for a socket its folder.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.sessions.server().host
+    }
+
+    /// `host:port/database`: tells one database from another before anybody has connected.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let server = self.sessions.server();
+        format!("{}/{}", server.address, server.database)
+    }
+
+    fn error(&self, what: &str, table: Option<&str>, reason: &sqlx::Error) -> EngineError {
+        let doing = Doing {
+            what,
+            table,
+            grant: None,
+            statement_timeout: self.settings.statement_timeout,
+        };
+        error::running(self.sessions.server(), doing, reason)
+    }
+
+    /// Sums one count over the leaves of a table, in one snapshot.
+    async fn count(
+        &self,
+        table: &TableFacts,
+        cutoff: Option<BoundCutoff>,
+        statement: impl Fn(&LeafFacts) -> Result<Sql, EngineError> + Send,
+    ) -> Result<u64, EngineError> {
+        refuse_unsupported(table)?;
+        let limit = self.settings.statement_timeout.max(COUNT_TIMEOUT);
+        let begin = Begin {
+            one_snapshot: true,
+            statement_timeout: limit,
+            ..self.settings.read()
+        };
+        let mut session = self.sessions.begin(&begin).await?;
+        let mut total = 0_u64;
+        for leaf in &table.leaves {
+            let sql = statement(leaf)?;
+            let mut query = sql.query();
+            if let Some(cutoff) = cutoff {
+                query = query.bind(cutoff);
+            }
+            let name = format!("{}.{}", leaf.schema, leaf.name);
+            let grant = sql::grant(&leaf.schema, &leaf.name, &self.sessions.server().user);
+            let counted = session
+                .row(query)
+                .await
+                .and_then(|row| row.try_get::<i64, _>("n"))
+                .map_err(|reason| {
+                    let doing = Doing {
+                        what: "counting rows of",
+                        table: Some(&name),
+                        grant: Some(&grant),
+                        statement_timeout: limit,
+                    };
+                    error::running(self.sessions.server(), doing, &reason)
+                })?;
+            total += u64::try_from(counted).unwrap_or(0);
+        }
+        session.release().await;
+        Ok(total)
+    }
+
+    async fn read(&self) -> Result<Session, EngineError> {
+        self.sessions.begin(&self.settings.read()).await
     }
 }
-#[async_trait::async_trait]
-impl super::Engine for PostgresEngine {
-    async fn facts(&self) -> Result<super::DatabaseFacts, super::EngineError> {
-        todo!()
+
+/// A table that has a part which cannot be swept is not counted or swept at all: half a promise is none.
+fn refuse_unsupported(table: &TableFacts) -> Result<(), EngineError> {
+    match table
+        .leaves
+        .iter()
+        .find_map(|leaf| leaf.unsupported.as_ref().map(|word| (leaf, word)))
+    {
+        Some((leaf, word)) => Err(EngineError::NotSupported(format!(
+            "{}: {}.{} is a {word}, whose rows a rule cannot delete",
+            table.qualified(),
+            leaf.schema,
+            leaf.name
+        ))),
+        None => Ok(()),
     }
-    async fn tables(
-        &self,
-        _: &[crate::policy::table::TableName],
-    ) -> Result<Vec<Option<crate::policy::table::TableFacts>>, super::EngineError> {
-        todo!()
+}
+
+#[async_trait]
+impl Engine for PostgresEngine {
+    async fn facts(&self) -> Result<DatabaseFacts, EngineError> {
+        let mut session = self.read().await?;
+        let facts = audit::facts(&mut session, self.sessions.server())
+            .await
+            .map_err(|reason| self.error("reading the database's facts", None, &reason))?;
+        session.release().await;
+        Ok(facts)
     }
+
+    async fn tables(&self, names: &[TableName]) -> Result<Vec<Option<TableFacts>>, EngineError> {
+        let mut session = self.read().await?;
+        let tables = catalog::tables(&mut session, names)
+            .await
+            .map_err(|reason| self.error("reading the catalog", None, &reason))?;
+        session.release().await;
+        Ok(tables)
+    }
+
     async fn statistics(
         &self,
-        _: &crate::policy::table::TableFacts,
-        _: &str,
-    ) -> Result<super::TableStatistics, super::EngineError> {
-        todo!()
+        table: &TableFacts,
+        column: &str,
+    ) -> Result<TableStatistics, EngineError> {
+        let mut session = self.read().await?;
+        let name = table.qualified();
+        let statistics = async {
+            let version = session
+                .row(sql::constant(catalog_sql::VERSION))
+                .await?
+                .try_get("version")?;
+            audit::statistics(&mut session, table, column, version).await
+        }
+        .await
+        .map_err(|reason| self.error("reading the statistics of", Some(&name), &reason))?;
+        session.release().await;
+        Ok(statistics)
     }
-    async fn count_rows(
-        &self,
-        _: &crate::policy::table::TableFacts,
-    ) -> Result<u64, super::EngineError> {
-        todo!()
+
+    async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError> {
+        self.count(table, None, |leaf| {
+            Ok(sql::count_rows(&leaf.schema, &leaf.name))
+        })
+        .await
     }
-    async fn count_expired(
-        &self,
-        _: &crate::policy::plan::RulePlan,
-    ) -> Result<u64, super::EngineError> {
-        todo!()
+
+    async fn count_expired(&self, plan: &RulePlan) -> Result<u64, EngineError> {
+        let cutoff = BoundCutoff::new(&plan.cutoff);
+        self.count(&plan.table, Some(cutoff), |leaf| {
+            sql::count_expired(plan, &leaf.schema, &leaf.name)
+        })
+        .await
     }
-    async fn check_plan(
-        &self,
-        _: &crate::policy::plan::RulePlan,
-    ) -> Result<(), super::EngineError> {
-        todo!()
+
+    async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError> {
+        let checks = sql::checks(plan)?;
+        let mut session = self.read().await?;
+        let table = plan.table.qualified();
+        for (part, sql) in &checks {
+            if let Err(reason) = session.raw(sql).await {
+                session.release().await;
+                return Err(self.misfit(part, &table, &reason));
+            }
+        }
+        session.release().await;
+        Ok(())
     }
+
     async fn open_sweep(
         &self,
-        _: &crate::policy::plan::RulePlan,
-        _: Option<super::Cursor>,
-    ) -> Result<Box<dyn super::TableSweep>, super::EngineError> {
-        todo!()
+        plan: &RulePlan,
+        from: Option<Cursor>,
+    ) -> Result<Box<dyn TableSweep>, EngineError> {
+        let sweep = Sweep::open(&self.sessions, &self.settings, plan, from).await?;
+        Ok(Box::new(sweep))
     }
+
     async fn close(&self) {
-        todo!()
+        self.sessions.close().await;
+    }
+}
+
+impl PostgresEngine {
+    /// The server's opinion of one part of a plan. What concerns types, functions and literals is for the policy's author.
+    fn misfit(&self, part: &str, table: &str, reason: &sqlx::Error) -> EngineError {
+        let authors = error::code(reason).is_some_and(|code| {
+            (code.starts_with("42") && !matches!(code, "42501" | "42P01")) || code.starts_with("22")
+        });
+        match reason.as_database_error() {
+            Some(said) if authors => EngineError::Predicate(format!(
+                "{part} does not fit table {table}: {}",
+                said.message()
+            )),
+            _ => self.error("checking the plan of", Some(table), reason),
+        }
     }
 }

@@ -1,0 +1,104 @@
+//! The catalog's queries: set-based over arrays of oids, no `information_schema`, no name resolved by a cast.
+
+/// `$1`, `$2`: schemas and names. One row for each that exists; `n` is its place, from 1.
+pub(super) const RESOLVE: &str = "\
+SELECT want.n::int8 AS n, c.oid AS id, n.nspname::text AS schema, c.relname::text AS name, \
+  c.relkind::text AS kind, c.relpersistence::text AS persistence, \
+  n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast') OR EXISTS ( \
+    SELECT FROM pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') AS system \
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS want(schema, name, n) \
+JOIN pg_namespace n ON n.nspname = want.schema \
+JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = want.name";
+
+/// `$1`: roots. Each root itself and everything below it, partitioned ones included.
+pub(super) const TREE: &str = "\
+WITH RECURSIVE tree(root, id, pending) AS ( \
+  SELECT r, r, false FROM unnest($1::oid[]) AS r \
+  UNION \
+  SELECT tree.root, i.inhrelid, tree.pending OR i.inhdetachpending FROM tree JOIN pg_inherits i ON i.inhparent = tree.id) \
+SELECT tree.root, c.oid AS id, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind, \
+  c.relpersistence::text AS persistence, bool_or(tree.pending) AS pending, c.reltuples::float8 AS rows, \
+  coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), false) AS may_select, \
+  coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'DELETE'), false) AS may_delete, \
+  row_security_active(c.oid) AS row_security \
+FROM tree JOIN pg_class c ON c.oid = tree.id JOIN pg_namespace n ON n.oid = c.relnamespace \
+GROUP BY tree.root, c.oid, n.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.reltuples";
+
+/// `$1`: tables. Sizes; `exact` is false for one that somebody locks against everybody (the size functions would wait
+/// for VACUUM FULL to end), whose numbers are then those of the last VACUUM or ANALYZE.
+pub(super) const SIZES: &str = "\
+WITH locked AS MATERIALIZED ( \
+  SELECT DISTINCT l.relation FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+  WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND d.datname = current_database()) \
+SELECT c.oid AS id, l.relation IS NULL AS exact, \
+  CASE WHEN l.relation IS NULL THEN pg_relation_size(c.oid) / current_setting('block_size')::int8 ELSE c.relpages::int8 END AS pages, \
+  CASE WHEN l.relation IS NULL THEN pg_total_relation_size(c.oid) \
+       ELSE c.relpages::int8 * current_setting('block_size')::int8 END AS bytes \
+FROM pg_class c LEFT JOIN locked l ON l.relation = c.oid WHERE c.oid = ANY ($1)";
+
+/// `$1`: tables. Their columns in order, domains followed down to what they are made of.
+pub(super) const COLUMNS: &str = "\
+WITH RECURSIVE base(start, id) AS ( \
+  SELECT DISTINCT a.atttypid, a.atttypid FROM pg_attribute a WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped \
+  UNION ALL \
+  SELECT base.start, t.typbasetype FROM base JOIN pg_type t ON t.oid = base.id WHERE t.typtype = 'd') \
+SELECT a.attrelid AS root, a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type_name, t.oid AS base, \
+  t.typtype = 'e' AS is_enum, coalesce(l.collisdeterministic, true) AS deterministic \
+FROM pg_attribute a JOIN base ON base.start = a.atttypid JOIN pg_type t ON t.oid = base.id AND t.typtype <> 'd' \
+LEFT JOIN pg_collation l ON l.oid = a.attcollation \
+WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum";
+
+/// `$1`: tables. Foreign keys that refer to them, with the clones that partitioning makes.
+pub(super) const INCOMING: &str = "\
+SELECT k.oid AS id, k.conparentid AS parent, k.conname::text AS name, k.confrelid AS referred, k.conrelid AS referrer, \
+  n.nspname::text AS schema, c.relname::text AS table_name, k.confdeltype::text AS on_delete \
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+WHERE k.contype = 'f' AND k.confrelid = ANY ($1) ORDER BY k.oid";
+
+macro_rules! published {
+    ($by_schema:literal) => {
+        concat!(
+            "WITH RECURSIVE up(leaf, id) AS ( \
+               SELECT l, l FROM unnest($1::oid[]) AS l \
+               UNION \
+               SELECT up.leaf, i.inhparent FROM up JOIN pg_class c ON c.oid = up.id AND c.relispartition \
+               JOIN pg_inherits i ON i.inhrelid = up.id) \
+             SELECT up.leaf, min(p.pubname::text) AS publication \
+             FROM up JOIN pg_class a ON a.oid = up.id JOIN pg_class c ON c.oid = up.leaf \
+             JOIN pg_publication p ON p.pubdelete AND (p.puballtables \
+               OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = up.id)",
+            $by_schema,
+            ") WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.relreplident <> 'f' \
+               AND NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = c.oid AND x.indisvalid AND x.indisunique AND x.indimmediate \
+                 AND ((c.relreplident = 'd' AND x.indisprimary) OR (c.relreplident = 'i' AND x.indisreplident))) \
+             GROUP BY up.leaf"
+        )
+    };
+}
+
+/// `$1`: leaves. Those whose deletes are published without a replica identity, by themselves or by a table above them.
+pub(super) const PUBLISHED_14: &str = published!("");
+/// As [`PUBLISHED_14`], with the publications of whole schemas that 15 brought.
+pub(super) const PUBLISHED_15: &str = published!(
+    " OR EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = p.oid AND s.pnnspid = a.relnamespace)"
+);
+
+/// `$1`: tables. Rules that change what a DELETE does.
+pub(super) const DELETE_RULES: &str = "\
+SELECT r.ev_class AS id, min(r.rulename::text) AS name FROM pg_rewrite r \
+WHERE r.ev_class = ANY ($1) AND r.ev_type = '4' AND r.ev_enabled <> 'D' GROUP BY r.ev_class";
+
+/// `$1`: leaves. Triggers of users that fire on DELETE.
+pub(super) const DELETE_TRIGGERS: &str = "\
+SELECT t.tgrelid AS id, t.tgname::text AS name FROM pg_trigger t \
+WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND (t.tgtype & 8) <> 0 ORDER BY t.tgname";
+
+/// `$1`: tables. First columns of valid, total b-trees.
+pub(super) const LEADING: &str = "\
+SELECT DISTINCT x.indrelid AS id, a.attname::text AS name FROM pg_index x \
+JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam AND m.amname = 'btree' \
+JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0] \
+WHERE x.indrelid = ANY ($1) AND x.indisvalid AND x.indisready AND x.indpred IS NULL AND x.indkey[0] > 0 ORDER BY 2";
+
+/// The server's version as a number, such as 150018.
+pub(super) const VERSION: &str = "SELECT current_setting('server_version_num')::int4 AS version";

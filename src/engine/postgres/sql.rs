@@ -1,0 +1,439 @@
+//! The one place that puts text together to SQL.
+//!
+//! Whatever comes from a policy or a catalog goes in as a quoted identifier, as a quoted literal, or as a number that was
+//! checked here; nothing else reaches a statement. Quoting does not depend on the session's settings, because the first
+//! message of a transaction is read before its `SET LOCAL` holds.
+
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+use sqlx::{AssertSqlSafe, Postgres, RawSql, postgres::PgArguments, query::Query};
+
+use super::{predicate, value::BoundCutoff};
+use crate::{engine::EngineError, policy::plan::RulePlan};
+
+/// A statement, or several, made in this file only.
+#[derive(Clone, Debug)]
+pub(super) struct Sql(Arc<str>);
+
+impl Sql {
+    /// For one statement with bound values. Never a named one: behind a pooler it would be another client's.
+    pub(super) fn query(&self) -> Query<'static, Postgres, PgArguments> {
+        sqlx::query(AssertSqlSafe(self.0.clone())).persistent(false)
+    }
+
+    /// For several statements in one round trip, without bound values.
+    pub(super) fn raw(&self) -> RawSql {
+        sqlx::raw_sql(AssertSqlSafe(self.0.clone()))
+    }
+
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// For a constant statement with bound values; see [`Sql::query`].
+pub(super) fn constant(text: &'static str) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(text).persistent(false)
+}
+
+/// A constant that takes no values, for [`Sql::raw`].
+pub(super) fn fixed(text: &'static str) -> Sql {
+    Sql(Arc::from(text))
+}
+
+/// `"name"`, quotes doubled.
+pub(super) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// `"schema"."name"`.
+pub(super) fn table(schema: &str, name: &str) -> String {
+    format!("{}.{}", identifier(schema), identifier(name))
+}
+
+/// `'text'`; with a backslash `E'text'`, which means the same whatever `standard_conforming_strings` says.
+pub(super) fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') {
+        format!("E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
+    }
+}
+
+/// How a transaction begins.
+#[derive(Clone, Debug)]
+pub(super) struct Begin {
+    /// Nothing can be written. Otherwise the server's own default decides: a database that was set read-only stays so.
+    pub(super) read_only: bool,
+    /// One snapshot for all its statements.
+    pub(super) one_snapshot: bool,
+    /// For table and row locks.
+    pub(super) lock_timeout: Duration,
+    /// For every statement.
+    pub(super) statement_timeout: Duration,
+    /// Ends the session when the transaction is left open that long.
+    pub(super) idle_timeout: Duration,
+    /// Harmless letters only (see `connect::application_name`).
+    pub(super) application_name: String,
+}
+
+impl Begin {
+    /// Settings hold for this transaction alone, so that a pooler's next client sees none of them.
+    fn print(&self, out: &mut String) {
+        let isolation = if self.one_snapshot {
+            "REPEATABLE READ"
+        } else {
+            "READ COMMITTED"
+        };
+        let access = if self.read_only { " READ ONLY" } else { "" };
+        // Catalog names alone are looked up, literals are read the same everywhere, and what an administrator tuned for
+        // other work (plans, JIT) does not turn a short chunk into a long one.
+        let _ = write!(
+            out,
+            "BEGIN ISOLATION LEVEL {isolation}{access}; \
+             SET LOCAL search_path = pg_catalog, pg_temp; \
+             SET LOCAL lock_timeout = {}; SET LOCAL statement_timeout = {}; \
+             SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL tcp_user_timeout = 30000; \
+             SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; \
+             SET LOCAL standard_conforming_strings = on; SET LOCAL transform_null_equals = off; \
+             SET LOCAL row_security = on; SET LOCAL extra_float_digits = 1; \
+             SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL application_name = {}",
+            millis(self.lock_timeout),
+            millis(self.statement_timeout),
+            millis(self.idle_timeout),
+            literal(&self.application_name),
+        );
+    }
+
+    /// The transaction's first message.
+    pub(super) fn sql(&self) -> Sql {
+        let mut out = String::new();
+        self.print(&mut out);
+        Sql(out.into())
+    }
+}
+
+/// Whole milliseconds, at least 1 (0 would mean: no limit) and at most what the server takes.
+fn millis(limit: Duration) -> i32 {
+    i32::try_from(limit.as_millis()).unwrap_or(i32::MAX).max(1)
+}
+
+/// What must not change while a leaf is walked: an expression over `pg_class c`, as text.
+fn fingerprint(columns: &[String]) -> String {
+    let names: Vec<String> = columns.iter().map(|name| literal(name)).collect();
+    format!(
+        "pg_catalog.concat_ws('|', c.relhasrules, \
+         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum) \
+          FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+          AND a.attname::text = ANY (ARRAY[{}]::text[])), \
+         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', t.tgconstraint, t.tgconstrrelid, t.tgenabled), ',' ORDER BY t.tgconstraint) \
+          FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgconstrrelid <> 0 AND (t.tgtype & 8) <> 0))",
+        names.join(", ")
+    )
+}
+
+/// Reads the fingerprints of many leaves at once; binds their oids.
+pub(super) fn fingerprints(columns: &[String]) -> Sql {
+    Sql(format!(
+        "SELECT c.oid AS id, {} AS fingerprint, pg_catalog.has_any_column_privilege(c.oid, 'UPDATE') AS may_lock \
+         FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)",
+        fingerprint(columns)
+    )
+    .into())
+}
+
+/// What a chunk's first message is made of.
+pub(super) struct ChunkBegin<'a> {
+    pub(super) begin: &'a Begin,
+    pub(super) schema: &'a str,
+    pub(super) name: &'a str,
+    pub(super) id: u32,
+    /// Columns whose meaning must not change.
+    pub(super) columns: &'a [String],
+    /// Advisory locks that fence other sweeps off.
+    pub(super) fences: &'a [i64],
+}
+
+impl ChunkBegin<'_> {
+    /// One round trip: begin, lock the leaf against changes of its shape, and look whether it is still what was planned.
+    pub(super) fn sql(&self) -> Sql {
+        let mut out = String::new();
+        self.begin.print(&mut out);
+        let fences: Vec<String> = self
+            .fences
+            .iter()
+            .map(|key| format!("pg_catalog.pg_try_advisory_xact_lock({key})"))
+            .collect();
+        let _ = write!(
+            out,
+            "; SET LOCAL jit = off; SET LOCAL enable_tidscan = on; LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE; \
+             SELECT ({}) AS fenced, n.nspname::text AS schema, c.relname::text AS name, \
+             pg_catalog.pg_relation_filenode(c.oid)::int8 AS filenode, \
+             pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8 AS blocks, \
+             {} AS fingerprint \
+             FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_class c ON c.oid = {}::oid \
+             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
+            table(self.schema, self.name),
+            fences.join(" AND "),
+            fingerprint(self.columns),
+            self.id,
+        );
+        Sql(out.into())
+    }
+}
+
+/// The key of the advisory lock that fences sweeps of one table: this project's mark, then the table's oid, as two halves
+/// that `pg_locks` shows as `classid` and `objid`.
+pub(super) const fn fence_key(id: u32) -> i64 {
+    const MARK: i64 = 0x7265_7465;
+    (MARK << 32) | id as i64
+}
+
+/// The statements on one leaf; constant for a whole sweep, so that statement statistics hold one line for each.
+#[derive(Clone, Debug)]
+pub(super) struct LeafStatements {
+    /// Deletes a range: `$1`, `$2` its tids as text, `$3` the cutoff. The row count is the number deleted.
+    pub(super) delete: Sql,
+    /// Locks what nobody else holds in a range and returns its tids as text; parameters as `delete`.
+    pub(super) lock: Sql,
+    /// Deletes those of the tids in `$1` (text[]) that still match; `$2` the cutoff.
+    pub(super) delete_locked: Sql,
+    /// Counts what still matches in a range; parameters as `delete`.
+    pub(super) remaining: Sql,
+}
+
+impl LeafStatements {
+    pub(super) fn new(
+        plan: &RulePlan,
+        schema: &str,
+        name: &str,
+        id: u32,
+    ) -> Result<Self, EngineError> {
+        let leaf = table(schema, name);
+        // The oid is asked for in each row: should the name lead to another table between two statements, nothing matches.
+        let range =
+            format!("ctid >= $1::text::tid AND ctid < $2::text::tid AND tableoid = {id}::oid");
+        let expired = condition(plan, "$3")?;
+        let expired_of_two = condition(plan, "$2")?;
+        Ok(Self {
+            delete: Sql(format!("DELETE FROM ONLY {leaf} WHERE {range} AND {expired}").into()),
+            lock: Sql(format!(
+                "SELECT ctid::text AS tid FROM ONLY {leaf} WHERE {range} AND {expired} FOR UPDATE SKIP LOCKED"
+            )
+            .into()),
+            delete_locked: Sql(format!(
+                "DELETE FROM ONLY {leaf} WHERE ctid = ANY ($1::text[]::tid[]) AND tableoid = {id}::oid AND {expired_of_two}"
+            )
+            .into()),
+            remaining: Sql(format!(
+                "SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} WHERE {range} AND {expired}"
+            )
+            .into()),
+        })
+    }
+}
+
+/// The whole predicate of a plan. The cutoff stands in a subselect: the planner then treats it as unknown, and does not leave
+/// the range of tids for an index because of statistics that a sweep itself makes stale.
+fn condition(plan: &RulePlan, cutoff: &str) -> Result<String, EngineError> {
+    let kind = BoundCutoff::new(&plan.cutoff).type_name();
+    let mut out = format!(
+        "{} < (SELECT {cutoff}::pg_catalog.{kind})",
+        identifier(&plan.column)
+    );
+    if let Some(filter) = &plan.filter {
+        let _ = write!(out, " AND ({}) IS TRUE", predicate::print(filter)?);
+    }
+    for hold in &plan.holds {
+        let _ = write!(out, " AND ({}) IS NOT TRUE", predicate::print(hold)?);
+    }
+    Ok(out)
+}
+
+/// Counts a leaf's rows.
+pub(super) fn count_rows(schema: &str, name: &str) -> Sql {
+    Sql(format!(
+        "SELECT pg_catalog.count(*) AS n FROM ONLY {}",
+        table(schema, name)
+    )
+    .into())
+}
+
+/// Counts the rows of a leaf that a plan would take; `$1` is the cutoff.
+pub(super) fn count_expired(plan: &RulePlan, schema: &str, name: &str) -> Result<Sql, EngineError> {
+    Ok(Sql(format!(
+        "SELECT pg_catalog.count(*) AS n FROM ONLY {} WHERE {}",
+        table(schema, name),
+        condition(plan, "$1")?
+    )
+    .into()))
+}
+
+/// Lets the server resolve every name and type of one condition, and nothing else: `PREPARE` neither plans nor runs, and the
+/// name is gone again at the end of the same message.
+fn check(plan: &RulePlan, condition: &str) -> Sql {
+    Sql(format!(
+        "PREPARE retention_operator_check AS SELECT 1 FROM ONLY {} WHERE {condition}; \
+         DEALLOCATE retention_operator_check",
+        table(&plan.table.schema, &plan.table.name)
+    )
+    .into())
+}
+
+/// One statement for each part of a plan that may not fit its table, with the words for the error.
+pub(super) fn checks(plan: &RulePlan) -> Result<Vec<(String, Sql)>, EngineError> {
+    let kind = BoundCutoff::new(&plan.cutoff).type_name();
+    let mut out = vec![(
+        format!("column {}", plan.column),
+        check(
+            plan,
+            &format!("{} < NULL::pg_catalog.{kind}", identifier(&plan.column)),
+        ),
+    )];
+    if let Some(filter) = &plan.filter {
+        let text = predicate::print(filter)?;
+        out.push((
+            "where".to_owned(),
+            check(plan, &format!("({text}) IS TRUE")),
+        ));
+    }
+    for (n, hold) in plan.holds.iter().enumerate() {
+        let text = predicate::print(hold)?;
+        out.push((
+            format!("the where of hold {}", n + 1),
+            check(plan, &format!("({text}) IS NOT TRUE")),
+        ));
+    }
+    Ok(out)
+}
+
+/// Fires deferred constraints now, and proves that the transaction lives: exactly one row, with its xid. `filled`
+/// names a table of `referrers` (oids of tables that must have no page, with all their children) that is not empty any more.
+pub(super) fn finish(referrers: &[u32]) -> Sql {
+    let filled = if referrers.is_empty() {
+        "NULL::text".to_owned()
+    } else {
+        let ids: Vec<String> = referrers.iter().map(u32::to_string).collect();
+        format!(
+            "(WITH RECURSIVE tree(id) AS (SELECT pg_catalog.unnest(ARRAY[{}]::oid[]) \
+             UNION SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.id) \
+             SELECT pg_catalog.min(n.nspname::text || '.' || c.relname::text) FROM tree \
+             JOIN pg_catalog.pg_class c ON c.oid = tree.id JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.relkind <> 'p' AND pg_catalog.pg_relation_size(c.oid) > 0)",
+            ids.join(", ")
+        )
+    };
+    Sql(format!(
+        "SET CONSTRAINTS ALL IMMEDIATE; \
+         SELECT pg_catalog.pg_current_xact_id_if_assigned()::text AS xid, {filled} AS filled"
+    )
+    .into())
+}
+
+/// What to run so that `role` may sweep a leaf.
+pub(super) fn grant(schema: &str, name: &str, role: &str) -> String {
+    format!(
+        "GRANT USAGE ON SCHEMA {} TO {role}; GRANT SELECT, DELETE ON {} TO {role}",
+        identifier(schema),
+        table(schema, name),
+        role = identifier(role)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn begin() -> Begin {
+        Begin {
+            read_only: true,
+            one_snapshot: false,
+            lock_timeout: Duration::from_millis(100),
+            statement_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::ZERO,
+            application_name: "retention-operator/a/b".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_quote_in_a_name_cannot_end_it() {
+        assert_eq!(
+            table("odd.schema", "Odd \"Table\"; DROP"),
+            r#""odd.schema"."Odd ""Table""; DROP""#
+        );
+    }
+
+    #[test]
+    fn literals_mean_the_same_under_every_setting() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal(r"a\'b"), r"E'a\\''b'");
+    }
+
+    proptest! {
+        #[test]
+        fn an_identifier_holds_no_single_quote_character_inside(name in any::<String>()) {
+            let quoted = identifier(&name);
+            let inner = &quoted[1..quoted.len() - 1];
+
+            prop_assert_eq!(inner.replace("\"\"", "").matches('"').count(), 0);
+            prop_assert_eq!(inner.replace("\"\"", "\""), name);
+        }
+    }
+
+    #[test]
+    fn a_transaction_sets_nothing_beyond_itself() {
+        let sql = begin().sql();
+
+        assert!(
+            sql.text()
+                .starts_with("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; ")
+        );
+        for statement in sql.text().split("; ").skip(1) {
+            assert!(statement.starts_with("SET LOCAL "), "{statement}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_not_a_limit_of_for_ever() {
+        assert!(
+            begin()
+                .sql()
+                .text()
+                .contains("idle_in_transaction_session_timeout = 1;")
+        );
+        assert_eq!(millis(Duration::from_secs(u64::MAX / 2_000)), i32::MAX);
+    }
+
+    #[test]
+    fn a_fence_shows_the_table_in_pg_locks() {
+        let key = fence_key(4_294_967_295);
+
+        assert_eq!(key & 0xFFFF_FFFF, 4_294_967_295);
+        assert_eq!(key >> 32, fence_key(1) >> 32);
+        assert_ne!(fence_key(1), fence_key(2));
+    }
+
+    #[test]
+    fn a_chunk_locks_the_leaf_itself_and_not_its_children() {
+        let sql = ChunkBegin {
+            begin: &begin(),
+            schema: "s",
+            name: "t",
+            id: 7,
+            columns: &["a'b".to_owned()],
+            fences: &[1, 2],
+        }
+        .sql();
+
+        assert!(
+            sql.text()
+                .contains(r#"LOCK TABLE ONLY "s"."t" IN ROW EXCLUSIVE MODE"#)
+        );
+        assert!(sql.text().contains("pg_try_advisory_xact_lock(1) AND"));
+        assert!(sql.text().contains("ARRAY['a''b']"));
+    }
+}
