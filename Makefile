@@ -38,7 +38,7 @@ test: ## everything that CI runs
 	@$(MAKE) STARTED=$(STARTED) unit
 	@$(MAKE) STARTED=$(STARTED) parts
 	@$(MAKE) STARTED=$(STARTED) integration
-	$(call step,all of it passed)
+	$(call step,everything passed)
 
 .PHONY: fmt
 fmt: ## the format of the Rust code
@@ -76,7 +76,7 @@ unit: ## the tests without servers, and the examples in the docs
 
 .PHONY: parts
 parts: ## find, build or install the servers that the integration tests run
-	$(call step,real parts: kube-apiserver, etcd, kubectl, helm, PostgreSQL, PgBouncer)
+	$(call step,real parts: Kubernetes and PostgreSQL)
 	scripts/control-plane.sh kube-apiserver etcd kubectl
 	scripts/control-plane.sh helm
 	scripts/postgres.sh

@@ -1,2 +1,1 @@
-//! retention-operator
 fn main() {}
