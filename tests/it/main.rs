@@ -7,5 +7,6 @@
     reason = "a test fails by panicking"
 )]
 
+mod engine_postgres;
 mod smoke;
 mod support;
