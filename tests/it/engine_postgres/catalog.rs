@@ -213,14 +213,14 @@ async fn rights_rules_and_row_security_are_the_roles_own() {
     let database = postgres.database("rights").await;
     database
         .execute(
-            "CREATE TABLE read_only (at date); CREATE TABLE both (at date); CREATE TABLE secured (at date);
+            "CREATE TABLE read_only (at date); CREATE TABLE deletable (at date); CREATE TABLE secured (at date);
              ALTER TABLE secured ENABLE ROW LEVEL SECURITY; CREATE TABLE ruled (at date);
              CREATE RULE keep AS ON DELETE TO ruled DO INSTEAD NOTHING;
              CREATE TABLE p (at date) PARTITION BY RANGE (at); CREATE TABLE p1 PARTITION OF p DEFAULT;",
         )
         .await;
     let role = database
-        .role("clerk", "secret", "GRANT SELECT ON read_only TO {role}; GRANT SELECT, DELETE ON both, secured, ruled, p TO {role}")
+        .role("clerk", "secret", "GRANT SELECT ON read_only TO {role}; GRANT SELECT, DELETE ON deletable, secured, ruled, p TO {role}")
         .await;
     let engine = engine(&role.url);
     let rights = async |name: &str| {
@@ -233,7 +233,7 @@ async fn rights_rules_and_row_security_are_the_roles_own() {
     };
 
     assert_eq!(rights("read_only").await, (true, false, false));
-    assert_eq!(rights("both").await, (true, true, false));
+    assert_eq!(rights("deletable").await, (true, true, false));
     assert_eq!(rights("secured").await, (true, true, true));
     assert_eq!(rights("p").await, (false, false, false));
     assert_eq!(

@@ -7,8 +7,13 @@ use rstest::rstest;
 use sqlx::{Executor, postgres::PgConnection};
 
 use super::{engine, filled, finish, plan};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Postgres, SUPERUSER, TestDatabase};
+
+const END_OTHERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
 async fn holding(database: &TestDatabase, sql: &'static str) -> PgConnection {
     let mut session = database.connect().await;
@@ -262,11 +267,7 @@ async fn a_session_that_the_server_ends_before_the_commit_loses_its_chunk_only()
         .await
         .unwrap()
         .unwrap();
-    database
-        .execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
-        .await;
+    database.execute(END_OTHERS).await;
 
     let outcome = sweep.commit().await.unwrap();
     let swept = finish(&mut *sweep, 5).await.unwrap();
@@ -304,15 +305,10 @@ async fn a_crash_of_the_server_between_chunks_is_survived() {
 }
 
 #[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_looked_up() {
+async fn behind_a_pooler_too_a_lost_session_loses_its_chunk_only() {
     let postgres = Postgres::shared();
-    let database = postgres.database("unknown").await;
-    database
-        .execute(&format!(
-            "{} CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_sleep(0); RETURN NULL; END'",
-            filled("t", 1_000)
-        ))
-        .await;
+    let database = postgres.database("lost").await;
+    database.execute(&filled("t", 1_000)).await;
     let pooler = PgBouncer::start(postgres, &[(SUPERUSER, SUPERUSER)]);
     let engine = engine(&pooler.url(&database.name, SUPERUSER, SUPERUSER));
     let plan = plan(&engine, "t", "at").await;
@@ -322,12 +318,8 @@ async fn a_commit_whose_answer_is_lost_is_looked_up() {
         .await
         .unwrap()
         .unwrap();
-    // The server's side of the pooled session goes away; the pooler then drops the client too.
-    database
-        .execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
-        .await;
+    // The server's side goes away; the pooler then drops the client too.
+    database.execute(END_OTHERS).await;
 
     let outcome = sweep.commit().await.unwrap();
     let rest = finish(&mut *sweep, 5).await.unwrap();
@@ -335,4 +327,75 @@ async fn a_commit_whose_answer_is_lost_is_looked_up() {
     assert!(chunk.rows > 0);
     assert_eq!(outcome, CommitOutcome::RolledBack);
     assert_eq!(rest.rows, 500);
+}
+
+/// The commit happened, its answer never came.
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_looked_up() {
+    let database = Postgres::shared().database("unknown").await;
+    database.execute(&filled("t", 1_000)).await;
+    let relay = Relay::start(Postgres::shared().port()).await;
+    let url = format!(
+        "postgres://{SUPERUSER}:{SUPERUSER}@127.0.0.1:{}/{}",
+        relay.port, database.name
+    );
+    let engine = engine(&url);
+    let plan = plan(&engine, "t", "at").await;
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let chunk = sweep
+        .delete_next(ChunkTarget { pages: 5 })
+        .await
+        .unwrap()
+        .unwrap();
+    relay.swallow_answers();
+
+    let outcome = sweep.commit().await.unwrap();
+    let rest = finish(&mut *sweep, 5).await.unwrap();
+
+    assert!(chunk.rows > 0);
+    assert_eq!(outcome, CommitOutcome::Committed);
+    assert_eq!(chunk.rows + rest.rows, 500);
+}
+
+/// Passes bytes on to a server; on demand it drops the next answer on each open connection, and closes it.
+struct Relay {
+    port: u16,
+    swallow: tokio::sync::watch::Sender<u64>,
+}
+
+impl Relay {
+    async fn start(server: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (swallow, order) = tokio::sync::watch::channel(0);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(relay(client, server, order.clone()));
+            }
+        });
+        Self { port, swallow }
+    }
+
+    fn swallow_answers(&self) {
+        self.swallow.send_modify(|n| *n += 1);
+    }
+}
+
+async fn relay(client: TcpStream, server: u16, order: tokio::sync::watch::Receiver<u64>) {
+    let began_with = *order.borrow();
+    let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    let mut buffer = vec![0; 65_536];
+    loop {
+        match from_server.read(&mut buffer).await {
+            Ok(read) if read > 0 && *order.borrow() == began_with => {
+                if to_client.write_all(&buffer[..read]).await.is_err() {
+                    return;
+                }
+            }
+            _ => return,
+        }
+    }
 }

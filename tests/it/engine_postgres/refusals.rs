@@ -154,12 +154,10 @@ async fn a_table_that_is_not_the_planned_one_is_refused(#[case] change: &str) {
     database.execute(&filled("t", 10)).await;
     let engine = engine(&database.url);
     let plan = plan(&engine, "t", "at").await;
-    let cursor_needed = plan.table.columns.len();
     database.execute(change).await;
 
     let outcome = run(&engine, &plan, 1).await;
 
-    assert_eq!(cursor_needed, 3);
     match outcome {
         Err(error) => assert_eq!(error.category(), "table_changed", "{error}"),
         // A column that was replaced by one of the same name and type reads as the planned one, and holds nothing.
