@@ -1,6 +1,11 @@
 //! A rule's `where` and a hold's `where`: parsed, allow-listed, and kept as a tree that engines print.
 
 pub mod ast;
+mod call;
+mod check;
+mod literal;
+mod parse;
+mod tokens;
 
 pub use ast::{BinaryOp, Expr, Function, LiteralType, Test};
 
@@ -23,17 +28,19 @@ impl Predicate {
     /// # Errors
     /// Names the part that is not allowed.
     pub fn parse(source: &str) -> Result<Self, PredicateError> {
-        let _ = source;
-        todo!()
+        let root = parse::parse(source)?;
+        check::expect_boolean(&root)?;
+        check::refuse_moving_words_beside_times(&root)?;
+        Ok(Self { root })
     }
 
-    /// Checks that every column exists in `table` and may be used in a predicate.
+    /// Checks that every column exists in `table` and may be used in a predicate, that there is one at all, and that no text
+    /// means the current time to one of them.
     ///
     /// # Errors
     /// Names the first column that may not.
     pub fn check(&self, table: &TableFacts) -> Result<(), PredicateError> {
-        let _ = table;
-        todo!()
+        check::against(&self.root, table)
     }
 
     /// The tree, for engines to print.
@@ -42,3 +49,11 @@ impl Predicate {
         &self.root
     }
 }
+
+/// Shorthand for a refusal.
+fn refuse<T>(message: impl Into<String>) -> Result<T, PredicateError> {
+    Err(PredicateError(message.into()))
+}
+
+#[cfg(test)]
+mod tests;
