@@ -88,6 +88,8 @@ pub struct PolicyState {
     pub resume_after: Timestamp,
     /// The running sweep.
     pub running: Option<Running>,
+    /// The CRD in the cluster is older than the operator: what to do about it.
+    pub crd_outdated: Option<String>,
 }
 
 impl PolicyState {
@@ -124,6 +126,7 @@ impl PolicyState {
             next_audit: now,
             resume_after: Timestamp::MIN,
             running: None,
+            crd_outdated: None,
             status,
         }
     }
@@ -168,6 +171,7 @@ impl PolicyState {
             audit: audit.map(|(_, report)| report),
             trouble: self.trouble.as_ref(),
             sweeping: self.running.is_some(),
+            crd_outdated: self.crd_outdated.as_deref(),
         };
         report::conditions(&mut self.status, &known);
     }

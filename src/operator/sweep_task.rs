@@ -13,6 +13,7 @@ use super::{
     database::{self, DatabaseError},
     decide::{StartSweep, later},
     events::{self, Kind},
+    served_crd::api_message,
     state::{PolicyState, Running, Tracked},
 };
 use crate::{
@@ -366,6 +367,6 @@ impl SweepTask {
         state
             .publish(&self.context, &self.tracked, now)
             .await
-            .map_err(|error| ControlError(error.to_string()))
+            .map_err(|error| ControlError(api_message(&error)))
     }
 }
