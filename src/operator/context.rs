@@ -161,6 +161,12 @@ impl Context {
             .cloned()
     }
 
+    /// Asks for another look at every policy.
+    pub fn look_at_all(&self) {
+        let policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        policies.values().for_each(|tracked| tracked.look_again());
+    }
+
     /// Forgets policies that are gone, and their metrics.
     pub fn forget_gone(&self) {
         let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);

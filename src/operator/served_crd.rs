@@ -39,11 +39,13 @@ impl ServedCrd {
         }
     }
 
-    /// Looks again while fields are missing: somebody may have applied the CRD.
-    pub async fn look_again_if_outdated(&self, client: &Client) {
-        if self.outdated().is_some() {
-            self.look(client).await;
+    /// Looks again while fields are missing: somebody may have applied the CRD. Whether somebody has.
+    pub async fn look_again_if_outdated(&self, client: &Client) -> bool {
+        if self.outdated().is_none() {
+            return false;
         }
+        self.look(client).await;
+        self.outdated().is_none()
     }
 
     /// What to say when the served CRD is too old: a sweep could not be recorded in it.

@@ -86,6 +86,8 @@ pub struct PolicyState {
     pub unfinished: Option<SweepState>,
     /// Not before this instant is it taken up again.
     pub resume_after: Timestamp,
+    /// Sweeps that failed in a row and are taken up again.
+    pub sweep_failures: u32,
     /// The running sweep.
     pub running: Option<Running>,
     /// The CRD in the cluster is older than the operator: what to do about it.
@@ -125,6 +127,7 @@ impl PolicyState {
             failures: 0,
             next_audit: now,
             resume_after: Timestamp::MIN,
+            sweep_failures: 0,
             running: None,
             crd_outdated: None,
             status,
