@@ -70,7 +70,6 @@ cp "$target/fast/retention-operator" "$dir/retention-operator"
 scripts/dev-env.sh start "$dir" $$
 # shellcheck source=/dev/null
 source "$dir/env"
-export PGOPTIONS='--client-min-messages=warning'
 
 # free_port: a port on which nobody listens.
 free_port() {
