@@ -105,10 +105,10 @@ fn reference() -> String {
             sections.push((title, rows(all, part == "spec", &mut marked)));
         }
         for (title, fields) in sections {
-            let _ = writeln!(
-                page,
-                "\n### `{title}`\n\n| Field | Type | Meaning |\n|---|---|---|"
-            );
+            if title != part {
+                let _ = writeln!(page, "\n### `{title}`");
+            }
+            page.push_str("\n| Field | Type | Meaning |\n|---|---|---|\n");
             for field in fields {
                 let _ = writeln!(
                     page,
@@ -206,13 +206,13 @@ fn kind(schema: &Value) -> String {
         Some("array") => {
             let items = kind(&schema["items"]);
             match schema["maxItems"].as_u64() {
-                Some(most) => format!("list of {items}, at most {most}"),
-                None => format!("list of {items}"),
+                Some(most) => format!("list of at most {most}: {items}"),
+                None => format!("list: {items}"),
             }
         }
         Some("string") if schema["format"] == "date-time" => "time".to_owned(),
         Some("string") => match schema["maxLength"].as_u64() {
-            Some(most) => format!("string, at most {most}"),
+            Some(most) => format!("string of at most {most} characters"),
             None => "string".to_owned(),
         },
         Some("integer") => match (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
