@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and its modules are nobody's library"
 )]
 
+mod engine_postgres;
 mod install;
 mod smoke;
 mod support;
