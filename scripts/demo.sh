@@ -84,7 +84,7 @@ sql() { psql --no-psqlrc --quiet --no-align --tuples-only --field-separator '|' 
 
 headline "A service's database: 640,000 rows, some of them years old"
 DATABASE=postgres sql --command "CREATE DATABASE $NAMESPACE" --command "CREATE ROLE $ROLE LOGIN PASSWORD '$PASSWORD'"
-sql <<'SQL'
+sql >/dev/null <<'SQL'
 SET synchronous_commit = off;
 SELECT setseed(0.4711);
 
@@ -113,6 +113,11 @@ INSERT INTO order_items SELECT n, 1, 'sku-' || n % 97 FROM generate_series(1, 40
 
 CREATE TABLE carts (id bigint PRIMARY KEY, customer_id int NOT NULL, last_change date NOT NULL);
 INSERT INTO carts SELECT n, n % 500, current_date - n % 60 FROM generate_series(1, 20000) n;
+
+-- What the sweep does is compared with these.
+CREATE SCHEMA proof;
+CREATE TABLE proof.activity_logs AS TABLE activity_logs;
+CREATE TABLE proof.sessions AS TABLE sessions;
 
 ANALYZE;
 SQL
@@ -184,18 +189,6 @@ status broken "{range .status.conditions[?(@.type=='Stalled')]}Stalled|{.reason}
 kubectl delete rp broken --namespace "$NAMESPACE" >/dev/null
 
 headline 'Sweep: the nightly run, asked for now'
-# counts TABLE TIME CUTOFF OTHER: rows, those past the cutoff and free, those that nobody may touch or that never expire.
-cutoff=$(status activity-logs "{.status.rules[?(@.name=='activity-logs')].cutoff}")
-database_says() {
-  {
-    printf 'DATABASE SAYS|ROWS|EXPIRED|EXPIRED BUT HELD|WITHOUT A TIME\n'
-    sql --command "
-      SELECT 'activity_logs', count(*), count(*) FILTER (WHERE created_at < '$cutoff' AND customer_id <> 99),
-        count(*) FILTER (WHERE created_at < '$cutoff' AND customer_id = 99), count(*) FILTER (WHERE created_at IS NULL) FROM activity_logs
-      UNION ALL SELECT 'sessions', count(*), count(*) FILTER (WHERE expires_at < '$cutoff'::timestamptz + interval '365 days'), 0, 0 FROM sessions"
-  } | columns
-}
-database_says
 request() {
   show kubectl annotate rp "$1" --namespace "$NAMESPACE" --field-manager=platform-team --overwrite \
     "retention-operator.io/sweep-requested-at=$(date -u +%Y-%m-%dT%H:%M:%SZ)"
@@ -208,8 +201,25 @@ status activity-logs "{range .status.lastSweep}TRIGGER|ROWS DELETED|CHUNKS|LONGE
 printf '\n'
 rules 'RULE|EXPIRED|HOW|EXACT|DELETED|WATERMARK' \
   '{.name}|{.expiredRows.value}|{.expiredRows.method}|{.expiredRows.exact}|{.rowsDeleted}|{.watermark}' activity-logs
-database_says
-tell "Exactly the expired rows are gone. The held ones are there, and so are those without a time."
+tell "And the database itself? A copy of both tables was made before; the cutoffs follow from the watermark, reckoned by PostgreSQL:"
+verdict=$(sql --set "watermark=$(status activity-logs '{.status.rules[0].watermark}')" <<'SQL'
+WITH cutoff AS (
+  SELECT :'watermark'::timestamptz AS sessions,
+    (:'watermark'::timestamptz AT TIME ZONE 'Europe/Berlin' - interval '365 days') AT TIME ZONE 'Europe/Berlin' AS activity_logs
+), compared AS (
+  SELECT 'activity_logs' AS name, now.id IS NULL AS gone, coalesce(was.created_at < cutoff.activity_logs, false) AS expired, customer_id = 99 AS held
+    FROM proof.activity_logs was CROSS JOIN cutoff LEFT JOIN (SELECT id FROM activity_logs) now USING (id)
+  UNION ALL
+  SELECT 'sessions', now.id IS NULL, was.expires_at < cutoff.sessions, false
+    FROM proof.sessions was CROSS JOIN cutoff LEFT JOIN (SELECT id FROM sessions) now USING (id)
+)
+SELECT name, count(*), count(*) FILTER (WHERE gone), count(*) FILTER (WHERE expired AND held AND NOT gone),
+  count(*) FILTER (WHERE expired AND NOT held AND NOT gone), count(*) FILTER (WHERE gone AND (held OR NOT expired))
+  FROM compared GROUP BY name ORDER BY name
+SQL
+)
+printf '%s\n' 'TABLE|ROWS BEFORE|GONE|HELD AND THERE|EXPIRED AND STILL THERE|GONE BUT NOT EXPIRED' "$verdict" | columns
+[[ $(grep -c '|0|0$' <<<"$verdict") == 2 ]] || die 'the sweep did not delete exactly the expired rows'
 
 headline 'Limits: a sweep that would take too much deletes nothing, and asks'
 request outbox

@@ -239,3 +239,24 @@ fn the_api_reference_is_what_the_schema_says() {
         "docs/api.md is not what the schema says: run `make generate` and commit the result"
     );
 }
+
+#[test]
+fn the_examples_are_accepted() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut policies = 0;
+    for entry in fs::read_dir(folder).expect("the examples") {
+        let path = entry.expect("an example").path();
+        let text = fs::read_to_string(&path).expect("a text");
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");
+        for document in documents
+            .iter()
+            .filter(|document| document["kind"] == super::KIND)
+        {
+            policies += 1;
+            if let Err(errors) = super::validate::check_document(document) {
+                panic!("{}: {errors:?}", path.display());
+            }
+        }
+    }
+    assert_eq!(policies, 3, "every example but the Secrets is a policy");
+}
