@@ -133,7 +133,8 @@ headline 'A cluster with the RetentionPolicy API, the operator, and the policies
   # The example's Secrets name a host of a cluster; here is another one.
   sed "s/postgres\.shop\.svc/127.0.0.1/; s/5432/$PGPORT/; s/change-me/$PASSWORD/" examples/secrets.yaml | kubectl apply --filename -
 } >/dev/null
-NO_COLOR=1 "$dir/retention-operator" run --listen "127.0.0.1:$(free_port)" >"$dir/operator.log" 2>&1 &
+# Ends with this script, also when that is killed.
+NO_COLOR=1 setpriv --pdeathsig TERM "$dir/retention-operator" run --listen "127.0.0.1:$(free_port)" >"$dir/operator.log" 2>&1 &
 operator=$!
 policies=(activity-logs outbox orders-audit)
 for policy in "${policies[@]}"; do show kubectl apply --filename "examples/$policy.yaml"; done
