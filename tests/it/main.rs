@@ -8,6 +8,9 @@
     reason = "a test fails by panicking, and its modules are nobody's library"
 )]
 
+mod api_server;
 mod install;
+mod offline;
+mod operator;
 mod smoke;
 mod support;
