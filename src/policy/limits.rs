@@ -56,7 +56,9 @@ impl Limits {
     #[must_use]
     pub fn allowance(&self, rows_at_start: u64) -> Allowance {
         let by_percent = match self.max_percent {
-            Some(percent) => Some((percent.min(100), Binding::MaxPercent(percent.min(100)))),
+            // All of the rows are allowed to go: that the catalog knows fewer than there are must not block it.
+            Some(100..) => None,
+            Some(percent) => Some((percent, Binding::MaxPercent(percent))),
             None if rows_at_start > DEFAULT_PERCENT_ABOVE_ROWS => {
                 Some((DEFAULT_MAX_PERCENT, Binding::DefaultPercent))
             }
@@ -157,8 +159,10 @@ mod tests {
     #[case(None, Some(80), 20_000, Some(16_000))]
     #[case(None, Some(33), 10, Some(3))]
     #[case(Some(2), Some(33), 10, Some(2))]
-    #[case(None, Some(100), 0, Some(0))]
-    #[case(None, Some(100), u64::MAX, Some(u64::MAX))]
+    #[case(None, Some(100), 0, None)]
+    #[case(None, Some(100), u64::MAX, None)]
+    #[case(None, Some(99), 0, Some(0))]
+    #[case(Some(5), Some(100), 20_000, Some(5))]
     fn the_narrowest_limit_counts(
         #[case] max_rows: Option<u64>,
         #[case] max_percent: Option<u8>,

@@ -166,6 +166,9 @@ async fn walk(
         let pages = pages as f64;
         sizer = sizer.with_rows_per_page(rows / pages);
     }
+    if let Some(rows) = pace.max_rows_per_second {
+        sizer = sizer.with_max_rows(rows);
+    }
     let mut pacer = Pacer {
         sizer,
         throttle: Throttle::new(pace),

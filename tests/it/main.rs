@@ -9,6 +9,7 @@
 )]
 
 mod api_server;
+mod engine_postgres;
 mod install;
 mod offline;
 mod operator;

@@ -75,6 +75,23 @@ async fn resolve(session: &mut Session, names: &[TableName]) -> Result<Vec<Root>
         .collect()
 }
 
+/// Rows of a table that has `pages` now and had `rows` in `rows_of_pages` at the last VACUUM or ANALYZE: at the same
+/// density, as the server's own planner reckons. `None` where that says nothing: never analysed, or empty at the time.
+fn scaled_rows(rows: f64, rows_of_pages: i64, pages: i64) -> Option<f64> {
+    if pages == 0 {
+        return Some(0.0);
+    }
+    if rows <= 0.0 || rows_of_pages <= 0 {
+        return None;
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "an estimate needs no more than 53 bits"
+    )]
+    let growth = pages as f64 / rows_of_pages as f64;
+    Some(rows * growth)
+}
+
 /// One relation at or below a root.
 struct Member {
     id: u32,
@@ -83,7 +100,10 @@ struct Member {
     kind: String,
     persistence: String,
     pending: bool,
+    /// Rows at the last VACUUM or ANALYZE; -1: there was none.
     rows: f64,
+    /// Pages at that time.
+    rows_of_pages: i64,
     may_select: bool,
     may_delete: bool,
     row_security: bool,
@@ -232,8 +252,7 @@ impl Catalog {
             schema: leaf.schema.clone(),
             name: leaf.name.clone(),
             unsupported: leaf.unsupported(),
-            // -1: never vacuumed nor analysed.
-            rows: (leaf.rows >= 0.0).then_some(leaf.rows),
+            rows: scaled_rows(leaf.rows, leaf.rows_of_pages, pages),
             pages: u64::try_from(pages).unwrap_or(0),
         }
     }
@@ -312,6 +331,7 @@ async fn tree(
             persistence: row.try_get("persistence")?,
             pending: row.try_get("pending")?,
             rows: row.try_get("rows")?,
+            rows_of_pages: row.try_get("rows_of_pages")?,
             may_select: row.try_get("may_select")?,
             may_delete: row.try_get("may_delete")?,
             row_security: row.try_get("row_security")?,

@@ -17,12 +17,12 @@ WITH RECURSIVE tree(root, id, pending) AS ( \
   UNION \
   SELECT tree.root, i.inhrelid, tree.pending OR i.inhdetachpending FROM tree JOIN pg_inherits i ON i.inhparent = tree.id) \
 SELECT tree.root, c.oid AS id, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind, \
-  c.relpersistence::text AS persistence, bool_or(tree.pending) AS pending, c.reltuples::float8 AS rows, \
+  c.relpersistence::text AS persistence, bool_or(tree.pending) AS pending, c.reltuples::float8 AS rows, c.relpages::int8 AS rows_of_pages, \
   coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), false) AS may_select, \
   coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'DELETE'), false) AS may_delete, \
   row_security_active(c.oid) AS row_security \
 FROM tree JOIN pg_class c ON c.oid = tree.id JOIN pg_namespace n ON n.oid = c.relnamespace \
-GROUP BY tree.root, c.oid, n.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.reltuples";
+GROUP BY tree.root, c.oid, n.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.reltuples, c.relpages";
 
 /// `$1`: tables. Sizes; `exact` is false for one that somebody locks against everybody (the size functions would wait
 /// for VACUUM FULL to end), whose numbers are then those of the last VACUUM or ANALYZE.

@@ -212,11 +212,9 @@ impl LeafStatements {
         id: u32,
     ) -> Result<Self, EngineError> {
         let leaf = table(schema, name);
-        // The oid is asked for in each row: should the name lead to another table between two statements, nothing matches.
-        let range =
-            format!("ctid >= $1::text::tid AND ctid < $2::text::tid AND tableoid = {id}::oid");
-        let expired = condition(plan, "$3")?;
-        let expired_of_two = condition(plan, "$2")?;
+        let range = "ctid >= $1::text::tid AND ctid < $2::text::tid";
+        let expired = condition(plan, &guarded(plan, "$3", &leaf, id))?;
+        let expired_of_two = condition(plan, &guarded(plan, "$2", &leaf, id))?;
         Ok(Self {
             delete: Sql(format!("DELETE FROM ONLY {leaf} WHERE {range} AND {expired}").into()),
             lock: Sql(format!(
@@ -224,7 +222,7 @@ impl LeafStatements {
             )
             .into()),
             delete_locked: Sql(format!(
-                "DELETE FROM ONLY {leaf} WHERE ctid = ANY ($1::text[]::tid[]) AND tableoid = {id}::oid AND {expired_of_two}"
+                "DELETE FROM ONLY {leaf} WHERE ctid = ANY ($1::text[]::tid[]) AND {expired_of_two}"
             )
             .into()),
             remaining: Sql(format!(
@@ -235,14 +233,26 @@ impl LeafStatements {
     }
 }
 
+/// The cutoff `$n` of a plan.
+fn cutoff(plan: &RulePlan, parameter: &str) -> String {
+    let kind = BoundCutoff::new(&plan.cutoff).type_name();
+    format!("SELECT {parameter}::pg_catalog.{kind}")
+}
+
+/// The cutoff, or NULL (before which nothing lies) if the leaf's name does not lead to the planned table: renaming a schema
+/// needs no lock on its tables, so the name could come to mean another one between two statements. Costs nothing per row.
+fn guarded(plan: &RulePlan, parameter: &str, leaf: &str, id: u32) -> String {
+    format!(
+        "{} WHERE {}::pg_catalog.regclass = {id}::oid",
+        cutoff(plan, parameter),
+        literal(leaf)
+    )
+}
+
 /// The whole predicate of a plan. The cutoff stands in a subselect: the planner then treats it as unknown, and does not leave
 /// the range of tids for an index because of statistics that a sweep itself makes stale.
 fn condition(plan: &RulePlan, cutoff: &str) -> Result<String, EngineError> {
-    let kind = BoundCutoff::new(&plan.cutoff).type_name();
-    let mut out = format!(
-        "{} < (SELECT {cutoff}::pg_catalog.{kind})",
-        identifier(&plan.column)
-    );
+    let mut out = format!("{} < ({cutoff})", identifier(&plan.column));
     if let Some(filter) = &plan.filter {
         let _ = write!(out, " AND ({}) IS TRUE", predicate::print(filter)?);
     }
@@ -266,7 +276,7 @@ pub(super) fn count_expired(plan: &RulePlan, schema: &str, name: &str) -> Result
     Ok(Sql(format!(
         "SELECT pg_catalog.count(*) AS n FROM ONLY {} WHERE {}",
         table(schema, name),
-        condition(plan, "$1")?
+        condition(plan, &cutoff(plan, "$1"))?
     )
     .into()))
 }

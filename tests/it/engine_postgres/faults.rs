@@ -1,0 +1,401 @@
+//! A sweep in bad company: locks, changes of the table, lost connections, a second sweep.
+
+use std::time::{Duration, Instant};
+
+use retention_operator::engine::{ChunkTarget, CommitOutcome, Engine};
+use rstest::rstest;
+use sqlx::{Executor, postgres::PgConnection};
+
+use super::{engine, filled, finish, plan};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::pgbouncer::PgBouncer;
+use crate::support::postgres::{Postgres, SUPERUSER, TestDatabase};
+
+const END_OTHERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
+async fn holding(database: &TestDatabase, sql: &'static str) -> PgConnection {
+    let mut session = database.connect().await;
+    session.execute("BEGIN").await.unwrap();
+    session.execute(sql).await.unwrap();
+    session
+}
+
+#[rstest]
+#[case::may_lock_rows("GRANT SELECT, DELETE, UPDATE ON t TO {role}")]
+#[case::may_only_delete("GRANT SELECT, DELETE ON t TO {role}")]
+#[tokio::test]
+async fn a_row_that_somebody_holds_stays_and_the_others_go(#[case] grants: &str) {
+    let database = Postgres::shared().database("held").await;
+    database.execute(&filled("t", 4_000)).await;
+    let role = database.role("sweeper", "secret", grants).await;
+    let engine = engine(&role.url);
+    let plan = plan(&engine, "t", "at").await;
+    let mut holder = holding(
+        &database,
+        "SELECT FROM t WHERE id IN (1000, 3001) FOR UPDATE",
+    )
+    .await;
+
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let started = Instant::now();
+    let swept = finish(&mut *sweep, 16).await.unwrap();
+    let took = started.elapsed();
+    sweep.close().await;
+
+    let expired_left: i64 = database
+        .scalar(&format!(
+            "SELECT count(*) FROM t WHERE at < '{}'",
+            super::CUTOFF
+        ))
+        .await;
+    assert_eq!(swept.rows + swept.blocked, 2_000);
+    assert_eq!(i64::try_from(swept.blocked).unwrap(), expired_left);
+    let kept_at_most = if grants.contains("UPDATE") { 1 } else { 40 };
+    assert!((1..=kept_at_most).contains(&swept.blocked), "{swept:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+
+    holder.execute("COMMIT").await.unwrap();
+    let rest = super::run(&engine, &plan, 16).await.unwrap();
+    assert_eq!(swept.rows + rest.rows, 2_000);
+}
+
+#[tokio::test]
+async fn a_row_that_is_updated_out_of_expiry_meanwhile_stays() {
+    let database = Postgres::shared().database("updated").await;
+    database.execute(&filled("t", 100)).await;
+    let mut target = super::target(&database.url);
+    target.lock_timeout = Duration::from_secs(20);
+    let engine = retention_operator::engine::postgres::PostgresEngine::new(target).unwrap();
+    let plan = plan(&engine, "t", "at").await;
+    let mut holder = holding(&database, "UPDATE t SET at = now() WHERE id = 50").await;
+
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let walk = tokio::spawn(async move { finish(&mut *sweep, 100).await.unwrap() });
+    crate::support::wait::eventually(Duration::from_secs(10), "the sweep to wait for the row", async || {
+        let waiting: i64 = database
+            .scalar("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+            .await;
+        if waiting > 0 { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    holder.execute("COMMIT").await.unwrap();
+    let swept = walk.await.unwrap();
+
+    let stays: i64 = database
+        .scalar("SELECT count(*) FROM t WHERE id = 50")
+        .await;
+    assert_eq!((swept.rows, stays), (49, 1));
+}
+
+#[tokio::test]
+async fn a_locked_table_is_not_waited_for() {
+    let database = Postgres::shared().database("locktable").await;
+    database.execute(&filled("t", 100)).await;
+    let engine = engine(&database.url);
+    let plan = plan(&engine, "t", "at").await;
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let mut holder = holding(&database, "LOCK TABLE t IN SHARE MODE").await;
+
+    let started = Instant::now();
+    let error = sweep
+        .delete_next(ChunkTarget { pages: 5 })
+        .await
+        .unwrap_err();
+    let took = started.elapsed();
+    holder.execute("COMMIT").await.unwrap();
+    let swept = finish(&mut *sweep, 5).await.unwrap();
+
+    assert_eq!(error.category(), "lock_timeout", "{error}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(swept.rows, 50);
+}
+
+#[tokio::test]
+async fn two_sweeps_of_one_table_never_meet() {
+    let database = Postgres::shared().database("two").await;
+    database
+        .execute(
+            "CREATE TABLE p (at timestamptz) PARTITION BY RANGE (at); CREATE TABLE p1 PARTITION OF p DEFAULT;
+             INSERT INTO p SELECT '2020-01-01' FROM generate_series(1, 100)",
+        )
+        .await;
+    let first_engine = engine(&database.url);
+    let second_engine = engine(&database.url);
+    let whole = plan(&first_engine, "p", "at").await;
+    let part = plan(&first_engine, "p1", "at").await;
+    let mut first = first_engine.open_sweep(&whole, None).await.unwrap();
+    let mut same = second_engine.open_sweep(&whole, None).await.unwrap();
+    let mut below = second_engine.open_sweep(&part, None).await.unwrap();
+
+    first
+        .delete_next(ChunkTarget { pages: 1 })
+        .await
+        .unwrap()
+        .unwrap();
+    let refused = same
+        .delete_next(ChunkTarget { pages: 1 })
+        .await
+        .unwrap_err();
+    let also_refused = below
+        .delete_next(ChunkTarget { pages: 1 })
+        .await
+        .unwrap_err();
+    first.commit().await.unwrap();
+    let after = same
+        .delete_next(ChunkTarget { pages: 1 })
+        .await
+        .unwrap()
+        .unwrap();
+
+    assert_eq!(refused.category(), "swept_elsewhere");
+    assert_eq!(also_refused.category(), "swept_elsewhere");
+    assert_eq!(after.rows, 0);
+}
+
+#[rstest]
+#[case::dropped("DROP TABLE t", "table_changed")]
+#[case::renamed("ALTER TABLE t RENAME TO other", "table_changed")]
+#[case::swapped(
+    "ALTER TABLE t RENAME TO other; CREATE TABLE t (LIKE other); INSERT INTO t SELECT * FROM other",
+    "table_changed"
+)]
+#[case::column_renamed("ALTER TABLE t RENAME at TO was", "table_changed")]
+#[case::schema_moved("CREATE SCHEMA s; ALTER TABLE t SET SCHEMA s", "table_changed")]
+#[case::key_added(
+    "ALTER TABLE t ADD PRIMARY KEY (id); CREATE TABLE c (t_id bigint REFERENCES t ON DELETE CASCADE)",
+    "table_changed"
+)]
+#[case::rule_added("CREATE RULE r AS ON DELETE TO t DO INSTEAD NOTHING", "table_changed")]
+#[tokio::test]
+async fn a_table_that_changes_in_the_middle_ends_the_walk(
+    #[case] change: &str,
+    #[case] category: &str,
+) {
+    let database = Postgres::shared().database("middle").await;
+    database.execute(&filled("t", 1_000)).await;
+    let engine = engine(&database.url);
+    let plan = plan(&engine, "t", "at").await;
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    sweep
+        .delete_next(ChunkTarget { pages: 2 })
+        .await
+        .unwrap()
+        .unwrap();
+    sweep.commit().await.unwrap();
+    database.execute(change).await;
+
+    let error = finish(&mut *sweep, 2).await.unwrap_err();
+
+    assert_eq!(error.category(), category, "{error}");
+    assert!(error.to_string().contains("public.t"), "{error}");
+}
+
+#[rstest]
+#[case::rewritten("VACUUM FULL t", 500)]
+#[case::truncated("TRUNCATE t", 0)]
+#[case::column_added("ALTER TABLE t ADD extra int DEFAULT 1", 500)]
+#[tokio::test]
+async fn a_table_that_is_rewritten_in_the_middle_is_walked_anew(
+    #[case] change: &str,
+    #[case] left: i64,
+) {
+    let database = Postgres::shared().database("rewritten").await;
+    database.execute(&filled("t", 1_000)).await;
+    let engine = engine(&database.url);
+    let plan = plan(&engine, "t", "at").await;
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    sweep
+        .delete_next(ChunkTarget { pages: 9 })
+        .await
+        .unwrap()
+        .unwrap();
+    sweep.commit().await.unwrap();
+    database.execute(change).await;
+
+    finish(&mut *sweep, 9).await.unwrap();
+
+    let rows: i64 = database.scalar("SELECT count(*) FROM t").await;
+    assert_eq!(rows, left);
+    assert_eq!(engine.count_expired(&plan).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_referring_table_that_fills_in_the_middle_loses_nothing() {
+    let database = Postgres::shared().database("fills").await;
+    database
+        .execute(
+            "CREATE TABLE t (id int PRIMARY KEY, at timestamptz); INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(1, 1000) n;
+             CREATE TABLE child (t_id int REFERENCES t ON DELETE CASCADE) PARTITION BY RANGE (t_id);
+             CREATE TABLE child1 PARTITION OF child DEFAULT;",
+        )
+        .await;
+    let engine = engine(&database.url);
+    let plan = plan(&engine, "t", "at").await;
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let first = sweep
+        .delete_next(ChunkTarget { pages: 2 })
+        .await
+        .unwrap()
+        .unwrap();
+    sweep.commit().await.unwrap();
+    database.execute("INSERT INTO child VALUES (1000)").await;
+
+    let error = finish(&mut *sweep, 2).await.unwrap_err();
+
+    assert!(first.rows > 0);
+    assert_eq!(error.category(), "dependents", "{error}");
+    assert!(error.to_string().contains("public.child1"), "{error}");
+    let children: i64 = database.scalar("SELECT count(*) FROM child").await;
+    let rows: i64 = database.scalar("SELECT count(*) FROM t").await;
+    assert_eq!(
+        (children, u64::try_from(rows).unwrap()),
+        (1, 1_000 - first.rows)
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_the_server_ends_before_the_commit_loses_its_chunk_only() {
+    let database = Postgres::shared().database("ended").await;
+    database.execute(&filled("t", 1_000)).await;
+    let engine = engine(&database.url);
+    let plan = plan(&engine, "t", "at").await;
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let lost = sweep
+        .delete_next(ChunkTarget { pages: 5 })
+        .await
+        .unwrap()
+        .unwrap();
+    database.execute(END_OTHERS).await;
+
+    let outcome = sweep.commit().await.unwrap();
+    let swept = finish(&mut *sweep, 5).await.unwrap();
+
+    assert!(lost.rows > 0);
+    assert_eq!(outcome, CommitOutcome::RolledBack);
+    assert_eq!(swept.rows, 500);
+}
+
+#[tokio::test]
+async fn a_crash_of_the_server_between_chunks_is_survived() {
+    let mut postgres = Postgres::start_own(&[("fsync", "on")]);
+    let database = postgres.database("crash").await;
+    database.execute(&filled("t", 1_000)).await;
+    let engine = engine(&database.url);
+    let plan = plan(&engine, "t", "at").await;
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let first = sweep
+        .delete_next(ChunkTarget { pages: 5 })
+        .await
+        .unwrap()
+        .unwrap();
+    sweep.commit().await.unwrap();
+    postgres.crash();
+
+    let away = sweep
+        .delete_next(ChunkTarget { pages: 5 })
+        .await
+        .unwrap_err();
+    postgres.restart();
+    let rest = finish(&mut *sweep, 5).await.unwrap();
+
+    assert!(away.is_transient(), "{away}");
+    assert_eq!(first.rows + rest.rows, 500);
+}
+
+#[tokio::test]
+async fn behind_a_pooler_too_a_lost_session_loses_its_chunk_only() {
+    let postgres = Postgres::shared();
+    let database = postgres.database("lost").await;
+    database.execute(&filled("t", 1_000)).await;
+    let pooler = PgBouncer::start(postgres, &[(SUPERUSER, SUPERUSER)]);
+    let engine = engine(&pooler.url(&database.name, SUPERUSER, SUPERUSER));
+    let plan = plan(&engine, "t", "at").await;
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let chunk = sweep
+        .delete_next(ChunkTarget { pages: 5 })
+        .await
+        .unwrap()
+        .unwrap();
+    // The server's side goes away; the pooler then drops the client too.
+    database.execute(END_OTHERS).await;
+
+    let outcome = sweep.commit().await.unwrap();
+    let rest = finish(&mut *sweep, 5).await.unwrap();
+
+    assert!(chunk.rows > 0);
+    assert_eq!(outcome, CommitOutcome::RolledBack);
+    assert_eq!(rest.rows, 500);
+}
+
+/// The commit happened, its answer never came.
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_looked_up() {
+    let database = Postgres::shared().database("unknown").await;
+    database.execute(&filled("t", 1_000)).await;
+    let relay = Relay::start(Postgres::shared().port()).await;
+    let url = format!(
+        "postgres://{SUPERUSER}:{SUPERUSER}@127.0.0.1:{}/{}",
+        relay.port, database.name
+    );
+    let engine = engine(&url);
+    let plan = plan(&engine, "t", "at").await;
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let chunk = sweep
+        .delete_next(ChunkTarget { pages: 5 })
+        .await
+        .unwrap()
+        .unwrap();
+    relay.swallow_answers();
+
+    let outcome = sweep.commit().await.unwrap();
+    let rest = finish(&mut *sweep, 5).await.unwrap();
+
+    assert!(chunk.rows > 0);
+    assert_eq!(outcome, CommitOutcome::Committed);
+    assert_eq!(chunk.rows + rest.rows, 500);
+}
+
+/// Passes bytes on to a server; on demand it drops the next answer on each open connection, and closes it.
+struct Relay {
+    port: u16,
+    swallow: tokio::sync::watch::Sender<u64>,
+}
+
+impl Relay {
+    async fn start(server: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (swallow, order) = tokio::sync::watch::channel(0);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(relay(client, server, order.clone()));
+            }
+        });
+        Self { port, swallow }
+    }
+
+    fn swallow_answers(&self) {
+        self.swallow.send_modify(|n| *n += 1);
+    }
+}
+
+async fn relay(client: TcpStream, server: u16, order: tokio::sync::watch::Receiver<u64>) {
+    let began_with = *order.borrow();
+    let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    let mut buffer = vec![0; 65_536];
+    loop {
+        match from_server.read(&mut buffer).await {
+            Ok(read) if read > 0 && *order.borrow() == began_with => {
+                if to_client.write_all(&buffer[..read]).await.is_err() {
+                    return;
+                }
+            }
+            _ => return,
+        }
+    }
+}
