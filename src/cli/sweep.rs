@@ -292,6 +292,23 @@ impl Terminal {
         }
     }
 
+    /// One line that is written over, five times a second at most.
+    fn show(&self, progress: &RuleProgress, waiting_for: Option<&str>) {
+        if !self.shows {
+            return;
+        }
+        let Ok(mut shown) = self.shown.lock() else {
+            return;
+        };
+        if shown.is_some_and(|shown| shown.elapsed() < Duration::from_millis(200)) {
+            return;
+        }
+        *shown = Some(Instant::now());
+        let rows = output::grouped(i64::try_from(progress.rows_done).unwrap_or(i64::MAX));
+        let waiting = waiting_for.map_or_else(String::new, |why| format!(", waiting: {why}"));
+        eprint!("\r\x1b[K{}: {rows} rows deleted{waiting}", progress.name);
+    }
+
     fn clear(&self) {
         if self.shows {
             eprint!("\r\x1b[K");
@@ -320,19 +337,11 @@ impl Control for Terminal {
         Ok(())
     }
 
-    fn advanced(&self, progress: &RuleProgress, waiting_for: Option<&str>) {
-        if !self.shows {
-            return;
-        }
-        let Ok(mut shown) = self.shown.lock() else {
-            return;
-        };
-        if shown.is_some_and(|shown| shown.elapsed() < Duration::from_millis(200)) {
-            return;
-        }
-        *shown = Some(Instant::now());
-        let rows = output::grouped(i64::try_from(progress.rows_done).unwrap_or(i64::MAX));
-        let waiting = waiting_for.map_or_else(String::new, |why| format!(", waiting: {why}"));
-        eprint!("\r\x1b[K{}: {rows} rows deleted{waiting}", progress.name);
+    fn advanced(&self, progress: &RuleProgress, _: u64, _: Duration) {
+        self.show(progress, None);
+    }
+
+    fn waits(&self, progress: &RuleProgress, reason: &str) {
+        self.show(progress, Some(reason));
     }
 }

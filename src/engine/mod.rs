@@ -38,7 +38,7 @@ pub struct DatabaseFacts {
     pub now: Timestamp,
     /// A standby: readable only.
     pub in_recovery: bool,
-    /// What holds the audit's promise to change nothing: `read-only transaction`, or `role without DML`.
+    /// What holds the audit's promise to change nothing: `ReadOnlyTransaction`, or `ReadOnlyRole`.
     pub read_only_by: &'static str,
 }
 

@@ -16,7 +16,7 @@ use crate::{
     audit::{self, AuditReport},
     policy::check::CheckedPolicy,
     report::{self, Trouble},
-    telemetry::metrics::{Metrics, OutcomeLabel, PolicyLabel},
+    telemetry::metrics::{Metrics, OutcomeLabel},
 };
 
 /// Starts an audit; the caller has marked it as running.
@@ -93,21 +93,6 @@ fn finish(
                 expired = state.status.expired_rows,
                 "audited"
             );
-            let label = PolicyLabel {
-                namespace,
-                policy: name,
-            };
-            if let Some(expired) = state.status.expired_rows {
-                metrics.expired_rows.get_or_create(&label).set(expired);
-            }
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "seconds since 1970 fit into 53 bits"
-            )]
-            metrics
-                .last_audit
-                .get_or_create(&label)
-                .set(now.as_second() as f64);
             state.audit = Some((generation, audit));
         }
         Err(DatabaseError::Ending) => {}

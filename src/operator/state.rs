@@ -11,11 +11,16 @@ use super::{
     decide::later,
 };
 use crate::{
-    api::{RetentionPolicyStatus, whole_seconds},
+    api::{
+        RetentionPolicyStatus,
+        conditions::{COMPLIANT, find_condition},
+        whole_seconds,
+    },
     audit::AuditReport,
     policy::check::CheckedPolicy,
     report::{self, Known, Trouble},
     sweep::{RuleProgress, SweepState},
+    telemetry::metrics::PolicyLabel,
 };
 
 /// A status in which nothing but times changed is written at most this often.
@@ -167,6 +172,33 @@ impl PolicyState {
         report::conditions(&mut self.status, &known);
     }
 
+    /// The gauges of the policy say what its status says.
+    fn show_metrics(&self, context: &Context, tracked: &Tracked) {
+        let label = PolicyLabel {
+            namespace: tracked.object.namespace.clone().unwrap_or_default(),
+            policy: tracked.object.name.clone(),
+        };
+        let metrics = &context.metrics;
+        if let Some(expired) = self.status.expired_rows {
+            metrics.expired_rows.get_or_create(&label).set(expired);
+        }
+        if let Some(time) = &self.status.last_audit_time {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "seconds since 1970 fit into 53 bits"
+            )]
+            let seconds = time.0.as_second() as f64;
+            metrics.last_audit.get_or_create(&label).set(seconds);
+        }
+        let compliant = find_condition(&self.status.conditions, COMPLIANT)
+            .map(|condition| condition.status.as_str());
+        match compliant {
+            Some("True") => _ = metrics.compliant.get_or_create(&label).set(1),
+            Some("False") => _ = metrics.compliant.get_or_create(&label).set(0),
+            _ => _ = metrics.compliant.remove(&label),
+        }
+    }
+
     /// Writes the status if it is worth a write.
     ///
     /// # Errors
@@ -177,6 +209,7 @@ impl PolicyState {
         tracked: &Tracked,
         now: Timestamp,
     ) -> Result<(), kube::Error> {
+        self.show_metrics(context, tracked);
         if self.status == self.published {
             return Ok(());
         }

@@ -319,8 +319,23 @@ impl Control for SweepTask {
         .await
     }
 
-    fn advanced(&self, progress: &RuleProgress, waiting_for: Option<&str>) {
-        // The next look shows it; when somebody else is looking right now, this one is left out.
+    fn advanced(&self, progress: &RuleProgress, rows: u64, took: Duration) {
+        self.context.metrics.rows_deleted.inc_by(rows);
+        self.context
+            .metrics
+            .chunk_seconds
+            .observe(took.as_secs_f64());
+        self.show(progress, None);
+    }
+
+    fn waits(&self, progress: &RuleProgress, reason: &str) {
+        self.show(progress, Some(reason));
+    }
+}
+
+impl SweepTask {
+    /// The next look publishes it; when somebody else is looking right now, this one is left out.
+    fn show(&self, progress: &RuleProgress, waiting_for: Option<&str>) {
         if let Ok(mut state) = self.tracked.state.try_lock() {
             if let Some(unfinished) = &mut state.unfinished {
                 unfinished.put(progress.clone());

@@ -62,6 +62,9 @@ pub trait Control: Send + Sync {
     /// When it could not be recorded: the sweep stops before it deletes more.
     async fn record(&self, progress: &RuleProgress) -> Result<(), ControlError>;
 
-    /// Told after every chunk; must not wait.
-    fn advanced(&self, progress: &RuleProgress, waiting_for: Option<&str>);
+    /// Told after every committed chunk of `rows` rows that took `took`; must not wait.
+    fn advanced(&self, progress: &RuleProgress, rows: u64, took: Duration);
+
+    /// Told that the sweep waits, and for what; must not wait itself.
+    fn waits(&self, progress: &RuleProgress, reason: &str);
 }

@@ -198,7 +198,7 @@ async fn walk(
             Err(error) if error.is_transient() && failures < MAX_RETRIES => {
                 failures += 1;
                 tracing::warn!(rule = plan.rule, %error, failures, "the sweep waits and tries again");
-                control.advanced(&tally.report.progress, Some(error.category()));
+                control.waits(&tally.report.progress, error.category());
                 rest(control, tally, backoff(failures)).await;
                 if let Some(reason) = control.stop() {
                     return Ok(Stop::End(RuleEnd::Stopped(reason)));
@@ -262,7 +262,7 @@ async fn chunks(
         *failures = 0;
         count(tally, chunk, took);
         pacer.sizer.observe(chunk.pages, chunk.rows, took);
-        control.advanced(&tally.report.progress, None);
+        control.advanced(&tally.report.progress, chunk.rows, took);
         tracing::debug!(
             rule = plan.rule,
             rows = chunk.rows,

@@ -1,7 +1,12 @@
 //! Structured logs on stderr, as text for people or as JSON for machines.
 
+use std::io::IsTerminal;
+
 use clap::ValueEnum;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+/// What a database says besides its answers may hold its users' data (a trigger's `RAISE NOTICE`), and is not ours to log.
+const QUIET: &[&str] = &["sqlx::postgres::notice=off"];
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -28,12 +33,20 @@ pub struct LogFilterError {
 /// # Errors
 /// When `filter` is not a filter.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogFilterError> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| LogFilterError {
+    let refuse = |reason: String| LogFilterError {
         filter: filter.to_owned(),
-        reason: error.to_string(),
-    })?;
-    let registry = tracing_subscriber::registry().with(filter);
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+        reason,
+    };
+    let mut directives = EnvFilter::try_new(filter).map_err(|error| refuse(error.to_string()))?;
+    for quiet in QUIET {
+        let directive = quiet.parse().map_err(|_| refuse((*quiet).to_owned()))?;
+        directives = directives.add_directive(directive);
+    }
+    let registry = tracing_subscriber::registry().with(directives);
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     match format {
         LogFormat::Text => registry.with(lines).init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),

@@ -56,8 +56,10 @@ fn plan_of(table: TableFacts, column: &str, cutoff: Cutoff) -> RulePlan {
         table,
         column: column.to_owned(),
         cutoff,
+        overdue: cutoff,
         filter: None,
         holds: Vec::new(),
+        held_by: None,
         limits: Limits::default(),
     }
 }

@@ -60,9 +60,9 @@ pub(super) async fn facts(
         now: instant(row.try_get("now")?)?,
         in_recovery: row.try_get("in_recovery")?,
         read_only_by: if row.try_get("may_write")? {
-            "read-only transaction"
+            "ReadOnlyTransaction"
         } else {
-            "role without DML"
+            "ReadOnlyRole"
         },
     })
 }

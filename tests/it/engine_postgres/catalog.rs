@@ -245,7 +245,7 @@ async fn rights_rules_and_row_security_are_the_roles_own() {
     );
     assert_eq!(
         engine.facts().await.unwrap().read_only_by,
-        "read-only transaction"
+        "ReadOnlyTransaction"
     );
 }
 
@@ -266,7 +266,7 @@ async fn the_databases_facts_are_its_own() {
     assert_eq!(by_owner.identity, by_reader.identity);
     assert!(by_owner.size_bytes > 1_000_000);
     assert!(!by_owner.in_recovery);
-    assert_eq!(by_reader.read_only_by, "role without DML");
+    assert_eq!(by_reader.read_only_by, "ReadOnlyRole");
     assert!(
         by_owner.version.starts_with(|c: char| c.is_ascii_digit()),
         "{}",
