@@ -343,7 +343,7 @@ async fn contents(rig: &Rig) -> String {
                  (SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM child t),
                  (SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM private t),
                  (SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM readable t),
-                 (SELECT string_agg(oid || ':' || relname || ':' || relkind || ':' || relfilenode, ',' ORDER BY oid) FROM pg_class WHERE oid >= 16384),
+                 (SELECT string_agg(oid || ':' || relname || ':' || relkind::text || ':' || relfilenode, ',' ORDER BY oid) FROM pg_class WHERE oid >= 16384),
                  (SELECT string_agg(nspname, ',' ORDER BY nspname) FROM pg_namespace WHERE nspname !~ '^pg_'))",
         )
         .await

@@ -43,9 +43,12 @@ async fn exactly_the_expired_rows_go_and_the_status_proves_it() {
     let rig = Rig::start("sweep").await;
     let database = &rig.database;
     database
-        .execute(r#"CREATE SCHEMA "odd.schema"; SET timezone = 'Asia/Kolkata'"#)
+        .execute(&format!(
+            r#"CREATE SCHEMA "odd.schema"; ALTER DATABASE "{}" SET timezone = 'Asia/Kolkata'"#,
+            database.name
+        ))
         .await;
-    let odd = r#""odd.schema"."Odd ""Table""#.to_owned() + "\"";
+    let odd = r#""odd.schema"."Odd ""Table""#;
     // Name of the rule, table, what else defines it, type of the column, zone of the column.
     let tables = [
         ("instants", "instants", "", "timestamptz", None),
@@ -64,11 +67,10 @@ async fn exactly_the_expired_rows_go_and_the_status_proves_it() {
             "timestamptz",
             None,
         ),
-        ("odd", odd.as_str(), "", "timestamptz", None),
+        ("odd", odd, "", "timestamptz", None),
     ];
     let mut rules = Vec::new();
     for (name, table, definition, type_, zone) in tables {
-        // A partitioned table takes no row without a key where it has no default partition; it has one.
         fill_all_ages(database, table, definition, type_).await;
         let mut rule = rule(name, table);
         rule["where"] = json!("note <> 'keep'");
