@@ -52,6 +52,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
         audit: Some(&audited),
         trouble: None,
         sweeping: false,
+        crd_outdated: None,
     };
     report::conditions(&mut status, &known);
     for condition in &mut status.conditions {

@@ -104,6 +104,7 @@ async fn sweep(
             audit: Some(&audited),
             trouble: None,
             sweeping: false,
+            crd_outdated: None,
         },
     );
     let mut state = SweepState::begin(

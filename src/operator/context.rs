@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    served_crd::{ServedCrd, api_message},
     settings::Settings,
     state::{PolicyState, Tracked},
 };
@@ -43,6 +44,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Writes Events; holds the cache that joins equal ones.
     pub recorder: Recorder,
+    /// What the CRD in the cluster lacks.
+    pub served_crd: ServedCrd,
     /// Cancelled when the process ends or another instance leads.
     pub stopping: CancellationToken,
     /// Why `stopping` was cancelled: set before it is.
@@ -79,6 +82,7 @@ impl Context {
             settings,
             metrics,
             recorder,
+            served_crd: ServedCrd::default(),
             stopping: CancellationToken::new(),
             leadership_lost: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -157,6 +161,12 @@ impl Context {
             .cloned()
     }
 
+    /// Asks for another look at every policy.
+    pub fn look_at_all(&self) {
+        let policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        policies.values().for_each(|tracked| tracked.look_again());
+    }
+
     /// Forgets policies that are gone, and their metrics.
     pub fn forget_gone(&self) {
         let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,6 +198,8 @@ impl Context {
         tracked: &Tracked,
         status: &RetentionPolicyStatus,
     ) -> Result<(), kube::Error> {
+        let mut status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+        self.served_crd.prune(&mut status);
         // The uid makes the write fail when the policy was deleted and created anew.
         let body = serde_json::json!({
             "apiVersion": API_VERSION,
@@ -204,7 +216,12 @@ impl Context {
         {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => {
+                if api_message(&error).contains("not declared in schema") {
+                    self.served_crd.look(&self.client).await;
+                }
+                Err(error)
+            }
         }
     }
 }

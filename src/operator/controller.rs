@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, future::BoxFuture};
+use futures::{StreamExt, TryStreamExt, future::BoxFuture};
 use kube::{
     Api, ResourceExt,
     runtime::{
@@ -20,8 +20,8 @@ use crate::telemetry::metrics::OutcomeLabel;
 
 /// Policies looked at at once; no look waits for a database.
 const CONCURRENCY: u16 = 16;
-/// How often memory of policies that are gone is given back.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How often memory of policies that are gone is given back, and a CRD that was too old is looked at again.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
 
 /// A controller that runs until `context.stopping`, and a future that is ready when its first list is there.
 pub fn controller(
@@ -30,18 +30,24 @@ pub fn controller(
 ) -> (BoxFuture<'static, ()>, BoxFuture<'static, ()>) {
     let (store, writer) = reflector::store();
     // managedFields are the larger half of a small object, and nobody here reads them.
+    // The end of the first list is seen here and not by `Store::wait_until_ready`, which wakes one of several waiters only:
+    // the controller itself is the one.
+    let (listed, mut ready) = tokio::sync::watch::channel(false);
+    let mut seen = listed.subscribe();
     let policies = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(|policy| policy.managed_fields_mut().clear())
         .reflect(writer)
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) {
+                listed.send_replace(true);
+            }
+        })
         .applied_objects();
     let (again, triggers) = futures::channel::mpsc::unbounded();
-    let ready = {
-        let store = store.clone();
-        async move {
-            // Fails only when the watch has ended: then there is nothing to be ready for.
-            let _ = store.wait_until_ready().await;
-        }
+    let ready = async move {
+        // Fails only when the watch has ended: then there is nothing to be ready for.
+        let _ = ready.wait_for(|listed| *listed).await;
     };
     let stopping = context.stopping.clone();
     let looks = {
@@ -71,20 +77,24 @@ pub fn controller(
                 }
             })
     };
-    let forgetting = async move {
-        let mut every = tokio::time::interval(FORGET_EVERY);
+    let housekeeping = async move {
+        if seen.wait_for(|listed| *listed).await.is_err() {
+            return;
+        }
+        let mut every = tokio::time::interval(HOUSEKEEPING_EVERY);
         loop {
             every.tick().await;
-            if store.wait_until_ready().await.is_err() {
-                return;
-            }
             context.forget_gone();
+            context
+                .served_crd
+                .look_again_if_outdated(&context.client)
+                .await;
         }
     };
     let run = async move {
         tokio::select! {
             () = looks => {}
-            () = forgetting => {}
+            () = housekeeping => {}
         }
     };
     (Box::pin(run), Box::pin(ready))

@@ -26,6 +26,8 @@ pub struct Situation<'a> {
     pub policy: &'a CheckedPolicy,
     /// The operator may only audit.
     pub read_only: bool,
+    /// The CRD in the cluster is older than the operator: a sweep could not be recorded.
+    pub crd_outdated: bool,
     /// The `sweep-requested-at` annotation.
     pub sweep_request: Request,
     /// The `audit-requested-at` annotation.
@@ -153,6 +155,8 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
         Some("the policy's mode is Audit: write mode: Enforce first")
     } else if situation.read_only {
         Some("the operator runs with --read-only")
+    } else if situation.crd_outdated {
+        Some("the CRD in the cluster is older than the operator: apply the operator's CRD first")
     } else {
         None
     };
@@ -296,6 +300,7 @@ mod tests {
             generation: 1,
             policy,
             read_only: false,
+            crd_outdated: false,
             sweep_request: Request::None,
             audit_request: Request::None,
             approved: false,

@@ -115,9 +115,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         instance: std::env::var("POD_NAME").ok(),
     };
     let recorder = Recorder::new(client.clone(), reporter);
-    served_crd::warn_if_outdated(&client).await;
     let mut context = Context::new(client.clone(), settings, metrics, recorder);
     context.stopping = stopping.clone();
+    context.served_crd.look(&client).await;
     let context = Arc::new(context);
 
     let (controllers, readiness): (Vec<_>, Vec<_>) = apis(&client, &context.settings)

@@ -14,6 +14,7 @@ use super::{
     decide::{Decision, Situation, decide},
     events::{self, Kind},
     requests,
+    served_crd::api_message,
     state::{PolicyState, Tracked},
     sweep_task,
 };
@@ -27,11 +28,11 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// The policy's status could not be read.
-    #[error("cannot read the policy's status: {0}")]
-    Read(#[source] Box<kube::Error>),
+    #[error("cannot read the policy's status: {}", api_message(.0))]
+    Read(Box<kube::Error>),
     /// The policy's status could not be written.
-    #[error("cannot write the policy's status: {0}")]
-    Publish(#[source] Box<kube::Error>),
+    #[error("cannot write the policy's status: {}", api_message(.0))]
+    Publish(Box<kube::Error>),
 }
 
 impl ReconcileError {
@@ -92,6 +93,7 @@ async fn look(
     let now = Timestamp::now();
     let generation = policy.metadata.generation.unwrap_or_default();
     state.arm(generation, now);
+    state.crd_outdated = context.served_crd.outdated();
     let annotations = policy.annotations();
     let request = |name: &str, handled: Option<&String>| {
         requests::read(
@@ -105,6 +107,7 @@ async fn look(
         generation,
         policy: checked,
         read_only: context.settings.read_only,
+        crd_outdated: state.crd_outdated.is_some(),
         sweep_request: request(
             annotation::SWEEP_REQUESTED_AT,
             state.status.last_handled_sweep_request.as_ref(),

@@ -22,7 +22,10 @@ pub enum ResolveError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The API server did not answer as it should; worth another try.
-    #[error("cannot read Secret {name}: {source}")]
+    #[error(
+        "cannot read Secret {name}: {}",
+        super::served_crd::api_message(source)
+    )]
     Api {
         /// The Secret.
         name: String,

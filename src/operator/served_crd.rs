@@ -1,29 +1,107 @@
 //! Whether the CRD that the API server serves is the one that this operator was built with.
 
+use std::sync::{PoisonError, RwLock};
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use crate::api::crd;
 
-/// Warns when the served CRD lacks fields that this operator reads or writes: the API server would drop the ones and refuse
-/// the others.
-pub async fn warn_if_outdated(client: &Client) {
-    let Ok(own) = crd::crd() else { return };
-    let served: Api<CustomResourceDefinition> = Api::all(client.clone());
-    match served.get(&own.name_any()).await {
-        Ok(served) => {
-            let missing = missing_fields(&schema(&own), &schema(&served));
-            if !missing.is_empty() {
-                tracing::error!(
-                    fields = missing.join(", "),
-                    "the CRD in the cluster is older than this operator: apply the operator's CRD (retention-operator crd), then restart it"
-                );
+/// What the served CRD lacks of the one that this operator was built with. The API server drops such fields of a spec and
+/// refuses a status that has them.
+#[derive(Debug, Default)]
+pub struct ServedCrd {
+    missing: RwLock<Vec<String>>,
+}
+
+impl ServedCrd {
+    /// Compares the served CRD with the operator's own.
+    pub async fn look(&self, client: &Client) {
+        let Ok(own) = crd::crd() else { return };
+        let served: Api<CustomResourceDefinition> = Api::all(client.clone());
+        match served.get(&own.name_any()).await {
+            Ok(served) => {
+                let missing = missing_fields(&schema(&own), &schema(&served));
+                let mut known = self.missing.write().unwrap_or_else(PoisonError::into_inner);
+                if !missing.is_empty() && *known != missing {
+                    tracing::error!(
+                        fields = missing.join(", "),
+                        "the CRD in the cluster is older than this operator: apply the one that retention-operator crd prints"
+                    );
+                }
+                *known = missing;
             }
+            Err(error) => tracing::warn!(
+                error = api_message(&error),
+                "the CRD in the cluster could not be compared with the operator's"
+            ),
         }
-        Err(error) => {
-            tracing::warn!(%error, "the CRD in the cluster could not be compared with the operator's")
+    }
+
+    /// Looks again while fields are missing: somebody may have applied the CRD. Whether somebody has.
+    pub async fn look_again_if_outdated(&self, client: &Client) -> bool {
+        if self.outdated().is_none() {
+            return false;
         }
+        self.look(client).await;
+        self.outdated().is_none()
+    }
+
+    /// What to say when the served CRD is too old: a sweep could not be recorded in it.
+    #[must_use]
+    pub fn outdated(&self) -> Option<String> {
+        let missing = self.missing.read().unwrap_or_else(PoisonError::into_inner);
+        let first = missing.first()?;
+        Some(format!(
+            "the CRD in the cluster is older than the operator and lacks {first}{}: apply the operator's CRD; until then no sweep is begun",
+            if missing.len() > 1 {
+                format!(" and {} more fields", missing.len() - 1)
+            } else {
+                String::new()
+            }
+        ))
+    }
+
+    /// Removes from a status what the served CRD would refuse.
+    pub fn prune(&self, status: &mut Value) {
+        let missing = self.missing.read().unwrap_or_else(PoisonError::into_inner);
+        for path in missing
+            .iter()
+            .filter_map(|path| path.strip_prefix(".status."))
+        {
+            remove(status, path);
+        }
+    }
+}
+
+/// Removes `path` (`a.b[].c`) wherever it is.
+fn remove(value: &mut Value, path: &str) {
+    let (head, rest) = path
+        .split_once('.')
+        .map_or((path, None), |(head, rest)| (head, Some(rest)));
+    let (name, list) = head
+        .strip_suffix("[]")
+        .map_or((head, false), |name| (name, true));
+    let Some(rest) = rest else {
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove(name);
+        }
+        return;
+    };
+    match value.get_mut(name) {
+        Some(Value::Array(items)) if list => items.iter_mut().for_each(|item| remove(item, rest)),
+        Some(inner) => remove(inner, rest),
+        None => {}
+    }
+}
+
+/// What the API server said, without the structure around it.
+#[must_use]
+pub fn api_message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
     }
 }
 
@@ -73,5 +151,27 @@ mod tests {
             .remove("watermark");
         assert_eq!(missing_fields(&own, &served), [".status.rules[].watermark"]);
         assert!(missing_fields(&own, &own).is_empty());
+    }
+
+    #[test]
+    fn what_an_older_crd_would_refuse_is_left_out_of_the_status() {
+        let served = ServedCrd {
+            missing: RwLock::new(vec![
+                ".status.rules[].watermark".into(),
+                ".status.trend".into(),
+                ".spec.holds".into(),
+            ]),
+        };
+        let mut status = serde_json::json!({"rules": [{"name": "a", "watermark": "x"}], "trend": [], "holds": 1});
+        served.prune(&mut status);
+        assert_eq!(
+            status,
+            serde_json::json!({"rules": [{"name": "a"}], "holds": 1})
+        );
+        assert!(
+            served
+                .outdated()
+                .is_some_and(|message| message.contains("and 2 more fields"))
+        );
     }
 }

@@ -86,8 +86,12 @@ pub struct PolicyState {
     pub unfinished: Option<SweepState>,
     /// Not before this instant is it taken up again.
     pub resume_after: Timestamp,
+    /// Sweeps that failed in a row and are taken up again.
+    pub sweep_failures: u32,
     /// The running sweep.
     pub running: Option<Running>,
+    /// The CRD in the cluster is older than the operator: what to do about it.
+    pub crd_outdated: Option<String>,
 }
 
 impl PolicyState {
@@ -123,7 +127,9 @@ impl PolicyState {
             failures: 0,
             next_audit: now,
             resume_after: Timestamp::MIN,
+            sweep_failures: 0,
             running: None,
+            crd_outdated: None,
             status,
         }
     }
@@ -168,6 +174,7 @@ impl PolicyState {
             audit: audit.map(|(_, report)| report),
             trouble: self.trouble.as_ref(),
             sweeping: self.running.is_some(),
+            crd_outdated: self.crd_outdated.as_deref(),
         };
         report::conditions(&mut self.status, &known);
     }

@@ -13,6 +13,7 @@ use super::{
     database::{self, DatabaseError},
     decide::{StartSweep, later},
     events::{self, Kind},
+    served_crd::api_message,
     state::{PolicyState, Running, Tracked},
 };
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
 
 /// A long rest looks up this often whether the sweep has to stop.
 const GLANCE: Duration = Duration::from_millis(200);
-/// A sweep whose progress could not be recorded, or whose database went away, is taken up again after this long.
+/// A sweep whose progress could not be recorded, or whose database went away, is taken up again after this long at least.
 const RESUME_AFTER: Duration = Duration::from_secs(30);
 
 /// Starts or resumes the sweep in `state.unfinished`.
@@ -130,8 +131,10 @@ impl SweepTask {
         let now = Timestamp::now();
         let mut state = self.tracked.state.lock().await;
         state.running = None;
-        // The numbers have changed: look at them soon.
-        state.next_audit = now;
+        if result.is_ok() {
+            // The numbers have changed: look at them soon.
+            state.next_audit = now;
+        }
         let (outcome, message) = match &result {
             Ok(report) => {
                 report::apply_sweep(&mut state.status, &sweep, report, now);
@@ -149,13 +152,20 @@ impl SweepTask {
             Err(failure) => failure.goes_on(),
         };
         state.unfinished = again.then_some(sweep);
-        if again {
-            state.resume_after = later(now, RESUME_AFTER);
-            if let Ok(report) = &result
-                && report.stopped() == Some(StopReason::PolicyChanged)
-            {
+        match &result {
+            // A stop is no failure: the next look decides whether it may go on.
+            Ok(report) if report.stopped().is_some() => {
+                state.sweep_failures = 0;
                 state.resume_after = now;
             }
+            _ if again => {
+                state.sweep_failures = state.sweep_failures.saturating_add(1);
+                state.resume_after = later(
+                    now,
+                    RESUME_AFTER.max(database::backoff(state.sweep_failures)),
+                );
+            }
+            _ => state.sweep_failures = 0,
         }
         self.publish(&mut state, now).await;
         drop(state);
@@ -366,6 +376,6 @@ impl SweepTask {
         state
             .publish(&self.context, &self.tracked, now)
             .await
-            .map_err(|error| ControlError(error.to_string()))
+            .map_err(|error| ControlError(api_message(&error)))
     }
 }

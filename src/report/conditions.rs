@@ -6,8 +6,9 @@ use crate::{
     api::{
         RetentionPolicyStatus, RuleStatus,
         conditions::{
-            ABNORMAL, APPROVAL_REQUIRED, COMPLIANT, ConditionStatus, DATABASE_REACHABLE, READY,
-            RECONCILING, STALLED, SWEEPING, reason, remove_condition, set_condition,
+            ABNORMAL, APPROVAL_REQUIRED, COMPLIANT, CRD_OUTDATED, ConditionStatus,
+            DATABASE_REACHABLE, READY, RECONCILING, STALLED, SWEEPING, reason, remove_condition,
+            set_condition,
         },
     },
     audit::{AuditReport, Measured, Method},
@@ -43,6 +44,8 @@ pub struct Known<'a> {
     pub trouble: Option<&'a Trouble>,
     /// A sweep is running.
     pub sweeping: bool,
+    /// The CRD in the cluster is older than the operator: what to do about it.
+    pub crd_outdated: Option<&'a str>,
 }
 
 /// Sets the conditions of `status`, whose other fields must be up to date.
@@ -64,6 +67,15 @@ pub fn conditions(status: &mut RetentionPolicyStatus, known: &Known<'_>) {
         );
     } else {
         setter.remove(SWEEPING);
+    }
+    match known.crd_outdated {
+        Some(message) => setter.set(
+            CRD_OUTDATED,
+            ConditionStatus::True,
+            reason::FIELDS_MISSING,
+            message,
+        ),
+        None => setter.remove(CRD_OUTDATED),
     }
     let blocked = setter.status.pending_approval.as_ref().map(|pending| {
         let rules: Vec<&str> = pending
