@@ -186,7 +186,7 @@ fn mistakes(closed_port: u16) -> Vec<Mistake> {
             secret("mysql"),
             &["mysql://", "Secret mysql"],
         ),
-        stalled("secret-unparsable", secret("unparsable"), &[]),
+        stalled("secret-unparsable", secret("unparsable"), &["port"]),
         stalled(
             "password",
             secret("wrong-password"),
