@@ -85,10 +85,13 @@ pub fn controller(
         loop {
             every.tick().await;
             context.forget_gone();
-            context
+            if context
                 .served_crd
                 .look_again_if_outdated(&context.client)
-                .await;
+                .await
+            {
+                context.look_at_all();
+            }
         }
     };
     let run = async move {
