@@ -8,7 +8,10 @@
     reason = "a test fails by panicking, and its modules are nobody's library"
 )]
 
+mod api_server;
 mod engine_postgres;
 mod install;
+mod offline;
+mod operator;
 mod smoke;
 mod support;

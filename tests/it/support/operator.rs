@@ -10,15 +10,37 @@ pub struct Operator {
     process: Process,
 }
 
+/// What a verb that came to its end left behind.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs an offline verb to its end, with `DATABASE_URL` set to `url`.
+pub fn offline(url: &str, arguments: &[&str]) -> Ended {
+    let mut operator = Operator::start(arguments, &[("DATABASE_URL", url)]);
+    let status = operator.wait(Duration::from_secs(60));
+    Ended {
+        code: status.code(),
+        stdout: operator.stdout(),
+        stderr: operator.stderr(),
+    }
+}
+
 impl Operator {
     /// Starts the binary of this build with arguments and environment variables, besides those of the test process.
     pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = tied(env!("CARGO_BIN_EXE_retention-operator"));
         command
             .args(arguments)
-            .envs(environment.iter().copied())
             // The developer's own cluster and databases are none of the tests' business.
-            .env_remove("DATABASE_URL");
+            .env_remove("DATABASE_URL")
+            .envs(environment.iter().copied());
         if !environment.iter().any(|(name, _)| *name == "KUBECONFIG") {
             command.env("KUBECONFIG", "/dev/null");
         }
@@ -40,6 +62,11 @@ impl Operator {
     /// SIGTERM, as Kubernetes ends a pod; [`Operator::wait`] tells how it took it.
     pub fn terminate(&mut self) {
         self.process.signal("TERM");
+    }
+
+    /// Sends a signal by its name without `SIG`.
+    pub fn signal(&mut self, name: &str) {
+        self.process.signal(name);
     }
 
     /// Waits for the end of the process.

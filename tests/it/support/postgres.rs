@@ -23,6 +23,7 @@ pub struct Postgres {
 }
 
 /// A database made for one test. It goes away with its server.
+#[derive(Clone)]
 pub struct TestDatabase {
     /// The database's name.
     pub name: String,

@@ -1,0 +1,332 @@
+//! The offline verbs: the same engine, told by a file, answered by exit codes.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::operator::tables::{Reference, fill, rule, slow};
+use crate::support::operator::{Ended, Operator, offline};
+use crate::support::postgres::{Postgres, TestDatabase};
+use crate::support::process::{run_dir, unique};
+use crate::support::wait::eventually;
+
+/// A database with 20,000 rows in `logs`, of which 42 % have expired.
+async fn database() -> TestDatabase {
+    let database = Postgres::shared().database("offline").await;
+    fill(&database, "logs", 20_000).await;
+    database
+}
+
+/// A file with a policy over `logs`, `spec` merged over it.
+fn file(spec: Value) -> PathBuf {
+    let mut policy = json!({
+        "apiVersion": "retention-operator.io/v1alpha1",
+        "kind": "RetentionPolicy",
+        "metadata": {"name": "logs", "namespace": "shop"},
+        "spec": {
+            "mode": "Enforce",
+            "database": {"secretRef": {"name": "db"}},
+            "rules": [rule("logs", "logs")],
+        },
+    });
+    for (field, value) in spec.as_object().unwrap() {
+        policy["spec"][field] = value.clone();
+    }
+    let file = run_dir().join(unique("policy", '-')).with_extension("yaml");
+    fs::write(&file, policy.to_string()).unwrap();
+    file
+}
+
+fn verb(database: &TestDatabase, verb: &str, spec: Value, more: &[&str]) -> Ended {
+    let file = file(spec);
+    let arguments = [&[verb, "-f", file.to_str().unwrap()], more].concat();
+    offline(&database.url, &arguments)
+}
+
+async fn rows(database: &TestDatabase) -> i64 {
+    database.scalar("SELECT count(*) FROM logs").await
+}
+
+fn limited() -> Value {
+    let mut logs = rule("logs", "logs");
+    logs["limits"] = json!({"maxRows": 8000});
+    json!({"rules": [logs]})
+}
+
+#[rstest]
+#[case::violated(json!({"mode": "Audit"}), 2)]
+#[case::violated_though_enforced(json!({}), 2)]
+#[case::compliant(json!({"rules": [{"name": "logs", "table": "logs", "column": "at", "expireAfter": "10y", "action": "Delete"}]}), 0)]
+#[case::hygiene_alone(json!({"mode": "Audit", "rules": []}), 0)]
+#[case::refused_rule(json!({"rules": [rule("logs", "logz")]}), 1)]
+#[case::refused_policy(json!({"timeZone": "Mars/Base"}), 1)]
+#[tokio::test]
+async fn an_audits_exit_code_is_its_verdict(#[case] spec: Value, #[case] code: i32) {
+    let database = database().await;
+
+    let table = verb(&database, "audit", spec.clone(), &[]);
+    let report = verb(&database, "audit", spec.clone(), &["-o", "json"]);
+
+    assert_eq!(table.code, Some(code), "{table:?}");
+    assert!(table.stdout.contains("Ready="), "{table:?}");
+    assert_eq!(report.code, Some(code), "{report:?}");
+    let report: Value = serde_json::from_str(&report.stdout).unwrap();
+    let mut fields: Vec<&String> = report.as_object().unwrap().keys().collect();
+    fields.sort();
+    assert_eq!(
+        fields,
+        ["apiVersion", "findings", "kind", "policy", "status"]
+    );
+    assert_eq!(report["apiVersion"], "retention-operator.io/v1alpha1");
+    assert_eq!(report["kind"], "Report");
+    assert_eq!(
+        report["policy"],
+        json!({"namespace": "shop", "name": "logs"})
+    );
+    assert!(report["findings"].is_array());
+    assert_eq!(report["status"]["database"]["name"], database.name);
+    let rules = spec
+        .get("rules")
+        .map_or(1, |rules| rules.as_array().unwrap().len());
+    assert_eq!(
+        report["status"]["rules"].as_array().map_or(0, Vec::len),
+        rules
+    );
+    assert_eq!(rows(&database).await, 20_000);
+}
+
+#[tokio::test]
+async fn a_plan_counts_exactly_and_changes_nothing() {
+    let database = database().await;
+
+    let fine = verb(&database, "plan", json!({}), &["-o", "json"]);
+    let blocked = verb(&database, "plan", limited(), &[]);
+    let refused = verb(
+        &database,
+        "plan",
+        json!({"rules": [rule("logs", "logz")]}),
+        &[],
+    );
+
+    assert_eq!(fine.code, Some(0), "{fine:?}");
+    let plan: Value = serde_json::from_str(&fine.stdout).unwrap();
+    assert_eq!(plan["kind"], "Plan");
+    assert_eq!(plan["rules"][0]["expiredRows"], 8400);
+    assert_eq!(plan["rules"][0]["rows"], 20_000);
+    assert_eq!(plan["settings"]["maxDuty"], 25);
+    assert_eq!(blocked.code, Some(3), "{blocked:?}");
+    assert!(
+        blocked.stdout.contains("8,400 of 20,000 would go"),
+        "{blocked:?}"
+    );
+    assert!(blocked.stdout.contains("sweep --approve "), "{blocked:?}");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stdout.contains("table logz does not exist"),
+        "{refused:?}"
+    );
+    assert_eq!(rows(&database).await, 20_000);
+}
+
+#[tokio::test]
+async fn a_sweep_takes_exactly_the_expired_rows() {
+    let database = database().await;
+    let reference = Reference::of(&database, "logs").await;
+
+    let swept = verb(&database, "sweep", json!({}), &["-o", "json"]);
+
+    assert_eq!(swept.code, Some(0), "{swept:?}");
+    let report: Value = serde_json::from_str(&swept.stdout).unwrap();
+    let status = &report["status"];
+    let cutoff = status["rules"][0]["cutoff"].as_str().unwrap();
+    let expired = reference.delete(&format!("at < '{cutoff}'")).await;
+    reference.assert_equal().await;
+    assert_eq!(expired, 8400);
+    assert_eq!(report["kind"], "Report");
+    assert_eq!(status["lastSweep"]["outcome"], "Succeeded");
+    assert_eq!(status["lastSweep"]["rowsDeleted"], expired);
+    assert_eq!(status["rules"][0]["expiredRows"]["value"], 0);
+    let compliant = &status["conditions"].as_array().unwrap().iter();
+    let compliant = compliant
+        .clone()
+        .find(|it| it["type"] == "Compliant")
+        .unwrap();
+    assert_eq!(compliant["status"], "True", "{status}");
+    let again = verb(&database, "sweep", json!({}), &[]);
+    assert_eq!(again.code, Some(0), "{again:?}");
+    let audit = verb(&database, "audit", json!({}), &[]);
+    // The statistics are of before the sweep until somebody analyses the table.
+    assert_eq!(audit.code, Some(2), "{audit:?}");
+    database.execute("ANALYZE logs").await;
+    let audit = verb(&database, "audit", json!({}), &[]);
+    assert_eq!(audit.code, Some(0), "{audit:?}");
+}
+
+#[rstest]
+#[case::audit_mode(json!({"mode": "Audit"}), "mode: Enforce")]
+#[case::suspended(json!({"suspend": true}), "suspend: false")]
+#[tokio::test]
+async fn a_sweep_needs_a_policy_that_enforces(#[case] spec: Value, #[case] advice: &str) {
+    let database = database().await;
+
+    let refused = verb(&database, "sweep", spec, &[]);
+
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains(advice), "{refused:?}");
+    assert_eq!(rows(&database).await, 20_000);
+}
+
+#[tokio::test]
+async fn a_sweep_over_its_limits_runs_with_the_approval_of_that_plan_only() {
+    let database = database().await;
+
+    let blocked = verb(&database, "sweep", limited(), &[]);
+    assert_eq!(blocked.code, Some(3), "{blocked:?}");
+    let planned = verb(&database, "plan", limited(), &["-o", "json"]);
+    let plan: Value = serde_json::from_str(&planned.stdout).unwrap();
+    let hash = plan["planHash"].as_str().unwrap();
+    assert!(blocked.stdout.contains(hash), "{hash} {blocked:?}");
+    let wrong = verb(
+        &database,
+        "sweep",
+        limited(),
+        &["--approve", "0123456789abcdef"],
+    );
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    assert!(wrong.stderr.contains(hash), "{wrong:?}");
+    let mut other = limited();
+    other["rules"][0]["expireAfter"] = json!("29d");
+    let changed = verb(&database, "sweep", other, &["--approve", hash]);
+    assert_eq!(changed.code, Some(1), "{changed:?}");
+    assert_eq!(rows(&database).await, 20_000);
+
+    let approved = verb(&database, "sweep", limited(), &["--approve", hash]);
+
+    assert_eq!(approved.code, Some(0), "{approved:?}");
+    assert_eq!(rows(&database).await, 11_600);
+}
+
+#[rstest]
+#[case::interrupted("INT")]
+#[case::terminated("TERM")]
+#[tokio::test]
+async fn a_signal_stops_a_sweep_at_its_next_chunk(#[case] signal: &str) {
+    let database = database().await;
+    let file = file(json!({"pace": slow(500)}));
+    let arguments = ["sweep", "-f", file.to_str().unwrap(), "-o", "json"];
+    let mut sweep = Operator::start(&arguments, &[("DATABASE_URL", &database.url)]);
+    eventually(Duration::from_secs(30), "some rows to go", async || {
+        let rows = rows(&database).await;
+        if rows < 19_800 {
+            Ok(())
+        } else {
+            Err((rows, sweep.stderr()))
+        }
+    })
+    .await;
+
+    sweep.signal(signal);
+    let ended = sweep.wait(Duration::from_secs(10));
+
+    assert_eq!(ended.code(), Some(1), "{}", sweep.stderr());
+    let report: Value = serde_json::from_str(&sweep.stdout()).unwrap();
+    let swept = &report["status"]["lastSweep"];
+    let gone = 20_000 - rows(&database).await;
+    assert!((200..8400).contains(&gone), "{gone}");
+    assert_eq!(swept["outcome"], "Partial");
+    assert_eq!(swept["rowsDeleted"], gone);
+}
+
+#[test]
+fn an_unknown_field_is_refused_with_advice() {
+    let file = file(json!({"holdz": []}));
+
+    let ended = offline(
+        "postgres://nobody@127.0.0.1:1/x",
+        &["audit", "-f", file.to_str().unwrap()],
+    );
+
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("spec.holdz: unknown field: did you mean holds?"),
+        "{ended:?}"
+    );
+}
+
+#[rstest]
+#[case::no_such_file(&["audit", "-f", "/nonexistent/policy.yaml"], "/nonexistent/policy.yaml")]
+#[case::no_file(&["plan"], "--filename")]
+#[case::no_such_verb(&["purge"], "purge")]
+#[case::no_such_flag(&["sweep", "--force"], "--force")]
+fn wrong_usage_is_an_error(#[case] arguments: &[&str], #[case] names: &str) {
+    let ended = offline("postgres://nobody@127.0.0.1:1/x", arguments);
+
+    // 2 would say that a policy is violated.
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains(names), "{ended:?}");
+}
+
+#[rstest]
+#[case::audit("audit")]
+#[case::plan("plan")]
+#[case::sweep("sweep")]
+fn a_database_that_cannot_be_had_is_an_error_that_keeps_the_password(#[case] verb: &str) {
+    let file = file(json!({}));
+    let postgres = Postgres::shared();
+    let addresses = [
+        "postgres://app:Tr0ub4dor@127.0.0.1:1/shop".to_owned(),
+        format!(
+            "postgres://app:Tr0ub4dor@127.0.0.1:{}/shop",
+            postgres.port()
+        ),
+        "mysql://app:Tr0ub4dor@127.0.0.1/shop".to_owned(),
+        "postgres://app:Tr0ub4dor@127.0.0.1:port/shop".to_owned(),
+    ];
+
+    for url in addresses {
+        let ended = offline(
+            &url,
+            &[verb, "-f", file.to_str().unwrap(), "--log-level", "debug"],
+        );
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains("error: "), "{ended:?}");
+        assert!(
+            !ended.stderr.contains("Tr0ub4dor") && !ended.stdout.contains("Tr0ub4dor"),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn without_an_address_the_verb_says_how_to_give_one() {
+    let file = file(json!({}));
+    let mut audit = Operator::start(&["audit", "-f", file.to_str().unwrap()], &[]);
+
+    let ended = audit.wait(Duration::from_secs(10));
+
+    assert_eq!(ended.code(), Some(1));
+    assert!(
+        audit.stderr().contains("DATABASE_URL"),
+        "{}",
+        audit.stderr()
+    );
+}
+
+#[test]
+fn crd_prints_the_definition_that_is_installed() {
+    let ended = offline("", &["crd"]);
+
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/crds/retentionpolicies.retention-operator.io.yaml"
+    );
+    let installed: Value = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let printed: Value = serde_saphyr::from_str(&ended.stdout).unwrap();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(printed, installed);
+}

@@ -1,0 +1,10 @@
+//! The operator as a process of its own, on the real API server and real databases.
+
+mod audit;
+mod crash;
+mod mistakes;
+mod quiet;
+pub mod rig;
+mod stop;
+mod sweep;
+pub mod tables;
