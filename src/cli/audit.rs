@@ -63,7 +63,7 @@ fn ending(status: &RetentionPolicyStatus) -> Ending {
 
 fn print(status: &RetentionPolicyStatus) {
     if let Some(database) = &status.database {
-        println!(
+        output::say!(
             "{} {}  database {}  {}  {} tables",
             database.engine.as_deref().unwrap_or_default(),
             database.version.as_deref().unwrap_or_default(),
@@ -73,7 +73,7 @@ fn print(status: &RetentionPolicyStatus) {
         );
     }
     if !status.rules.is_empty() {
-        println!();
+        output::say!();
         let heading = [
             "RULE",
             "TABLE",
@@ -85,23 +85,23 @@ fn print(status: &RetentionPolicyStatus) {
             "CUTOFF",
             "STATISTICS OF",
         ];
-        println!(
+        output::say!(
             "{}",
             output::table(&heading, status.rules.iter().map(row).collect(), &[2, 3, 4])
         );
     }
     for rule in status.rules.iter().filter(|rule| rule.reason.is_some()) {
-        println!(
+        output::say!(
             "\nrule {} is refused: {}: {}",
             rule.name,
             rule.reason.as_deref().unwrap_or_default(),
             rule.message.as_deref().unwrap_or_default()
         );
     }
-    println!();
+    output::say!();
     for type_ in [READY, COMPLIANT] {
         if let Some(condition) = find_condition(&status.conditions, type_) {
-            println!(
+            output::say!(
                 "{type_}={} {}: {}",
                 condition.status, condition.reason, condition.message
             );

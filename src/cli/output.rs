@@ -6,6 +6,16 @@ use serde_json::{Value, json};
 
 use crate::api::{API_VERSION, MeasuredRows, RetentionPolicy, RetentionPolicyStatus};
 
+/// Prints a line. A reader that has gone (`| head`) is no error, and nobody is left to tell: the exit code still says how it
+/// ended.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout().lock(), $($text)*);
+    }};
+}
+pub(super) use say;
+
 /// A table with a heading row and right-aligned numbers in the `numeric` columns.
 pub(super) fn table(heading: &[&str], rows: Vec<Vec<String>>, numeric: &[usize]) -> Table {
     let mut table = Table::new();
@@ -87,7 +97,7 @@ pub(super) fn name(policy: &RetentionPolicy) -> Value {
 /// Prints JSON.
 pub(super) fn print_json(value: &Value) -> Result<(), String> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
-    println!("{text}");
+    say!("{text}");
     Ok(())
 }
 

@@ -194,53 +194,53 @@ fn settings(policy: &CheckedPolicy) -> Value {
 
 fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
     for refusal in &offline.checked.refusals {
-        println!("refused: {refusal}");
+        output::say!("refused: {refusal}");
     }
     for entry in entries {
-        println!("rule {}", entry.planned.name);
+        output::say!("rule {}", entry.planned.name);
         let plan = match &entry.planned.plan {
             Err(refusal) => {
-                println!("  refused    {}: {}\n", refusal.reason, refusal.message);
+                output::say!("  refused    {}: {}\n", refusal.reason, refusal.message);
                 continue;
             }
             Ok(plan) => plan,
         };
-        println!(
+        output::say!(
             "  table      {}  ({})",
             plan.table.qualified(),
             output::bytes(plan.table.total_bytes)
         );
-        println!("  expired    before {} in {}", plan.cutoff, plan.column);
+        output::say!("  expired    before {} in {}", plan.cutoff, plan.column);
         if let Some(counts) = &entry.counts {
             let signed = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
-            println!(
+            output::say!(
                 "  rows       {} of {} would go",
                 output::grouped(signed(counts.expired)),
                 output::grouped(signed(counts.rows))
             );
         }
-        println!("  technique  {}", action(&entry.planned, plan));
-        println!("  reads      {}", output::bytes(bytes_to_read(plan)));
+        output::say!("  technique  {}", action(&entry.planned, plan));
+        output::say!("  reads      {}", output::bytes(bytes_to_read(plan)));
         if !plan.table.delete_triggers.is_empty() {
-            println!(
+            output::say!(
                 "  triggers   {} fire for every row",
                 plan.table.delete_triggers.join(", ")
             );
         }
         if let Some(obstacle) = check_deletable(&plan.table).err() {
-            println!("  obstacle   {}: {}", obstacle.reason, obstacle.message);
+            output::say!("  obstacle   {}: {}", obstacle.reason, obstacle.message);
         }
         if let Some(reason) = entry
             .counts
             .as_ref()
             .and_then(|counts| counts.blocked.as_ref())
         {
-            println!("  blocked    {reason}");
+            output::say!("  blocked    {reason}");
         }
-        println!();
+        output::say!();
     }
     let policy = &offline.checked;
-    println!(
+    output::say!(
         "pace: chunks of {} ms, {} % duty{}; row locks waited for {} ms, statements for {} s; {} connections",
         policy.pace.chunk_duration.as_millis(),
         policy.pace.max_duty,
@@ -253,7 +253,7 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
         policy.max_connections,
     );
     if let Some(hash) = hash {
-        println!(
+        output::say!(
             "to approve the blocked rules: sweep --approve {hash}, or annotate retention-operator.io/approved-plan={hash}"
         );
     }

@@ -238,18 +238,18 @@ fn print(offline: &Offline, report: &SweepReport, status: &RetentionPolicyStatus
     let heading = [
         "RULE", "TABLE", "CUTOFF", "DELETED", "LEFT", "CHUNKS", "LONGEST", "TOOK", "ROWS/S",
     ];
-    println!("{}", output::table(&heading, rows, &[3, 4, 5, 6, 7, 8]));
+    output::say!("{}", output::table(&heading, rows, &[3, 4, 5, 6, 7, 8]));
     for rule in status.rules.iter().filter(|rule| rule.reason.is_some()) {
-        println!(
+        output::say!(
             "\nrule {} is refused: {}: {}",
             rule.name,
             rule.reason.as_deref().unwrap_or_default(),
             rule.message.as_deref().unwrap_or_default()
         );
     }
-    println!("\n{}: {}", report.outcome().as_str(), report.message());
+    output::say!("\n{}: {}", report.outcome().as_str(), report.message());
     if let Some(hash) = blocked_hash(offline, report, status) {
-        println!("to approve: sweep --approve {hash}");
+        output::say!("to approve: sweep --approve {hash}");
     }
 }
 
