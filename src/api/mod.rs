@@ -6,6 +6,8 @@ pub mod conditions;
 pub mod crd;
 mod database;
 mod pace;
+#[cfg(test)]
+mod reference;
 mod rule;
 mod secret;
 mod spec;

@@ -16,7 +16,7 @@ use crate::{
     },
     audit,
     engine::Engine,
-    report::{self, Known},
+    report,
 };
 
 /// Arguments of `audit`.
@@ -38,26 +38,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     let now = Timestamp::now();
     let mut status = RetentionPolicyStatus::default();
     report::apply_audit(&mut status, &audited, now);
-    let next = offline
-        .checked
-        .schedule
-        .as_ref()
-        .filter(|_| offline.checked.enforced)
-        .and_then(|schedule| schedule.next_after(now));
-    status.next_sweep_time = next.map(crate::api::whole_seconds);
-    let known = Known {
-        policy: &offline.checked,
-        generation: 0,
-        now,
-        audit: Some(&audited),
-        trouble: None,
-        sweeping: false,
-        crd_outdated: None,
-    };
-    report::conditions(&mut status, &known);
-    for condition in &mut status.conditions {
-        condition.observed_generation = None;
-    }
+    offline.judge(&mut status, &audited, now);
     match arguments.output {
         Format::Json => output::print_json(&output::report(&offline.policy, &status))?,
         Format::Table => print(&status),

@@ -1,14 +1,17 @@
 //! What the offline verbs share: a policy from a file, its database from `DATABASE_URL`.
 
 use clap::ValueEnum;
+use jiff::Timestamp;
 use kube::ResourceExt;
 use secrecy::SecretString;
 
 use super::input::{self, Input};
 use crate::{
-    api::{self, RetentionPolicy},
+    api::{self, RetentionPolicy, RetentionPolicyStatus},
+    audit::AuditReport,
     engine::{DatabaseTarget, postgres::PostgresEngine, target::TlsMode},
     policy::check::{CheckedPolicy, check},
+    report::{self, Known},
 };
 
 /// How a result is printed.
@@ -26,6 +29,38 @@ pub(super) struct Offline {
     pub(super) policy: RetentionPolicy,
     pub(super) checked: CheckedPolicy,
     pub(super) engine: PostgresEngine,
+}
+
+impl Offline {
+    /// Sets the conditions as the controller would. There is no object, and so no generation.
+    pub(super) fn judge(
+        &self,
+        status: &mut RetentionPolicyStatus,
+        audit: &AuditReport,
+        now: Timestamp,
+    ) {
+        let schedule = self
+            .checked
+            .schedule
+            .as_ref()
+            .filter(|_| self.checked.enforced);
+        status.next_sweep_time = schedule
+            .and_then(|schedule| schedule.next_after(now))
+            .map(api::whole_seconds);
+        let known = Known {
+            policy: &self.checked,
+            generation: 0,
+            now,
+            audit: Some(audit),
+            trouble: None,
+            sweeping: false,
+            crd_outdated: None,
+        };
+        report::conditions(status, &known);
+        for condition in &mut status.conditions {
+            condition.observed_generation = None;
+        }
+    }
 }
 
 pub(super) fn open(input: &Input) -> Result<Offline, String> {

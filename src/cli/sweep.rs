@@ -19,11 +19,11 @@ use super::{
     output,
 };
 use crate::{
-    api::{RetentionPolicyStatus, conditions::COMPLIANT},
-    audit,
+    api::RetentionPolicyStatus,
+    audit::{self, AuditReport},
     engine::Engine,
     policy::approval::{approved_rows, plan_hash},
-    report::{self, Known},
+    report,
     sweep::{
         Control, ControlError, Outcome, RuleEnd, RuleProgress, StopReason, SweepError, SweepReport,
         SweepState, Trigger, sweep_policy,
@@ -53,17 +53,22 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     if !offline.checked.enforced {
         return Err("spec.mode is Audit: write mode: Enforce to sweep, or use plan to see what a sweep would do".to_owned());
     }
+    if let Some(refusal) = offline.checked.refusals.first() {
+        return Err(refusal.to_string());
+    }
     let control = Terminal::new();
     let result = sweep(&offline, arguments.approve.as_deref(), &control).await;
     offline.engine.close().await;
     control.clear();
     let Swept {
         state,
+        audited,
         report,
         mut status,
     } = result?;
     let now = Timestamp::now();
     report::apply_sweep(&mut status, &state, &report, now);
+    offline.judge(&mut status, &audited, now);
     match arguments.output {
         Format::Json => {
             let mut value = output::report(&offline.policy, &status);
@@ -79,6 +84,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
 
 struct Swept {
     state: SweepState,
+    audited: AuditReport,
     report: SweepReport,
     status: RetentionPolicyStatus,
 }
@@ -95,18 +101,6 @@ async fn sweep(
     let now = Timestamp::now();
     let mut status = RetentionPolicyStatus::default();
     report::apply_audit(&mut status, &audited, now);
-    report::conditions(
-        &mut status,
-        &Known {
-            policy: &offline.checked,
-            generation: 0,
-            now,
-            audit: Some(&audited),
-            trouble: None,
-            sweeping: false,
-            crd_outdated: None,
-        },
-    );
     let mut state = SweepState::begin(
         if approve.is_some() {
             Trigger::Approval
@@ -124,6 +118,7 @@ async fn sweep(
     }
     Ok(Swept {
         state,
+        audited,
         report,
         status,
     })
@@ -256,12 +251,6 @@ fn print(offline: &Offline, report: &SweepReport, status: &RetentionPolicyStatus
     if let Some(hash) = blocked_hash(offline, report, status) {
         println!("to approve: sweep --approve {hash}");
     }
-    debug_assert!(
-        status
-            .conditions
-            .iter()
-            .any(|condition| condition.type_ == COMPLIANT)
-    );
 }
 
 /// A person at a terminal, or a job: SIGINT and SIGTERM stop at the next chunk.

@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     context::Context,
-    resolve::{self, ResolveError},
+    resolve::{self, ResolveError, Resolved},
 };
 use crate::{
     api::{RetentionPolicy, conditions::reason},
@@ -48,7 +48,7 @@ pub async fn connect(
 ) -> Result<Connected, DatabaseError> {
     let namespace = policy.namespace().unwrap_or_default();
     let database = &policy.spec.database;
-    let target = resolve::resolve(
+    let Resolved { target, source } = resolve::resolve(
         &context.client,
         &namespace,
         &policy.name_any(),
@@ -56,7 +56,7 @@ pub async fn connect(
         checked,
     )
     .await?;
-    let engine = PostgresEngine::new(target)?;
+    let engine = PostgresEngine::new(target).map_err(|error| unusable(&source, error))?;
     resolve::check_host(&context.settings, engine.host()).map_err(ResolveError::Refused)?;
     let slots = context.database_slots(&engine.address(), checked.max_connections);
     let session = slots
@@ -67,6 +67,17 @@ pub async fn connect(
         engine: Arc::new(engine),
         _session: session,
     })
+}
+
+/// An address that cannot be used is the Secret's fault: its message names it.
+fn unusable(source: &str, error: EngineError) -> DatabaseError {
+    match error {
+        EngineError::Target(message) => {
+            let message = format!("{source} holds no usable address: {message}");
+            ResolveError::Refused(Refusal::new(reason::SECRET_INVALID, message)).into()
+        }
+        other => other.into(),
+    }
 }
 
 impl DatabaseError {

@@ -149,6 +149,10 @@ fn decide_audit(situation: &Situation<'_>, decision: &mut Decision) {
 fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
     let now = situation.now;
     let policy = situation.policy;
+    let refusal = policy
+        .refusals
+        .first()
+        .map(|refusal| refusal.message.as_str());
     let obstacle = if policy.suspended {
         Some("the policy is suspended")
     } else if !policy.enforced {
@@ -158,7 +162,8 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
     } else if situation.crd_outdated {
         Some("the CRD in the cluster is older than the operator: apply the operator's CRD first")
     } else {
-        None
+        // Somebody meant something else than what can be read: what has expired is shown, and nothing is deleted.
+        refusal
     };
     let mut requested = false;
     match &situation.sweep_request {
@@ -389,6 +394,20 @@ mod tests {
             );
             assert_eq!(decision.next_sweep, None);
         }
+    }
+
+    #[test]
+    fn a_schedule_that_cannot_be_read_is_not_a_policy_without_a_schedule() {
+        let policy = policy(serde_json::json!({"schedule": {"cron": "99 3 * * *"}}));
+        let mut situation = situation(&policy, "2026-11-22T03:00:01Z");
+        situation.sweep_request = Request::Act("x".into());
+        let decision = decide(&situation);
+        assert_eq!(decision.sweep, None);
+        assert!(
+            decision.refused[0].note.contains("schedule.cron"),
+            "{:?}",
+            decision.refused
+        );
     }
 
     #[test]

@@ -34,6 +34,15 @@ pub enum ResolveError {
     },
 }
 
+/// A database's address, and where it stands.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Where the database is and how to log in.
+    pub target: DatabaseTarget,
+    /// `Secret orders-db, key url,` for messages.
+    pub source: String,
+}
+
 /// Resolves a policy's database address.
 ///
 /// # Errors
@@ -44,7 +53,7 @@ pub async fn resolve(
     name: &str,
     database: &Database,
     policy: &CheckedPolicy,
-) -> Result<DatabaseTarget, ResolveError> {
+) -> Result<Resolved, ResolveError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let (source, binding) = match (&database.url_from, &database.secret_ref) {
         (Some(url_from), None) => {
@@ -88,7 +97,7 @@ pub async fn resolve(
         }
         None => binding.tls_ca_pem,
     };
-    Ok(DatabaseTarget {
+    let target = DatabaseTarget {
         url: binding.url,
         tls_mode: database
             .tls
@@ -101,7 +110,8 @@ pub async fn resolve(
         statement_timeout: policy.statement_timeout,
         max_connections: policy.max_connections,
         allow_local_files: false,
-    })
+    };
+    Ok(Resolved { target, source })
 }
 
 /// May a policy name that host?

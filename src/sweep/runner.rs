@@ -28,6 +28,13 @@ struct Tally {
     allowance: Allowance,
 }
 
+impl Tally {
+    /// Rows that the sweep may take in all.
+    fn most(&self) -> u64 {
+        self.allowance.rows.unwrap_or(u64::MAX)
+    }
+}
+
 /// Why the loop over the chunks ended.
 enum Stop {
     End(RuleEnd),
@@ -158,13 +165,15 @@ async fn walk(
 ) -> Result<Stop, EngineError> {
     let pages: u64 = plan.table.leaves.iter().map(|leaf| leaf.pages).sum();
     let mut sizer = ChunkSizer::new(pace.chunk_duration);
+    let mut rows_per_page = 1.0;
     if let (Some(rows), true) = (plan.table.rows(), pages > 0) {
         #[expect(
             clippy::cast_precision_loss,
             reason = "a density needs no more than 53 bits"
         )]
         let pages = pages as f64;
-        sizer = sizer.with_rows_per_page(rows / pages);
+        rows_per_page = rows / pages;
+        sizer = sizer.with_rows_per_page(rows_per_page);
     }
     if let Some(rows) = pace.max_rows_per_second {
         sizer = sizer.with_max_rows(rows);
@@ -172,6 +181,7 @@ async fn walk(
     let mut pacer = Pacer {
         sizer,
         throttle: Throttle::new(pace),
+        rows_per_page,
     };
     let mut cursor: Option<Cursor> = None;
     let mut failures = 0;
@@ -212,6 +222,25 @@ async fn walk(
 struct Pacer {
     sizer: ChunkSizer,
     throttle: Throttle,
+    /// The most rows that a page gave so far, or that the catalog knows of one.
+    rows_per_page: f64,
+}
+
+impl Pacer {
+    /// Rows that `pages` may give, with room to spare.
+    fn expected(&self, pages: u32) -> u64 {
+        rounded(self.rows_per_page * f64::from(pages) * 1.25)
+    }
+
+    fn observe(&mut self, chunk: Chunk, took: Duration) {
+        self.sizer.observe(chunk.pages, chunk.rows, took);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a density needs no more than 53 bits"
+        )]
+        let rows = chunk.rows as f64;
+        self.rows_per_page = self.rows_per_page.max(rows / f64::from(chunk.pages.max(1)));
+    }
 }
 
 /// Chunk after chunk over one connection.
@@ -227,14 +256,16 @@ async fn chunks(
         if let Some(reason) = control.stop() {
             return Ok(Stop::End(RuleEnd::Stopped(reason)));
         }
-        if tally.report.progress.rows_reserved <= tally.report.progress.spent()
-            && let Err(unrecorded) = reserve(control, tally, 0).await
-        {
-            return Ok(Stop::End(unrecorded));
-        }
         let target = ChunkTarget {
             pages: pacer.sizer.next_pages(),
         };
+        let expected = pacer.expected(target.pages).max(1);
+        let progress = &tally.report.progress;
+        if progress.rows_reserved < progress.spent().saturating_add(expected).min(tally.most())
+            && let Err(unrecorded) = reserve(control, tally, expected).await
+        {
+            return Ok(Stop::End(unrecorded));
+        }
         let started = Instant::now();
         let Some(chunk) = sweep.delete_next(target).await? else {
             return Ok(Stop::WalkedThrough);
@@ -261,7 +292,7 @@ async fn chunks(
         let took = started.elapsed();
         *failures = 0;
         count(tally, chunk, took);
-        pacer.sizer.observe(chunk.pages, chunk.rows, took);
+        pacer.observe(chunk, took);
         control.advanced(&tally.report.progress, chunk.rows, took);
         tracing::debug!(
             rule = plan.rule,
@@ -298,13 +329,14 @@ async fn reserve(control: &dyn Control, tally: &mut Tally, rows: u64) -> Result<
         Some(allowance) => allowance / RESERVATIONS_PER_ALLOWANCE,
         None => UNLIMITED_RESERVATION,
     };
-    let step = step.max(LEAST_RESERVATION).max(rows.saturating_mul(2));
+    let step = step.max(LEAST_RESERVATION).max(rows.saturating_mul(3));
+    let most = tally.most();
     let progress = &mut tally.report.progress;
     let spent = progress.spent();
-    let mut reserved = spent.saturating_add(step);
-    if let Some(allowance) = tally.allowance.rows {
-        reserved = reserved.min(allowance.max(spent.saturating_add(rows.max(1))));
-    }
+    // Up to the limit, but never less than the chunk at hand: whether that may be taken is the limit's own question.
+    let reserved = spent
+        .saturating_add(step)
+        .min(most.max(spent.saturating_add(rows)));
     let before = progress.rows_reserved;
     progress.rows_reserved = reserved;
     control.record(progress).await.map_err(|error| {
