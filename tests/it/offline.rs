@@ -168,6 +168,7 @@ async fn a_sweep_takes_exactly_the_expired_rows() {
 #[rstest]
 #[case::audit_mode(json!({"mode": "Audit"}), "mode: Enforce")]
 #[case::suspended(json!({"suspend": true}), "suspend: false")]
+#[case::unreadable_schedule(json!({"schedule": {"cron": "99 3 * * *"}}), "99 3 * * *")]
 #[tokio::test]
 async fn a_sweep_needs_a_policy_that_enforces(#[case] spec: Value, #[case] advice: &str) {
     let database = database().await;

@@ -186,10 +186,33 @@ async fn exactly_the_expired_rows_go_and_the_status_proves_it() {
     );
     rig.event("all SweepStarted").await;
     rig.event("all SweepSucceeded").await;
-    let counted = rig
-        .metric("retention_operator_sweeps_total", "Succeeded")
-        .await;
-    assert!((counted - 1.0).abs() < 0.5, "{counted}");
+    for (metric, label, expected) in [
+        ("retention_operator_sweeps_total", "Succeeded", 1),
+        ("retention_operator_rows_deleted_total", "", deleted),
+        (
+            "retention_operator_chunk_seconds_count",
+            "",
+            sweep["chunks"].as_i64().unwrap(),
+        ),
+        (
+            "retention_operator_policy_expired_rows",
+            "all",
+            status["expiredRows"].as_i64().unwrap(),
+        ),
+        ("retention_operator_policy_compliant", "all", 0),
+    ] {
+        let page = rig.http("/metrics").await.unwrap();
+        assert!(page.contains(metric), "{metric} in {page}");
+        let counted = rig.metric(metric, label).await;
+        assert!(
+            (counted - expected as f64).abs() < 0.5,
+            "{metric}: {counted}"
+        );
+    }
+    for probe in ["/healthz", "/readyz"] {
+        let answer = rig.http(probe).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{probe}: {answer}");
+    }
 
     let without = status["rules"].as_array().unwrap().len() - 2;
     let mut rest = json!({"mode": "Enforce", "rules": rules[..without], "holds": holds});
