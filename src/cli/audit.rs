@@ -73,7 +73,7 @@ fn print(status: &RetentionPolicyStatus) {
         );
     }
     if !status.rules.is_empty() {
-        output::say!();
+        output::say!("");
         let heading = [
             "RULE",
             "TABLE",
@@ -98,12 +98,14 @@ fn print(status: &RetentionPolicyStatus) {
             rule.message.as_deref().unwrap_or_default()
         );
     }
-    output::say!();
+    output::say!("");
     for type_ in [READY, COMPLIANT] {
         if let Some(condition) = find_condition(&status.conditions, type_) {
             output::say!(
                 "{type_}={} {}: {}",
-                condition.status, condition.reason, condition.message
+                condition.status,
+                condition.reason,
+                condition.message
             );
         }
     }

@@ -237,7 +237,7 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
         {
             output::say!("  blocked    {reason}");
         }
-        output::say!();
+        output::say!("");
     }
     let policy = &offline.checked;
     output::say!(
