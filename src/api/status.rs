@@ -329,6 +329,9 @@ pub struct UnfinishedRule {
     /// The sweep's cutoff for this rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cutoff: Option<String>,
+    /// The database's own number of the table, once the rule has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_id: Option<i64>,
     /// Rows that the table held when the sweep began: what maxPercent is a percentage of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_at_start: Option<i64>,
@@ -344,6 +347,9 @@ pub struct UnfinishedRule {
     /// Rows that the sweep takes in all, if they were ever counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_total: Option<i64>,
+    /// Rows of rowsDone that totals have in them already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_counted: Option<i64>,
     /// Rows that an approval allows, in place of the rule's limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_approved: Option<i64>,

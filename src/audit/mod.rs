@@ -15,7 +15,7 @@ use crate::{
     policy::{
         check::{CheckedHold, CheckedPolicy, CheckedRule, Refusal, reason},
         plan::{RulePlan, check_deletable, resolve},
-        table::{TableFacts, TableName},
+        table::{TableFacts, TableKind, TableName},
     },
 };
 
@@ -45,7 +45,7 @@ pub async fn plan(
         engine.tables(&names).await?
     };
     let tables = Tables { names, found };
-    let unresolved = unresolved_hold(policy, &tables);
+    let mut unresolved = unresolved_hold(policy, &tables);
     let mut planned = Vec::with_capacity(policy.rules.len());
     for (name, rule) in &policy.rules {
         let plan = match rule {
@@ -68,6 +68,19 @@ pub async fn plan(
             enforced: rule.as_ref().is_ok_and(|rule| rule.enforced),
             plan,
         });
+    }
+    // A hold that only the server can judge stops every rule, too.
+    unresolved = unresolved.or_else(|| {
+        planned
+            .iter()
+            .filter_map(|planned: &Planned| planned.plan.as_ref().err())
+            .find(|refusal| refusal.reason == reason::HOLD_UNRESOLVED)
+            .cloned()
+    });
+    if let Some(refusal) = unresolved {
+        for planned in planned.iter_mut().filter(|planned| planned.plan.is_ok()) {
+            planned.plan = Err(refusal.clone());
+        }
     }
     Ok((facts, planned))
 }
@@ -127,7 +140,13 @@ async fn plan_rule(
     match engine.check_plan(&plan).await {
         Ok(()) => {}
         Err(EngineError::Predicate(message)) => {
-            return Ok(Err(Refusal::new(reason::INVALID_WHERE, message)));
+            let of_hold = message.starts_with("the where of hold");
+            let reason = if of_hold {
+                reason::HOLD_UNRESOLVED
+            } else {
+                reason::INVALID_WHERE
+            };
+            return Ok(Err(Refusal::new(reason, message)));
         }
         Err(EngineError::Permission(message)) => {
             return Ok(Err(Refusal::new(reason::PERMISSION_DENIED, message)));
@@ -165,6 +184,10 @@ fn unresolved_hold(policy: &CheckedPolicy, tables: &Tables) -> Option<Refusal> {
         match tables.get(&hold.table) {
             None => Some(refuse(format!(
                 "table {} does not exist; until the hold can be resolved no rule is swept",
+                hold.table
+            ))),
+            Some(table) if matches!(table.kind, TableKind::Unsupported(_)) => Some(refuse(format!(
+                "{} is no table: name the table whose rows must stay; until then no rule is swept",
                 hold.table
             ))),
             Some(table) => hold

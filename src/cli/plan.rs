@@ -106,16 +106,19 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
 }
 
 fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
-    let names: Vec<&str> = blocked
+    let rules: Vec<(&str, u64)> = blocked
         .iter()
-        .map(|entry| entry.planned.name.as_str())
+        .map(|entry| {
+            let rows = entry.counts.as_ref().map_or(0, |counts| counts.expired);
+            (entry.planned.name.as_str(), rows)
+        })
         .collect();
     let tables: Vec<String> = blocked
         .iter()
         .filter_map(|entry| entry.planned.plan.as_ref().ok())
         .map(|plan| plan.table.qualified())
         .collect();
-    plan_hash(&offline.policy.spec, &names, &tables, Some(identity))
+    plan_hash(&offline.policy.spec, &rules, &tables, Some(identity))
 }
 
 /// How the rows are found, in words.

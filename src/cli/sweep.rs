@@ -22,7 +22,7 @@ use crate::{
     api::RetentionPolicyStatus,
     audit::{self, AuditReport},
     engine::Engine,
-    policy::approval::{approved_rows, plan_hash},
+    policy::approval::{approved_by, plan_hash},
     report,
     sweep::{
         Control, ControlError, Outcome, RuleEnd, RuleProgress, StopReason, SweepError, SweepReport,
@@ -61,13 +61,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     offline.engine.close().await;
     control.clear();
     let Swept {
-        state,
+        mut state,
         audited,
         report,
         mut status,
     } = result?;
     let now = Timestamp::now();
-    report::apply_sweep(&mut status, &state, &report, now);
+    report::apply_sweep(&mut status, &mut state, &report, now);
     offline.judge(&mut status, &audited, now);
     match arguments.output {
         Format::Json => {
@@ -136,17 +136,19 @@ async fn retry_approved(
     let Some(hash) = blocked_hash(offline, &report, status) else {
         return Ok(report);
     };
-    if hash != approved {
+    let Some(allowed) = approved_by(approved, &hash) else {
         return Err(format!(
             "--approve {approved} is not the plan that is blocked now, which is {hash}: look at plan -f and approve that"
         ));
-    }
-    for rule in &report.rules {
-        if let RuleEnd::Blocked { expected, .. } = rule.end {
-            let mut progress = rule.progress.clone();
-            progress.rows_approved = Some(approved_rows(expected));
-            state.put(progress);
-        }
+    };
+    let blocked = report
+        .rules
+        .iter()
+        .filter(|rule| matches!(rule.end, RuleEnd::Blocked { .. }));
+    for (rule, rows) in blocked.zip(allowed) {
+        let mut progress = rule.progress.clone();
+        progress.rows_approved = Some(rows);
+        state.put(progress);
     }
     let mut second = sweep_policy(&offline.engine, &offline.checked, 0, state, control)
         .await
@@ -166,25 +168,27 @@ fn blocked_hash(
     report: &SweepReport,
     status: &RetentionPolicyStatus,
 ) -> Option<String> {
-    let names: Vec<&str> = report
+    let rules: Vec<(&str, u64)> = report
         .rules
         .iter()
-        .filter(|rule| matches!(rule.end, RuleEnd::Blocked { .. }))
-        .map(|rule| rule.progress.name.as_str())
+        .filter_map(|rule| match rule.end {
+            RuleEnd::Blocked { expected, .. } => Some((rule.progress.name.as_str(), expected)),
+            _ => None,
+        })
         .collect();
-    if names.is_empty() {
+    if rules.is_empty() {
         return None;
     }
-    let tables: Vec<String> = names
+    let tables: Vec<String> = rules
         .iter()
-        .filter_map(|name| status.rules.iter().find(|rule| rule.name == *name))
+        .filter_map(|(name, _)| status.rules.iter().find(|rule| rule.name == *name))
         .filter_map(|rule| rule.table.clone())
         .collect();
     let identity = status
         .database
         .as_ref()
         .and_then(|database| database.identity.as_deref());
-    Some(plan_hash(&offline.policy.spec, &names, &tables, identity))
+    Some(plan_hash(&offline.policy.spec, &rules, &tables, identity))
 }
 
 fn ending(report: &SweepReport, status: &RetentionPolicyStatus) -> Ending {

@@ -134,6 +134,10 @@ pub trait Engine: Send + Sync {
     /// Counts the rows that a plan would take exactly (reads the table; for sweeps and plans only).
     async fn count_expired(&self, plan: &RulePlan) -> Result<u64, EngineError>;
 
+    /// Counts the rows that a plan would still take after `deleted` of them were deleted: the proof of a sweep. The entries
+    /// of the deleted rows are still in every index, so that the way to read may be another than before.
+    async fn count_left(&self, plan: &RulePlan, deleted: u64) -> Result<u64, EngineError>;
+
     /// Lets the database check the types of a plan's `where` and holds, without running or planning anything.
     ///
     /// # Errors

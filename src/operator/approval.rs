@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use crate::{
     api::{
-        Approval, PendingApproval, PendingRule, RetentionPolicy, RetentionPolicyStatus,
+        Approval, PendingApproval, PendingRule, RetentionPolicy, RetentionPolicySpec,
+        RetentionPolicyStatus,
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
@@ -27,6 +28,50 @@ pub fn is_approved(
             .expires_at
             .as_ref()
             .is_some_and(|expires| now < expires.0)
+}
+
+/// Forgets a question that the spec no longer asks, or that has lapsed: its answer must not act on another plan.
+pub fn drop_stale(status: &mut RetentionPolicyStatus, spec: &RetentionPolicySpec, now: Timestamp) {
+    let Some(pending) = &status.pending_approval else {
+        return;
+    };
+    let lapsed = pending
+        .expires_at
+        .as_ref()
+        .is_none_or(|expires| now >= expires.0);
+    if lapsed
+        || pending.plan_hash.as_deref() != Some(question(status, spec, &pending.rules).as_str())
+    {
+        status.pending_approval = None;
+    }
+}
+
+/// The name of the plan that `rules` of `spec` are blocked with, by what the status knows of tables and database.
+fn question(
+    status: &RetentionPolicyStatus,
+    spec: &RetentionPolicySpec,
+    rules: &[PendingRule],
+) -> String {
+    let named: Vec<(&str, u64)> = rules
+        .iter()
+        .map(|rule| {
+            let rows = rule
+                .rows
+                .and_then(|rows| u64::try_from(rows).ok())
+                .unwrap_or(0);
+            (rule.name.as_str(), rows)
+        })
+        .collect();
+    let tables: Vec<String> = rules
+        .iter()
+        .filter_map(|rule| status.rules.iter().find(|status| status.name == rule.name))
+        .filter_map(|status| status.table.clone())
+        .collect();
+    let identity = status
+        .database
+        .as_ref()
+        .and_then(|database| database.identity.as_deref());
+    plan_hash(spec, &named, &tables, identity)
 }
 
 /// Turns the pending plan into the allowance of the sweep that now begins.
@@ -91,17 +136,7 @@ pub fn after_sweep(
         }
         return;
     }
-    let names: Vec<&str> = blocked.iter().map(|rule| rule.name.as_str()).collect();
-    let tables: Vec<String> = names
-        .iter()
-        .filter_map(|name| status.rules.iter().find(|rule| rule.name == *name))
-        .filter_map(|rule| rule.table.clone())
-        .collect();
-    let identity = status
-        .database
-        .as_ref()
-        .and_then(|database| database.identity.clone());
-    let hash = plan_hash(&policy.spec, &names, &tables, identity.as_deref());
+    let hash = question(status, &policy.spec, &blocked);
     // The same question, asked again, keeps its answer's time.
     let asked = status
         .pending_approval
@@ -117,4 +152,75 @@ pub fn after_sweep(
         requested_at: Some(asked),
         rules: blocked,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::RuleStatus;
+
+    fn spec(age: &str) -> RetentionPolicySpec {
+        serde_json::from_value(serde_json::json!({
+            "database": {"urlFrom": {"secretKeyRef": {"name": "db", "key": "url"}}},
+            "rules": [{"name": "logs", "table": "logs", "column": "at", "expireAfter": age, "action": "Delete"}],
+        }))
+        .expect("a spec")
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("an instant")
+    }
+
+    fn blocked(spec: &RetentionPolicySpec) -> RetentionPolicyStatus {
+        let mut status = RetentionPolicyStatus {
+            rules: vec![RuleStatus {
+                name: "logs".into(),
+                table: Some("public.logs".into()),
+                ..RuleStatus::default()
+            }],
+            ..RetentionPolicyStatus::default()
+        };
+        let rules = vec![PendingRule {
+            name: "logs".into(),
+            rows: Some(100),
+            ..PendingRule::default()
+        }];
+        status.pending_approval = Some(PendingApproval {
+            plan_hash: Some(question(&status, spec, &rules)),
+            requested_at: Some(whole_seconds(at("2026-11-22T00:00:00Z"))),
+            expires_at: Some(whole_seconds(at("2026-11-29T00:00:00Z"))),
+            rules,
+        });
+        status
+    }
+
+    #[test]
+    fn a_question_stands_while_the_spec_asks_it_and_for_a_week() {
+        let asked = spec("30d");
+        let kept = |spec: &RetentionPolicySpec, now: &str| {
+            let mut status = blocked(&asked);
+            drop_stale(&mut status, spec, at(now));
+            status.pending_approval.is_some()
+        };
+        assert!(kept(&asked, "2026-11-28T00:00:00Z"));
+        assert!(!kept(&asked, "2026-11-29T00:00:00Z"));
+        assert!(!kept(&spec("365d"), "2026-11-23T00:00:00Z"));
+    }
+
+    #[test]
+    fn an_approval_gives_its_rows_and_a_tenth_more_and_leaves_the_cutoff_to_the_sweep() {
+        let mut status = blocked(&spec("30d"));
+        if let Some(pending) = &mut status.pending_approval {
+            pending.rules[0].cutoff = Some("2026-10-23T00:00:00Z".into());
+        }
+        let mut sweep = SweepState::begin(
+            crate::sweep::Trigger::Approval,
+            at("2026-11-22T03:00:00Z"),
+            1,
+        );
+        apply(&mut status, Some(&mut sweep), at("2026-11-22T03:00:00Z"));
+        let rule = sweep.rule("logs").expect("the rule");
+        assert_eq!((rule.rows_approved, rule.table_id), (Some(110), None));
+        assert!(status.pending_approval.is_none() && status.last_approval.is_some());
+    }
 }

@@ -28,10 +28,17 @@ pub fn spawn(
 ) {
     let tasks = context.tasks.clone();
     tasks.spawn(async move {
-        let result = tokio::select! {
-            result = run(&context, &policy, &checked) => result,
-            () = context.stopping.cancelled() => Err(DatabaseError::Ending),
+        let work = {
+            let (context, policy, checked) = (context.clone(), policy.clone(), checked.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    result = run(&context, &policy, &checked) => result,
+                    () = context.stopping.cancelled() => Err(DatabaseError::Ending),
+                }
+            })
         };
+        // A task that breaks off is a defect of ours; the policy is audited again with backoff.
+        let result = work.await.unwrap_or(Err(DatabaseError::Broken));
         let mut state = tracked.state.lock().await;
         finish(
             &context.metrics,
@@ -51,10 +58,11 @@ async fn run(
     policy: &RetentionPolicy,
     checked: &CheckedPolicy,
 ) -> Result<AuditReport, DatabaseError> {
+    // The database's session first: a slot that is held while waiting for one busy database would keep all others waiting.
+    let connected = database::connect(context, policy, checked).await?;
     let Ok(_slot) = context.audit_slots.clone().acquire_owned().await else {
         return Err(DatabaseError::Ending);
     };
-    let connected = database::connect(context, policy, checked).await?;
     let report = audit::audit(connected.engine.as_ref(), checked).await;
     connected.engine.close().await;
     Ok(report?)

@@ -88,7 +88,7 @@ pub fn from_secret(secret: &str, data: &SecretData) -> Result<Binding, Refusal> 
             let port = optional("port")?.unwrap_or_else(|| "5432".to_owned());
             if port.parse::<u16>().is_err() {
                 return Err(invalid(format!(
-                    "Secret {secret}: port {port:?} is not a port number"
+                    "Secret {secret}: key port is not a port number: write for example 5432"
                 )));
             }
             let escaped = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
@@ -122,9 +122,9 @@ fn tls_mode(secret: &str, mode: &str) -> Result<TlsMode, Refusal> {
         "require" => TlsMode::Require,
         "verify-ca" => TlsMode::VerifyCa,
         "verify-full" => TlsMode::VerifyFull,
-        other => {
+        _ => {
             return Err(invalid(format!(
-                "Secret {secret}: sslmode {other:?} is unknown: write disable, prefer, require, verify-ca or verify-full"
+                "Secret {secret}: key sslmode is unknown: write disable, prefer, require, verify-ca or verify-full"
             )));
         }
     })
@@ -183,8 +183,8 @@ mod tests {
     #[rstest]
     #[case(&[], "Secret s has neither uri nor host")]
     #[case(&[("host", "h"), ("dbname", "d")], "username")]
-    #[case(&[("host", "h"), ("dbname", "d"), ("user", "u"), ("port", "x")], "port \"x\"")]
-    #[case(&[("uri", "postgres://a@h/d"), ("sslmode", "on")], "sslmode \"on\"")]
+    #[case(&[("host", "h"), ("dbname", "d"), ("user", "u"), ("port", "x")], "key port")]
+    #[case(&[("uri", "postgres://a@h/d"), ("sslmode", "on")], "key sslmode")]
     #[case(&[("uri", "")], "key uri is empty")]
     fn what_is_missing_is_named(#[case] pairs: &[(&str, &str)], #[case] expected: &str) {
         let refusal = from_secret("s", &data(pairs)).expect_err("refused");

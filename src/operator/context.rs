@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -30,6 +31,9 @@ use crate::{
 
 /// Field manager of everything that the operator writes.
 pub const MANAGER: &str = "retention-operator.io/controller";
+
+/// How long an answer of the API server is waited for.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A watched policy that may be unreadable.
 pub type Guarded = DeserializeGuard<RetentionPolicy>;
@@ -209,11 +213,18 @@ impl Context {
         });
         let parameters = PatchParams::apply(MANAGER).force();
         self.metrics.status_writes.inc();
-        match self
-            .api(&tracked.object)
-            .patch_status(&tracked.object.name, &parameters, &Patch::Apply(&body))
+        let api = self.api(&tracked.object);
+        let patch = Patch::Apply(&body);
+        let write = api.patch_status(&tracked.object.name, &parameters, &patch);
+        // An answer that never comes must not hold the policy for ever.
+        let answer = tokio::time::timeout(WRITE_TIMEOUT, write)
             .await
-        {
+            .unwrap_or_else(|_| {
+                Err(kube::Error::Service(
+                    "the API server did not answer in time".into(),
+                ))
+            });
+        match answer {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => {

@@ -35,6 +35,9 @@ pub enum DatabaseError {
     /// The operator is ending.
     #[error("the operator is ending")]
     Ending,
+    /// The task broke off.
+    #[error("the operator's own work broke off: its log says where")]
+    Broken,
 }
 
 /// Reads the policy's Secrets anew and waits for a free session on its database.
@@ -89,6 +92,7 @@ impl DatabaseError {
             Self::Resolve(ResolveError::Api { .. }) => "secret",
             Self::Engine(error) => error.category(),
             Self::Ending => "ending",
+            Self::Broken => "broken",
         }
     }
 
@@ -102,8 +106,8 @@ impl DatabaseError {
                 message: error.to_string(),
             },
             Self::Engine(error) => engine_trouble(error),
-            Self::Ending => Trouble::Unreachable {
-                reason: reason::PROGRESSING,
+            Self::Ending | Self::Broken => Trouble::Unreachable {
+                reason: reason::AUDIT_FAILED,
                 message: self.to_string(),
             },
         }

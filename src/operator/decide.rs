@@ -34,6 +34,8 @@ pub struct Situation<'a> {
     pub audit_request: Request,
     /// The `approved-plan` annotation names the pending plan.
     pub approved: bool,
+    /// Somebody asked for an audit that has not begun yet.
+    pub audit_wanted: bool,
     /// An audit is running.
     pub audit_running: bool,
     /// A sweep is running.
@@ -75,6 +77,8 @@ pub struct Refused {
 pub struct Decision {
     /// Start an audit.
     pub audit: bool,
+    /// An audit was asked for: one has to begin after this instant.
+    pub audit_wanted: bool,
     /// Start or resume a sweep.
     pub sweep: Option<StartSweep>,
     /// Give the unfinished sweep up: the policy no longer enforces.
@@ -99,6 +103,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     let now = situation.now;
     let mut decision = Decision {
         audit: false,
+        audit_wanted: false,
         sweep: None,
         abandon: false,
         armed_since: situation.armed_since,
@@ -138,9 +143,11 @@ fn decide_audit(situation: &Situation<'_>, decision: &mut Decision) {
         return;
     }
     let due = requested
+        || situation.audit_wanted
         || situation.audited_generation != Some(situation.generation)
         || situation.now >= situation.next_audit;
     decision.audit = due && !situation.audit_running;
+    decision.audit_wanted = (requested || situation.audit_wanted) && !decision.audit;
     if !due {
         decision.wake = decision.wake.min(situation.next_audit);
     }
@@ -215,6 +222,8 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
         .as_ref()
         .and_then(|schedule| schedule.open_until(now));
     let until = window.filter(|until| *until < Timestamp::MAX);
+    // A tick that was missed counts only while its window is open.
+    let open_tick = due && window.is_some();
     let start = |trigger, until| StartSweep {
         trigger,
         resume: situation.unfinished.is_some(),
@@ -222,9 +231,9 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
     };
     decision.sweep = if requested {
         Some(start(Trigger::Request, None))
-    } else if situation.approved && (due || policy.schedule.is_none() || until.is_some()) {
+    } else if situation.approved && (open_tick || policy.schedule.is_none() || until.is_some()) {
         Some(start(Trigger::Approval, until))
-    } else if due {
+    } else if open_tick {
         Some(start(Trigger::Schedule, until))
     } else {
         resume(situation, window, decision)
@@ -238,7 +247,9 @@ fn resume(
     decision: &mut Decision,
 ) -> Option<StartSweep> {
     let unfinished = situation.unfinished?;
-    let allowed = unfinished.trigger != Trigger::Schedule || window.is_some();
+    let allowed = unfinished.trigger == Trigger::Request
+        || window.is_some()
+        || (unfinished.trigger == Trigger::Approval && situation.policy.schedule.is_none());
     if !allowed {
         return None;
     }
@@ -309,6 +320,7 @@ mod tests {
             sweep_request: Request::None,
             audit_request: Request::None,
             approved: false,
+            audit_wanted: false,
             audit_running: false,
             sweep_running: false,
             audited_generation: Some(1),
@@ -394,6 +406,44 @@ mod tests {
             );
             assert_eq!(decision.next_sweep, None);
         }
+    }
+
+    #[test]
+    fn a_tick_whose_window_has_closed_while_nobody_was_there_is_left_out() {
+        let policy = policy(serde_json::json!({}));
+        let mut late = situation(&policy, "2026-11-22T15:00:00Z");
+        late.approved = true;
+        let decision = decide(&late);
+        assert_eq!(decision.sweep, None);
+        assert_eq!(decision.armed_since, late.now);
+    }
+
+    #[test]
+    fn an_approved_sweep_that_its_window_ended_waits_for_the_next_window() {
+        let scheduled = policy(serde_json::json!({}));
+        let state = unfinished(Trigger::Approval);
+        let mut outside = situation(&scheduled, "2026-11-22T08:00:00Z");
+        outside.armed_since = at("2026-11-22T03:00:00Z");
+        outside.unfinished = Some(&state);
+        assert_eq!(decide(&outside).sweep, None);
+        let on_request = policy(serde_json::json!({"schedule": null}));
+        let mut without = situation(&on_request, "2026-11-22T08:00:00Z");
+        without.unfinished = Some(&state);
+        assert!(decide(&without).sweep.is_some_and(|sweep| sweep.resume));
+    }
+
+    #[test]
+    fn an_audit_that_is_asked_for_while_one_runs_begins_after_it() {
+        let policy = policy(serde_json::json!({}));
+        let mut busy = situation(&policy, "2026-11-22T12:00:00Z");
+        busy.audit_request = Request::Act("x".into());
+        busy.audit_running = true;
+        let first = decide(&busy);
+        assert_eq!((first.audit, first.audit_wanted), (false, true));
+        let mut after = situation(&policy, "2026-11-22T12:00:01Z");
+        after.audit_wanted = true;
+        let then = decide(&after);
+        assert_eq!((then.audit, then.audit_wanted), (true, false));
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! Events on a policy. Publishing one may fail; nothing depends on it.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     core::ObjectMeta,
     runtime::events::{Event, EventType},
 };
 
-use super::context::Context;
+use super::{context::Context, served_crd::api_message};
 use crate::api::{API_VERSION, KIND, conditions::shorten};
 
 /// Longest note that the API server takes.
 const MAX_NOTE_BYTES: usize = 1024;
+
+/// How long an answer of the API server is waited for.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +47,17 @@ pub async fn publish(context: &Context, meta: &ObjectMeta, kind: Kind, reason: &
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    if let Err(error) = context.recorder.publish(&event, &reference).await {
-        tracing::warn!(%error, reason, "the event could not be published");
+    match tokio::time::timeout(
+        PUBLISH_TIMEOUT,
+        context.recorder.publish(&event, &reference),
+    )
+    .await
+    {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            let error = api_message(&error);
+            tracing::warn!(error, reason, "the event could not be published");
+        }
+        Err(_) => tracing::warn!(reason, "the event could not be published in time"),
     }
 }

@@ -92,8 +92,9 @@ async fn look(
 ) -> Result<Duration, ReconcileError> {
     let now = Timestamp::now();
     let generation = policy.metadata.generation.unwrap_or_default();
-    state.arm(generation, now);
+    state.arm(&policy.spec, generation, now);
     state.crd_outdated = context.served_crd.outdated();
+    super::approval::drop_stale(&mut state.status, &policy.spec, now);
     let annotations = policy.annotations();
     let request = |name: &str, handled: Option<&String>| {
         requests::read(
@@ -121,6 +122,7 @@ async fn look(
             annotations.get(annotation::APPROVED_PLAN),
             now,
         ),
+        audit_wanted: state.audit_wanted,
         audit_running: state.auditing,
         sweep_running: state.running.is_some(),
         audited_generation: state.audited_generation,
@@ -178,6 +180,7 @@ async fn look(
 /// Writes down what the decision says happened.
 fn record(state: &mut PolicyState, decision: &Decision, generation: i64, now: Timestamp) {
     state.armed_since = decision.armed_since;
+    state.audit_wanted = decision.audit_wanted;
     if let Some(value) = &decision.audit_request {
         state.status.last_handled_audit_request = Some(value.clone());
     }

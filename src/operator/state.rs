@@ -1,6 +1,6 @@
 //! What the operator remembers of a policy between two looks at it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        RetentionPolicyStatus,
+        RetentionPolicySpec, RetentionPolicyStatus,
         conditions::{COMPLIANT, find_condition},
         whole_seconds,
     },
@@ -70,6 +70,8 @@ pub struct PolicyState {
     pub audit: Option<(i64, AuditReport)>,
     /// The generation that was audited last, with or without success.
     pub audited_generation: Option<i64>,
+    /// Somebody asked for an audit that has not begun yet.
+    pub audit_wanted: bool,
     /// An audit is running.
     pub auditing: bool,
     /// What keeps the operator from the database.
@@ -80,8 +82,10 @@ pub struct PolicyState {
     pub next_audit: Timestamp,
     /// Ticks after this instant are due.
     pub armed_since: Timestamp,
-    /// The generation and mode for which it is armed.
+    /// The generation for which it is armed.
     pub armed_for: Option<i64>,
+    /// What decides about each rule's rows, as text.
+    marks: BTreeMap<String, String>,
     /// A sweep that began and has not ended.
     pub unfinished: Option<SweepState>,
     /// Not before this instant is it taken up again.
@@ -122,6 +126,8 @@ impl PolicyState {
             published_at: Timestamp::MIN,
             audit: None,
             audited_generation: None,
+            marks: BTreeMap::new(),
+            audit_wanted: false,
             auditing: false,
             trouble: None,
             failures: 0,
@@ -134,8 +140,21 @@ impl PolicyState {
         }
     }
 
-    /// The spec changed: ticks that are past are not due under it.
-    pub fn arm(&mut self, generation: i64, now: Timestamp) {
+    /// The spec changed: ticks that are past are not due under it, and what was counted of another set of rows is forgotten.
+    pub fn arm(&mut self, spec: &RetentionPolicySpec, generation: i64, now: Timestamp) {
+        let known = !self.marks.is_empty() || self.armed_for == Some(generation);
+        if self.armed_for == Some(generation) && !self.marks.is_empty() {
+            return;
+        }
+        let marks = marks(spec);
+        for rule in &mut self.status.rules {
+            let same = known
+                && (self.marks.is_empty() || self.marks.get(&rule.name) == marks.get(&rule.name));
+            if !same {
+                report::forget_count(rule);
+            }
+        }
+        self.marks = marks;
         if self.armed_for != Some(generation) {
             self.armed_for = Some(generation);
             self.armed_since = now;
@@ -153,16 +172,7 @@ impl PolicyState {
         let status = &mut self.status;
         status.observed_generation = Some(generation);
         status.next_sweep_time = next_sweep.map(whole_seconds);
-        status.unfinished_sweep = self.unfinished.as_ref().map(report::write_unfinished);
-        status.current_sweep = match (&self.running, &self.unfinished) {
-            (Some(running), Some(state)) => Some(report::current_sweep(
-                state,
-                running.since,
-                running.rule.as_ref(),
-                running.waiting.as_deref(),
-            )),
-            _ => None,
-        };
+        self.compose_sweep();
         let audit = self
             .audit
             .as_ref()
@@ -177,6 +187,21 @@ impl PolicyState {
             crd_outdated: self.crd_outdated.as_deref(),
         };
         report::conditions(&mut self.status, &known);
+    }
+
+    /// Brings what the status says of sweeps up to date, and nothing else: a sweep of an older spec does not judge the new one.
+    pub fn compose_sweep(&mut self) {
+        let status = &mut self.status;
+        status.unfinished_sweep = self.unfinished.as_ref().map(report::write_unfinished);
+        status.current_sweep = match (&self.running, &self.unfinished) {
+            (Some(running), Some(state)) => Some(report::current_sweep(
+                state,
+                running.since,
+                running.rule.as_ref(),
+                running.waiting.as_deref(),
+            )),
+            _ => None,
+        };
     }
 
     /// The gauges of the policy say what its status says.
@@ -234,9 +259,31 @@ impl PolicyState {
     }
 }
 
+/// By rule: everything in the spec that says which rows have expired.
+fn marks(spec: &RetentionPolicySpec) -> BTreeMap<String, String> {
+    spec.rules
+        .iter()
+        .map(|rule| {
+            let mark = serde_json::json!([
+                rule.table,
+                rule.column,
+                rule.encoding,
+                rule.column_time_zone,
+                rule.expire_after,
+                rule.filter,
+                spec.time_zone,
+                spec.holds,
+                spec.database,
+            ]);
+            (rule.name.clone(), mark.to_string())
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{MeasuredRows, RuleStatus};
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("an instant")
@@ -265,8 +312,56 @@ mod tests {
         let now = at("2026-11-22T05:00:00Z");
         let mut state = PolicyState::from_status(3, status(2, "2026-11-22T03:00:00Z"), now);
         assert_eq!(state.armed_since, now);
-        state.arm(3, now);
+        state.arm(&spec("30d"), 3, now);
         assert_eq!(state.armed_for, Some(3));
+    }
+
+    fn spec(age: &str) -> RetentionPolicySpec {
+        serde_json::from_value(serde_json::json!({
+            "database": {"urlFrom": {"secretKeyRef": {"name": "db", "key": "url"}}},
+            "pace": {"maxDuty": if age == "30d" { 25 } else { 26 }},
+            "rules": [
+                {"name": "logs", "table": "logs", "column": "at", "expireAfter": age, "action": "Delete"},
+                {"name": "other", "table": "other", "column": "at", "expireAfter": "1d", "action": "Delete"},
+            ],
+        }))
+        .expect("a spec")
+    }
+
+    #[test]
+    fn an_edit_forgets_the_counts_of_the_rules_whose_rows_it_changes_and_no_others() {
+        let now = at("2026-11-22T05:00:00Z");
+        let counted = |name: &str| RuleStatus {
+            name: name.into(),
+            expired_rows: Some(MeasuredRows {
+                method: "Count".into(),
+                exact: true,
+                ..MeasuredRows::default()
+            }),
+            ..RuleStatus::default()
+        };
+        let mut before = status(2, "2026-11-22T06:00:00Z");
+        before.rules = vec![counted("logs"), counted("other")];
+        let mut state = PolicyState::from_status(2, before, now);
+
+        state.arm(&spec("30d"), 2, now);
+        assert!(
+            state
+                .status
+                .rules
+                .iter()
+                .all(|rule| rule.expired_rows.is_some()),
+            "a restart is no edit"
+        );
+        state.arm(&spec("10d"), 3, now);
+
+        let kept: Vec<bool> = state
+            .status
+            .rules
+            .iter()
+            .map(|rule| rule.expired_rows.is_some())
+            .collect();
+        assert_eq!(kept, [false, true]);
     }
 
     #[test]

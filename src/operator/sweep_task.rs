@@ -56,6 +56,7 @@ pub fn spawn(
         waiting: None,
     });
     let tasks = context.tasks.clone();
+    let watched = tracked.clone();
     tasks.spawn(async move {
         let mut task = SweepTask {
             context,
@@ -64,7 +65,14 @@ pub fn spawn(
             checked,
             until: start.until,
         };
-        task.run(sweep, start.resume).await;
+        let work = tokio::spawn(async move { task.run(sweep, start.resume).await });
+        if work.await.is_err() {
+            // A defect of ours: the policy must not be called sweeping for ever.
+            tracing::error!(policy = %watched.object, "the sweep's task broke off");
+            let mut state = watched.state.lock().await;
+            state.running = None;
+            state.resume_after = later(Timestamp::now(), database::backoff(10));
+        }
     });
 }
 
@@ -110,10 +118,15 @@ impl SweepTask {
     }
 
     async fn sweep(&self, sweep: &mut SweepState) -> Result<SweepReport, Failure> {
-        let Ok(_slot) = self.context.sweep_slots.clone().acquire_owned().await else {
-            return Err(DatabaseError::Ending.into());
+        // The database's session first: a slot that is held while waiting for one busy database would keep all others waiting.
+        let connected = tokio::select! {
+            connected = database::connect(&self.context, &self.policy, &self.checked) => connected?,
+            () = self.context.stopping.cancelled() => return Err(DatabaseError::Ending.into()),
         };
-        let connected = database::connect(&self.context, &self.policy, &self.checked).await?;
+        let _slot = tokio::select! {
+            slot = self.context.sweep_slots.clone().acquire_owned() => slot.map_err(|_| DatabaseError::Ending)?,
+            () = self.context.stopping.cancelled() => return Err(DatabaseError::Ending.into()),
+        };
         let generation = self.policy.metadata.generation.unwrap_or_default();
         let report = sweep_policy(
             connected.engine.as_ref(),
@@ -127,7 +140,7 @@ impl SweepTask {
         Ok(report?)
     }
 
-    async fn finish(&self, sweep: SweepState, result: Result<SweepReport, Failure>) {
+    async fn finish(&self, mut sweep: SweepState, result: Result<SweepReport, Failure>) {
         let now = Timestamp::now();
         let mut state = self.tracked.state.lock().await;
         state.running = None;
@@ -137,7 +150,7 @@ impl SweepTask {
         }
         let (outcome, message) = match &result {
             Ok(report) => {
-                report::apply_sweep(&mut state.status, &sweep, report, now);
+                report::apply_sweep(&mut state.status, &mut sweep, report, now);
                 super::approval::after_sweep(&mut state.status, &self.policy, report, now);
                 (report.outcome(), report.message())
             }
@@ -191,13 +204,7 @@ impl SweepTask {
     /// Tries for a while: what a sweep did should not be lost because the API server is restarting. What remains
     /// unpublished is published by the next look.
     async fn publish(&self, state: &mut PolicyState, now: Timestamp) {
-        let generation = self.policy.metadata.generation.unwrap_or_default();
-        let next = self
-            .checked
-            .schedule
-            .as_ref()
-            .and_then(|schedule| schedule.next_after(now));
-        state.compose(&self.checked, generation, next, now);
+        self.compose(state, now);
         for attempt in 0..5_u32 {
             match state.publish(&self.context, &self.tracked, now).await {
                 Ok(()) => return,
@@ -207,6 +214,29 @@ impl SweepTask {
             }
             tokio::time::sleep(Duration::from_millis(200 << attempt)).await;
         }
+    }
+
+    /// A sweep of an older spec says what it did; what that means for the new one is for the next look to say.
+    fn compose(&self, state: &mut PolicyState, now: Timestamp) {
+        let generation = self.policy.metadata.generation.unwrap_or_default();
+        let current = self.tracked.store.get(&self.tracked.object);
+        let judges = current.is_some_and(|current| {
+            current
+                .0
+                .as_ref()
+                .is_ok_and(|current| current.metadata.generation == Some(generation))
+        });
+        if !judges {
+            state.compose_sweep();
+            return;
+        }
+        let schedule = self
+            .checked
+            .schedule
+            .as_ref()
+            .filter(|_| self.checked.enforced);
+        let next = schedule.and_then(|schedule| schedule.next_after(now));
+        state.compose(&self.checked, generation, next, now);
     }
 
     async fn event(&self, kind: Kind, reason: &str, note: &str) {
@@ -229,9 +259,8 @@ impl Failure {
             Self::Database(DatabaseError::Ending) | Self::Sweep(SweepError::Unrecorded(_)) => true,
             Self::Database(DatabaseError::Engine(error))
             | Self::Sweep(SweepError::Engine(error)) => error.is_transient(),
-            Self::Database(DatabaseError::Resolve(_)) | Self::Sweep(SweepError::Refused(_)) => {
-                false
-            }
+            Self::Database(DatabaseError::Broken | DatabaseError::Resolve(_))
+            | Self::Sweep(SweepError::Refused(_)) => false,
         }
     }
 }
@@ -366,13 +395,7 @@ impl SweepTask {
         let now = Timestamp::now();
         let mut state = self.tracked.state.lock().await;
         change(&mut state);
-        let generation = self.policy.metadata.generation.unwrap_or_default();
-        let next = self
-            .checked
-            .schedule
-            .as_ref()
-            .and_then(|schedule| schedule.next_after(now));
-        state.compose(&self.checked, generation, next, now);
+        self.compose(&mut state, now);
         state
             .publish(&self.context, &self.tracked, now)
             .await

@@ -14,19 +14,22 @@ pub fn approved_rows(planned: u64) -> u64 {
     planned.saturating_add(planned.div_ceil(10))
 }
 
-/// Names a plan: the blocked `rules` of `spec` with all holds, on `tables` (qualified) of the database `identity`.
-/// Sixteen hexadecimal digits.
+/// Names a plan: the blocked `rules` of `spec` with all holds, on `tables` (qualified) of the database `identity`, and the rows
+/// that each of them would take.
+///
+/// Sixteen hexadecimal digits for what is covered, then the rows: `222943aefde357b4-55057.1200`. The digits do not depend on
+/// the day; the rows make an approval one of that many and no more, and an old one worthless for a new question.
 #[must_use]
 pub fn plan_hash(
     spec: &RetentionPolicySpec,
-    rules: &[&str],
+    rules: &[(&str, u64)],
     tables: &[String],
     identity: Option<&str>,
 ) -> String {
     let covered: Vec<_> = spec
         .rules
         .iter()
-        .filter(|rule| rules.contains(&rule.name.as_str()))
+        .filter(|rule| rules.iter().any(|(name, _)| *name == rule.name))
         .collect();
     let plan = serde_json::json!({
         "rules": covered,
@@ -36,11 +39,25 @@ pub fn plan_hash(
         "database": identity,
     });
     let digest = Sha256::digest(plan.to_string().as_bytes());
-    digest
+    let digits: String = digest
         .iter()
         .take(8)
         .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .collect();
+    let rows: Vec<String> = rules.iter().map(|(_, rows)| rows.to_string()).collect();
+    format!("{digits}-{}", rows.join("."))
+}
+
+/// The rows that `approved` allows each rule of the plan that is called `now`, in its order; `None` when it is another plan.
+#[must_use]
+pub fn approved_by(approved: &str, now: &str) -> Option<Vec<u64>> {
+    let (digits, rows) = approved.split_once('-')?;
+    let (digits_now, rows_now) = now.split_once('-')?;
+    let rows: Vec<u64> = rows
+        .split('.')
+        .map(|rows| rows.parse().map(approved_rows).ok())
+        .collect::<Option<_>>()?;
+    (digits == digits_now && rows.len() == rows_now.split('.').count()).then_some(rows)
 }
 
 #[cfg(test)]
@@ -61,7 +78,7 @@ mod tests {
     }
 
     fn hash(spec: &RetentionPolicySpec) -> String {
-        plan_hash(spec, &["logs"], &["public.logs".into()], Some("1/2"))
+        plan_hash(spec, &[("logs", 5)], &["public.logs".into()], Some("1/2"))
     }
 
     #[test]
@@ -77,13 +94,23 @@ mod tests {
         let spec = spec("30d", "id = 1", 25);
         assert_ne!(
             plan,
-            plan_hash(&spec, &["logs"], &["public.logs".into()], Some("1/3"))
+            plan_hash(&spec, &[("logs", 5)], &["public.logs".into()], Some("1/3"))
         );
         assert_ne!(
             plan,
-            plan_hash(&spec, &["logs"], &["archive.logs".into()], Some("1/2"))
+            plan_hash(&spec, &[("logs", 5)], &["archive.logs".into()], Some("1/2"))
         );
-        assert_eq!(plan.len(), 16);
+        assert_eq!(plan.len(), 18);
+        assert!(plan.ends_with("-5"), "{plan}");
+    }
+
+    #[test]
+    fn an_approval_is_good_for_its_plan_and_its_rows_only() {
+        assert_eq!(approved_by("aa-100.10", "aa-150.20"), Some(vec![110, 11]));
+        assert_eq!(approved_by("aa-100", "bb-100"), None);
+        assert_eq!(approved_by("aa-100", "aa-100.10"), None);
+        assert_eq!(approved_by("aa", "aa-100"), None);
+        assert_eq!(approved_by("aa-x", "aa-100"), None);
     }
 
     #[test]

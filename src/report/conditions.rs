@@ -1,6 +1,6 @@
 //! The conditions, from everything that is known.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{
@@ -277,7 +277,11 @@ fn compliant(setter: &mut Setter<'_>, known: &Known<'_>) {
     setter.set(COMPLIANT, state, word, &message);
 }
 
-/// After a sweep that began at or after the last due tick its exact count decides, else the estimate. `None`: unknown.
+/// Clocks of database and operator may differ by this much.
+const SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// After a sweep whose cutoffs are of the last due tick, or later, its exact count decides, else the estimate. `None`:
+/// unknown.
 fn holds_overdue_rows(
     status: Option<&RuleStatus>,
     overdue: Option<Measured>,
@@ -287,9 +291,12 @@ fn holds_overdue_rows(
         .and_then(|status| status.expired_rows.as_ref())
         .filter(|rows| rows.method == Method::Count.as_str());
     if let Some(counted) = counted {
-        let since_tick = match (tick, &counted.as_of) {
+        let clock = status
+            .and_then(|status| status.watermark.as_deref())
+            .and_then(|watermark| watermark.parse::<Timestamp>().ok());
+        let since_tick = match (tick, clock) {
             (None, _) => true,
-            (Some(tick), Some(as_of)) => as_of.0 >= tick,
+            (Some(tick), Some(clock)) => clock.checked_add(SKEW).is_ok_and(|clock| clock >= tick),
             (Some(_), None) => false,
         };
         if since_tick {
@@ -361,6 +368,7 @@ mod tests {
                 exact: true,
                 as_of: Some(whole_seconds(at(second))),
             }),
+            watermark: Some(at(second).to_string()),
             ..RuleStatus::default()
         }
     }
@@ -381,7 +389,7 @@ mod tests {
     #[case::not_swept_since_the_tick(
         Some(counted(0, 50)),
         measured(9, Method::Histogram),
-        Some(100),
+        Some(1000),
         Some(true)
     )]
     #[case::estimate(None, measured(9, Method::Histogram), None, Some(true))]

@@ -7,6 +7,6 @@ mod sweep;
 mod unchanged;
 
 pub use conditions::{Known, Trouble, conditions};
-pub use rules::{apply_audit, rule_statuses};
+pub use rules::{apply_audit, forget_count, rule_statuses};
 pub use sweep::{apply_sweep, current_sweep, read_unfinished, write_unfinished};
 pub use unchanged::only_times_differ;

@@ -97,6 +97,18 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
     }
 }
 
+/// Forgets what a sweep counted: the rule means other rows now.
+pub fn forget_count(rule: &mut RuleStatus) {
+    let counted = rule
+        .expired_rows
+        .as_ref()
+        .is_some_and(|rows| rows.method == Method::Count.as_str());
+    if counted {
+        rule.expired_rows = None;
+        rule.blocked_rows = None;
+    }
+}
+
 /// The previous entry, if a sweep counted its expired rows after the statistics were taken.
 fn newer_count<'a>(status: &'a RuleStatus, findings: &RuleFindings) -> Option<&'a RuleStatus> {
     let counted = status

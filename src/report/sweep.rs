@@ -19,11 +19,26 @@ use crate::{
 /// Writes what a sweep did into `status`. `now` is the operator's clock.
 pub fn apply_sweep(
     status: &mut RetentionPolicyStatus,
-    state: &SweepState,
+    state: &mut SweepState,
     report: &SweepReport,
     now: Timestamp,
 ) {
-    let deleted: u64 = report.rules.iter().map(|rule| rule.rows_deleted).sum();
+    let totals = status.totals.get_or_insert_with(Totals::default);
+    totals.rows_archived = Some(totals.rows_archived.unwrap_or(0));
+    let mut deleted = 0;
+    for rule in &mut state.rules {
+        // Also what was done before a stop or a kill, and recorded since.
+        let fresh = rule.rows_done.saturating_sub(rule.rows_counted);
+        rule.rows_counted = rule.rows_done;
+        deleted += fresh;
+        let entry = rule_entry(&mut status.rules, &rule.name);
+        entry.rows_deleted = Some(
+            entry
+                .rows_deleted
+                .unwrap_or(0)
+                .saturating_add(signed(fresh)),
+        );
+    }
     let totals = status.totals.get_or_insert_with(Totals::default);
     totals.rows_deleted = Some(
         totals
@@ -31,7 +46,6 @@ pub fn apply_sweep(
             .unwrap_or(0)
             .saturating_add(signed(deleted)),
     );
-    totals.rows_archived = Some(totals.rows_archived.unwrap_or(0));
     for rule in &report.rules {
         apply_rule(
             rule_entry(&mut status.rules, &rule.progress.name),
@@ -82,11 +96,6 @@ pub fn apply_sweep(
 }
 
 fn apply_rule(entry: &mut RuleStatus, state: &SweepState, rule: &RuleReport, now: Timestamp) {
-    let deleted = entry
-        .rows_deleted
-        .unwrap_or(0)
-        .saturating_add(signed(rule.rows_deleted));
-    entry.rows_deleted = Some(deleted);
     entry.cutoff = Some(rule.progress.cutoff.to_string());
     let RuleEnd::Complete { remaining } = rule.end else {
         return;
@@ -149,11 +158,13 @@ pub fn write_unfinished(state: &SweepState) -> UnfinishedSweep {
             .map(|rule| UnfinishedRule {
                 name: rule.name.clone(),
                 cutoff: Some(rule.cutoff.to_string()),
+                table_id: rule.table_id.map(i64::from),
                 rows_at_start: rule.rows_at_start.map(signed),
                 rows_done: Some(signed(rule.rows_done)),
                 rows_unknown: (rule.rows_unknown > 0).then(|| signed(rule.rows_unknown)),
                 rows_reserved: Some(signed(rule.rows_reserved)),
                 rows_total: rule.rows_total.map(signed),
+                rows_counted: (rule.rows_counted > 0).then(|| signed(rule.rows_counted)),
                 rows_approved: rule.rows_approved.map(signed),
                 done: Some(rule.done),
             })
@@ -171,11 +182,16 @@ pub fn read_unfinished(unfinished: &UnfinishedSweep) -> Option<SweepState> {
             Some(RuleProgress {
                 cutoff: rule.cutoff.as_deref()?.parse().ok()?,
                 name: rule.name.clone(),
+                table_id: match rule.table_id {
+                    Some(id) => Some(u32::try_from(id).ok()?),
+                    None => None,
+                },
                 rows_at_start: unsigned(rule.rows_at_start),
                 rows_done: unsigned(rule.rows_done).unwrap_or(0),
                 rows_unknown: unsigned(rule.rows_unknown).unwrap_or(0),
                 rows_reserved: unsigned(rule.rows_reserved).unwrap_or(0),
                 rows_total: unsigned(rule.rows_total),
+                rows_counted: unsigned(rule.rows_counted).unwrap_or(0),
                 rows_approved: unsigned(rule.rows_approved),
                 done: rule.done.unwrap_or(false),
             })
@@ -222,6 +238,8 @@ mod tests {
             rows_reserved: 40,
             rows_total: Some(50),
             rows_approved: Some(60),
+            rows_counted: 5,
+            table_id: Some(16_400),
             ..RuleProgress::new("logs", Cutoff::Instant(now))
         });
         state
@@ -235,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_complete_sweep_proves_what_is_left_and_moves_the_watermark() {
-        let state = state();
+        let mut state = state();
         let mut status = RetentionPolicyStatus::default();
         let report = SweepReport {
             rules: vec![RuleReport {
@@ -249,7 +267,8 @@ mod tests {
                 took: Duration::from_secs(5),
             }],
         };
-        apply_sweep(&mut status, &state, &report, state.started);
+        let now = state.started;
+        apply_sweep(&mut status, &mut state, &report, now);
         let rule = &status.rules[0];
         assert_eq!(
             rule.expired_rows
@@ -264,7 +283,8 @@ mod tests {
                 .totals
                 .as_ref()
                 .and_then(|totals| totals.rows_deleted),
-            Some(20)
+            Some(15),
+            "5 of the 20 were counted at an earlier stop"
         );
         let sweep = status.last_sweep.expect("a sweep");
         assert_eq!(sweep.outcome.as_deref(), Some("Succeeded"));

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Control, RuleEnd, RuleProgress, SweepReport, SweepState, sweep_rule};
+use super::{Control, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, sweep_rule};
 use crate::{
     audit::{self, Planned},
     engine::{DatabaseFacts, Engine, EngineError},
@@ -60,8 +60,13 @@ pub async fn sweep_policy(
         let Some(progress) = state.rule(&plan.rule).filter(|rule| !rule.done).cloned() else {
             continue;
         };
-        let estimate = estimate(engine, plan).await?;
-        let rule = sweep_rule(engine, plan, policy.pace, estimate, progress, control).await;
+        let rule = match estimate(engine, plan).await {
+            Ok(estimate) => {
+                sweep_rule(engine, plan, policy.pace, estimate, progress, control).await
+            }
+            // What the rules before it did stays in the report.
+            Err(error) => RuleReport::not_begun(progress, RuleEnd::Failed(error)),
+        };
         state.put(rule.progress.clone());
         let stopped = matches!(rule.end, RuleEnd::Stopped(_) | RuleEnd::Unrecorded(_));
         report.rules.push(rule);
@@ -80,25 +85,37 @@ fn enforced(planned: Planned) -> Option<RulePlan> {
         .filter(|plan| planned.enforced && plan.held_by.is_none())
 }
 
-/// Gives a plan the cutoff that its sweep began with, or enters it into the sweep. A changed policy gets new cutoffs; what
-/// was taken still counts.
+/// Gives a plan the cutoff that its sweep began with, or enters it into the sweep.
+///
+/// A changed policy gets new cutoffs and no approval: the one that was given was for another plan. What was taken still
+/// counts, unless the rule now means another table.
 fn take_up(state: &mut SweepState, mut plan: RulePlan, generation: i64) -> RulePlan {
     let same_spec = state.generation == generation;
-    match state.rule(&plan.rule) {
-        Some(rule) if same_spec && same_domain(rule.cutoff, plan.cutoff) => {
-            plan.cutoff = rule.cutoff
+    let table = Some(plan.table.id);
+    let fresh = RuleProgress {
+        table_id: table,
+        ..RuleProgress::new(plan.rule.clone(), plan.cutoff)
+    };
+    match state.rule(&plan.rule).cloned() {
+        Some(rule)
+            if same_spec && rule.table_id == table && same_domain(rule.cutoff, plan.cutoff) =>
+        {
+            plan.cutoff = rule.cutoff;
         }
-        Some(rule) => {
-            let rule = RuleProgress {
-                cutoff: plan.cutoff,
-                // Another spec is another set of rows.
-                rows_total: None,
-                done: false,
-                ..rule.clone()
-            };
-            state.put(rule);
-        }
-        None => state.put(RuleProgress::new(plan.rule.clone(), plan.cutoff)),
+        // An approval waits here for the sweep that it allows, which takes the cutoff of its own begin.
+        Some(rule) if same_spec && rule.table_id.is_none() => state.put(RuleProgress {
+            rows_approved: rule.rows_approved,
+            ..fresh
+        }),
+        Some(rule) if rule.table_id == table => state.put(RuleProgress {
+            cutoff: plan.cutoff,
+            // Another spec is another set of rows.
+            rows_total: None,
+            rows_approved: None,
+            done: false,
+            ..rule
+        }),
+        _ => state.put(fresh),
     }
     plan
 }
@@ -141,6 +158,13 @@ async fn estimate(engine: &dyn Engine, plan: &RulePlan) -> Result<Option<u64>, E
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        policy::{
+            limits::Limits,
+            table::{TableFacts, TableKind},
+        },
+        sweep::Trigger,
+    };
 
     fn facts(now: &str) -> DatabaseFacts {
         DatabaseFacts {
@@ -173,5 +197,99 @@ mod tests {
         standby.in_recovery = true;
         let refusal = check_database(&standby, standby.now).expect_err("refused");
         assert_eq!(refusal.reason, "NotPrimary");
+    }
+
+    fn plan(table: u32, cutoff: &str) -> RulePlan {
+        let cutoff = Cutoff::Instant(cutoff.parse().expect("an instant"));
+        RulePlan {
+            rule: "logs".into(),
+            table: TableFacts {
+                id: table,
+                schema: "public".into(),
+                name: "logs".into(),
+                kind: TableKind::Ordinary,
+                system: false,
+                columns: Vec::new(),
+                leaves: Vec::new(),
+                incoming: Vec::new(),
+                row_security_active: false,
+                published_without_identity: None,
+                delete_rule: None,
+                delete_triggers: Vec::new(),
+                may_select: true,
+                may_delete: true,
+                leading_index_columns: Vec::new(),
+                total_bytes: 0,
+            },
+            column: "at".into(),
+            cutoff,
+            overdue: cutoff,
+            filter: None,
+            holds: Vec::new(),
+            held_by: None,
+            limits: Limits::default(),
+        }
+    }
+
+    /// A sweep of generation 1 that has taken 7 rows of table 11.
+    fn begun() -> SweepState {
+        let mut state = SweepState::begin(Trigger::Approval, Timestamp::UNIX_EPOCH, 1);
+        take_up(&mut state, plan(11, "2026-01-01T00:00:00Z"), 1);
+        let rule = RuleProgress {
+            rows_at_start: Some(100),
+            rows_done: 7,
+            rows_approved: Some(50),
+            rows_total: Some(40),
+            ..state.rules[0].clone()
+        };
+        state.put(rule);
+        state
+    }
+
+    #[test]
+    fn a_resumed_rule_keeps_its_cutoff_and_its_approval() {
+        let mut state = begun();
+        let plan = take_up(&mut state, plan(11, "2026-02-01T00:00:00Z"), 1);
+        assert_eq!(plan.cutoff.to_string(), "2026-01-01T00:00:00Z");
+        assert_eq!(
+            (state.rules[0].rows_done, state.rules[0].rows_approved),
+            (7, Some(50))
+        );
+    }
+
+    #[test]
+    fn a_changed_spec_takes_new_cutoffs_and_loses_the_approval_but_what_was_taken_counts() {
+        let mut state = begun();
+        let plan = take_up(&mut state, plan(11, "2026-02-01T00:00:00Z"), 2);
+        assert_eq!(plan.cutoff.to_string(), "2026-02-01T00:00:00Z");
+        let rule = &state.rules[0];
+        assert_eq!(
+            (rule.rows_done, rule.rows_approved, rule.rows_total),
+            (7, None, None)
+        );
+    }
+
+    #[test]
+    fn a_rule_that_now_means_another_table_starts_anew() {
+        let mut state = begun();
+        take_up(&mut state, plan(12, "2026-02-01T00:00:00Z"), 2);
+        let rule = &state.rules[0];
+        assert_eq!(
+            (rule.rows_done, rule.rows_at_start, rule.rows_approved),
+            (0, None, None)
+        );
+    }
+
+    #[test]
+    fn an_approved_rule_takes_the_cutoff_of_its_own_sweep() {
+        let mut state = SweepState::begin(Trigger::Approval, Timestamp::UNIX_EPOCH, 1);
+        let long_ago = Cutoff::Instant(Timestamp::UNIX_EPOCH);
+        state.put(RuleProgress {
+            rows_approved: Some(50),
+            ..RuleProgress::new("logs", long_ago)
+        });
+        let plan = take_up(&mut state, plan(11, "2026-02-01T00:00:00Z"), 1);
+        assert_eq!(plan.cutoff.to_string(), "2026-02-01T00:00:00Z");
+        assert_eq!(state.rules[0].rows_approved, Some(50));
     }
 }

@@ -49,6 +49,23 @@ pub struct RuleReport {
     pub took: Duration,
 }
 
+impl RuleReport {
+    /// A rule on which nothing was done.
+    #[must_use]
+    pub fn not_begun(progress: RuleProgress, end: RuleEnd) -> Self {
+        Self {
+            progress,
+            end,
+            rows_deleted: 0,
+            blocked_rows: 0,
+            chunks: 0,
+            longest_chunk: Duration::ZERO,
+            rested: Duration::ZERO,
+            took: Duration::ZERO,
+        }
+    }
+}
+
 /// What a whole sweep came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

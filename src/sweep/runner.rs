@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Control, RuleEnd, RuleProgress, RuleReport};
+use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason};
 use crate::{
     engine::{Chunk, ChunkTarget, CommitOutcome, Cursor, Engine, EngineError, TableSweep},
     policy::{
@@ -21,6 +21,9 @@ const LEAST_RESERVATION: u64 = 1_000;
 /// How often a sweep tries again after a transient error before it gives up; the waits add up to about four minutes.
 const MAX_RETRIES: u32 = 12;
 
+/// A count looks up this often whether the sweep has to stop.
+const GLANCE: Duration = Duration::from_millis(200);
+
 /// What the runner has counted so far.
 struct Tally {
     report: RuleReport,
@@ -38,6 +41,8 @@ impl Tally {
 /// Why the loop over the chunks ended.
 enum Stop {
     End(RuleEnd),
+    /// The next chunk would have passed the limit; its rows came back.
+    OverLimit,
     /// The walk is over.
     WalkedThrough,
 }
@@ -54,16 +59,7 @@ pub async fn sweep_rule(
     control: &dyn Control,
 ) -> RuleReport {
     let mut tally = Tally {
-        report: RuleReport {
-            progress,
-            end: RuleEnd::Complete { remaining: 0 },
-            rows_deleted: 0,
-            blocked_rows: 0,
-            chunks: 0,
-            longest_chunk: Duration::ZERO,
-            rested: Duration::ZERO,
-            took: Duration::ZERO,
-        },
+        report: RuleReport::not_begun(progress, RuleEnd::Complete { remaining: 0 }),
         began: Instant::now(),
         allowance: Allowance::unlimited(),
     };
@@ -90,14 +86,53 @@ async fn run(
     if let Some(reason) = control.stop() {
         return Ok(RuleEnd::Stopped(reason));
     }
-    if let Some(blocked) = check_limits(engine, plan, estimate, tally).await? {
+    if let Some(blocked) = check_limits(engine, plan, estimate, control, tally).await? {
         return Ok(blocked);
     }
     match walk(engine, plan, pace, control, tally).await? {
         Stop::End(end) => Ok(end),
-        Stop::WalkedThrough => {
-            let remaining = engine.count_expired(plan).await?;
-            Ok(RuleEnd::Complete { remaining })
+        Stop::OverLimit => {
+            // What is asked for is what the sweep needs, not what the chunk at hand would have taken.
+            let left = match counted(engine, plan, tally.report.rows_deleted, control).await? {
+                Ok(left) => left,
+                Err(reason) => return Ok(RuleEnd::Stopped(reason)),
+            };
+            let spent = tally.report.progress.spent();
+            let reason = match tally.allowance.admits(spent, left) {
+                Verdict::Block { reason } | Verdict::Wait { reason } => reason,
+                Verdict::Go => "rows changed while the sweep ran: it came to its limit".to_owned(),
+            };
+            Ok(RuleEnd::Blocked {
+                reason,
+                expected: spent.saturating_add(left),
+            })
+        }
+        Stop::WalkedThrough => Ok(
+            match counted(engine, plan, tally.report.rows_deleted, control).await? {
+                Ok(remaining) => RuleEnd::Complete { remaining },
+                Err(reason) => RuleEnd::Stopped(reason),
+            },
+        ),
+    }
+}
+
+/// Counts what is expired, unless the sweep has to stop: counting reads the whole table.
+async fn counted(
+    engine: &dyn Engine,
+    plan: &RulePlan,
+    deleted: u64,
+    control: &dyn Control,
+) -> Result<Result<u64, StopReason>, EngineError> {
+    let counting = engine.count_left(plan, deleted);
+    tokio::pin!(counting);
+    loop {
+        tokio::select! {
+            rows = &mut counting => return rows.map(Ok),
+            () = tokio::time::sleep(GLANCE) => {
+                if let Some(reason) = control.stop() {
+                    return Ok(Err(reason));
+                }
+            }
         }
     }
 }
@@ -109,6 +144,7 @@ async fn check_limits(
     engine: &dyn Engine,
     plan: &RulePlan,
     estimate: Option<u64>,
+    control: &dyn Control,
     tally: &mut Tally,
 ) -> Result<Option<RuleEnd>, EngineError> {
     let progress = &mut tally.report.progress;
@@ -123,14 +159,17 @@ async fn check_limits(
         None => plan.limits.allowance(rows_at_start),
     };
 
-    let mut counted = None;
+    let mut known = None;
     if progress.was_killed() {
-        let left = engine.count_expired(plan).await?;
+        let left = match counted(engine, plan, 0, control).await? {
+            Ok(left) => left,
+            Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
+        };
         progress.settle(left);
-        counted = Some(left);
+        known = Some(left);
     }
     let spent = progress.spent();
-    if counted.is_none()
+    if known.is_none()
         && let Some(estimate) = estimate
         && tally.allowance.admits(spent, estimate) == Verdict::Go
     {
@@ -139,9 +178,12 @@ async fn check_limits(
     if tally.allowance.rows.is_none() {
         return Ok(None);
     }
-    let left = match counted {
+    let left = match known {
         Some(left) => left,
-        None => engine.count_expired(plan).await?,
+        None => match counted(engine, plan, 0, control).await? {
+            Ok(left) => left,
+            Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
+        },
     };
     let progress = &mut tally.report.progress;
     if progress.rows_total.is_none() {
@@ -271,12 +313,9 @@ async fn chunks(
             return Ok(Stop::WalkedThrough);
         };
         let spent = tally.report.progress.spent();
-        if let Verdict::Block { reason } = tally.allowance.admits(spent, chunk.rows) {
+        if tally.allowance.admits(spent, chunk.rows) != Verdict::Go {
             sweep.rollback().await?;
-            return Ok(Stop::End(RuleEnd::Blocked {
-                reason,
-                expected: spent.saturating_add(chunk.rows),
-            }));
+            return Ok(Stop::OverLimit);
         }
         if spent.saturating_add(chunk.rows) > tally.report.progress.rows_reserved {
             // Rare: the chunk found more than was reserved. Its rows come back, and are taken once the reservation is durable.
@@ -286,8 +325,16 @@ async fn chunks(
             }
             continue;
         }
-        if sweep.commit().await? == CommitOutcome::RolledBack {
-            continue;
+        match sweep.commit().await {
+            Ok(CommitOutcome::Committed) => {}
+            Ok(CommitOutcome::RolledBack) => continue,
+            Err(error) => {
+                if error.is_transient() {
+                    // Nobody could say whether they are gone: not reported, but counted against the limits.
+                    tally.report.progress.rows_unknown += chunk.rows;
+                }
+                return Err(error);
+            }
         }
         let took = started.elapsed();
         *failures = 0;

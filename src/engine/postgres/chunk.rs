@@ -177,7 +177,7 @@ impl Leaf {
         }
         if fingerprint.as_ref() != Some(&self.fingerprint) {
             return Err(self.changed(
-                "a column that the rule reads, a foreign key to the table, or its rules changed",
+                "a column that the rule reads, a foreign key to the table, its rules, or the table that it is a part of changed",
             ));
         }
         let filenode: Option<i64> = row.try_get("filenode").map_err(unreadable)?;
@@ -346,6 +346,7 @@ impl Settings {
         sql::Begin {
             read_only: false,
             one_snapshot: false,
+            sequential: false,
             lock_timeout: self.lock_timeout,
             statement_timeout: self.statement_timeout,
             idle_timeout: CHUNK_IDLE_TIMEOUT,

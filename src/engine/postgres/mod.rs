@@ -43,6 +43,8 @@ use crate::policy::{
 const CATALOG_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Counting reads a whole table, which the statement timeout of short work does not allow for.
 const COUNT_TIMEOUT: Duration = Duration::from_mins(10);
+/// Reading a page from end to end costs about as much as following this many dead index entries.
+const DEAD_ENTRIES_PER_PAGE: u64 = 8;
 const READ_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One PostgreSQL database.
@@ -65,6 +67,7 @@ impl Settings {
         Begin {
             read_only: true,
             one_snapshot: false,
+            sequential: false,
             lock_timeout: CATALOG_LOCK_TIMEOUT,
             statement_timeout: self.statement_timeout,
             idle_timeout: READ_IDLE_TIMEOUT,
@@ -118,12 +121,14 @@ impl PostgresEngine {
         &self,
         table: &TableFacts,
         cutoff: Option<BoundCutoff>,
+        sequential: bool,
         statement: impl Fn(&LeafFacts) -> Result<Sql, EngineError> + Send,
     ) -> Result<u64, EngineError> {
         refuse_unsupported(table)?;
         let limit = self.settings.statement_timeout.max(COUNT_TIMEOUT);
         let begin = Begin {
             one_snapshot: true,
+            sequential,
             statement_timeout: limit,
             ..self.settings.read()
         };
@@ -219,7 +224,7 @@ impl Engine for PostgresEngine {
     }
 
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError> {
-        self.count(table, None, |leaf| {
+        self.count(table, None, false, |leaf| {
             Ok(sql::count_rows(&leaf.schema, &leaf.name))
         })
         .await
@@ -227,7 +232,18 @@ impl Engine for PostgresEngine {
 
     async fn count_expired(&self, plan: &RulePlan) -> Result<u64, EngineError> {
         let cutoff = BoundCutoff::new(&plan.cutoff);
-        self.count(&plan.table, Some(cutoff), |leaf| {
+        self.count(&plan.table, Some(cutoff), false, |leaf| {
+            sql::count_expired(plan, &leaf.schema, &leaf.name)
+        })
+        .await
+    }
+
+    async fn count_left(&self, plan: &RulePlan, deleted: u64) -> Result<u64, EngineError> {
+        let cutoff = BoundCutoff::new(&plan.cutoff);
+        let pages: u64 = plan.table.leaves.iter().map(|leaf| leaf.pages).sum();
+        // Each dead entry of the time index is followed to its dead row.
+        let sequential = deleted > pages.saturating_mul(DEAD_ENTRIES_PER_PAGE);
+        self.count(&plan.table, Some(cutoff), sequential, |leaf| {
             sql::count_expired(plan, &leaf.schema, &leaf.name)
         })
         .await

@@ -69,6 +69,8 @@ pub(super) struct Begin {
     pub(super) read_only: bool,
     /// One snapshot for all its statements.
     pub(super) one_snapshot: bool,
+    /// Reads tables from end to end and not by an index.
+    pub(super) sequential: bool,
     /// For table and row locks.
     pub(super) lock_timeout: Duration,
     /// For every statement.
@@ -105,6 +107,11 @@ impl Begin {
             millis(self.idle_timeout),
             literal(&self.application_name),
         );
+        if self.sequential {
+            out.push_str(
+                "; SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off",
+            );
+        }
     }
 
     /// The transaction's first message.
@@ -125,6 +132,9 @@ fn fingerprint(columns: &[String]) -> String {
     let names: Vec<String> = columns.iter().map(|name| literal(name)).collect();
     format!(
         "pg_catalog.concat_ws('|', c.relhasrules, \
+         (WITH RECURSIVE up(id, pending) AS (SELECT i.inhparent, i.inhdetachpending FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid \
+          UNION SELECT i.inhparent, i.inhdetachpending FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.id) \
+          SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', up.id, up.pending), ',' ORDER BY up.id) FROM up), \
          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum) \
           FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
           AND a.attname::text = ANY (ARRAY[{}]::text[])), \
@@ -364,6 +374,7 @@ mod tests {
             one_snapshot: false,
             lock_timeout: Duration::from_millis(100),
             statement_timeout: Duration::from_secs(30),
+            sequential: false,
             idle_timeout: Duration::ZERO,
             application_name: "retention-operator/a/b".to_owned(),
         }
