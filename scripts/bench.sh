@@ -3,7 +3,7 @@
 # median and maximum. Also the estimate's error, the counters that an audit moves, the longest chunk and the peak memory.
 #
 #   scripts/bench.sh            5 million rows, 3 repeats
-#   ROWS=1000000 REPEATS=5 CHUNK=20ms scripts/bench.sh
+#   ROWS=1000000 REPEATS=5 CHUNK=20ms ARMS='bench_random_plain' scripts/bench.sh
 #
 # Speed is compared within one repeat only: the order of the two alternates, each works on a fresh copy of the same files.
 set -euo pipefail
@@ -82,7 +82,7 @@ make_template() {
 }
 
 fresh() {
-  sql --command "DROP DATABASE IF EXISTS work WITH (FORCE)" --command "CREATE DATABASE work TEMPLATE $1" --command CHECKPOINT
+  sql --command "SET client_min_messages = warning" --command "DROP DATABASE IF EXISTS work WITH (FORCE)" --command "CREATE DATABASE work TEMPLATE $1" --command CHECKPOINT
   # Both begin with the table in memory.
   sql --dbname work --command 'SELECT count(*), max(length(payload)) FROM events' >/dev/null
 }
@@ -128,6 +128,7 @@ printf 'PostgreSQL %s, %s cores, %s rows, 42 %% expired, chunkDuration %s, maxDu
 for order in ordered random; do
   for index in indexed plain; do
     template=bench_${order}_$index
+    [[ " ${ARMS:-$template} " == *" $template "* ]] || continue
     say "making $template"
     make_template "$template" "$order" "$index"
     printf '\nrows in %s, time column %s\n' "${order/ordered/time order}" "${index/plain/not indexed}"
