@@ -9,7 +9,8 @@ use super::input::{self, Input};
 use crate::{
     api::{self, RetentionPolicy, RetentionPolicyStatus},
     audit::AuditReport,
-    engine::{DatabaseTarget, postgres::PostgresEngine, target::TlsMode},
+    engine::{DatabaseTarget, postgres::PostgresEngine},
+    operator::resolve,
     policy::check::{CheckedPolicy, check},
     report::{self, Known},
 };
@@ -78,7 +79,7 @@ pub(super) fn open(input: &Input) -> Result<Offline, String> {
     }
     let target = DatabaseTarget {
         url: SecretString::from(url),
-        tls_mode: tls.map(|tls| tls_mode(tls.mode)),
+        tls_mode: tls.map(|tls| resolve::tls_mode(tls.mode)),
         tls_ca_pem: None,
         application_name: format!(
             "retention-operator/{}/{}",
@@ -96,14 +97,4 @@ pub(super) fn open(input: &Input) -> Result<Offline, String> {
         checked,
         engine,
     })
-}
-
-fn tls_mode(mode: api::TlsMode) -> TlsMode {
-    match mode {
-        api::TlsMode::Disable => TlsMode::Disable,
-        api::TlsMode::Prefer => TlsMode::Prefer,
-        api::TlsMode::Require => TlsMode::Require,
-        api::TlsMode::VerifyCa => TlsMode::VerifyCa,
-        api::TlsMode::VerifyFull => TlsMode::VerifyFull,
-    }
 }

@@ -150,7 +150,9 @@ async fn read(secrets: &Api<Secret>, name: &str) -> Result<SecretData, ResolveEr
     }
 }
 
-fn tls_mode(mode: api::TlsMode) -> TlsMode {
+/// The engine's word for the API's.
+#[must_use]
+pub fn tls_mode(mode: api::TlsMode) -> TlsMode {
     match mode {
         api::TlsMode::Disable => TlsMode::Disable,
         api::TlsMode::Prefer => TlsMode::Prefer,
