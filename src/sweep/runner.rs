@@ -43,6 +43,8 @@ enum Stop {
     End(RuleEnd),
     /// The next chunk would have passed the limit; its rows came back.
     OverLimit,
+    /// What was expected is done, and chunk after chunk finds nothing: a count may spare the rest of the walk.
+    PerhapsDone,
     /// The walk is over.
     WalkedThrough,
 }
@@ -89,9 +91,10 @@ async fn run(
     if let Some(blocked) = check_limits(engine, plan, estimate, control, tally).await? {
         return Ok(blocked);
     }
-    match walk(engine, plan, pace, control, tally).await? {
+    match walk(engine, plan, pace, estimate, control, tally).await? {
         Stop::End(end) => Ok(end),
-        Stop::OverLimit => {
+        // `walk` has dealt with the second.
+        Stop::OverLimit | Stop::PerhapsDone => {
             // What is asked for is what the sweep needs, not what the chunk at hand would have taken.
             let left = match counted(engine, plan, tally.report.rows_deleted, control).await? {
                 Ok(left) => left,
@@ -202,6 +205,7 @@ async fn walk(
     engine: &dyn Engine,
     plan: &RulePlan,
     pace: Pace,
+    estimate: Option<u64>,
     control: &dyn Control,
     tally: &mut Tally,
 ) -> Result<Stop, EngineError> {
@@ -224,6 +228,10 @@ async fn walk(
         sizer,
         throttle: Throttle::new(pace),
         rows_per_page,
+        likely: estimate
+            .map(|rows| rows - rows / 10)
+            .filter(|rows| *rows > 0),
+        empty: 0,
     };
     let mut cursor: Option<Cursor> = None;
     let mut failures = 0;
@@ -246,6 +254,15 @@ async fn walk(
             Err(error) => Err(error),
         };
         match result {
+            Ok(Stop::PerhapsDone) => {
+                pacer.likely = None;
+                let deleted = tally.report.rows_deleted;
+                match counted(engine, plan, deleted, control).await? {
+                    Ok(0) => return Ok(Stop::End(RuleEnd::Complete { remaining: 0 })),
+                    Ok(_) => {}
+                    Err(reason) => return Ok(Stop::End(RuleEnd::Stopped(reason))),
+                }
+            }
             Ok(stop) => return Ok(stop),
             Err(error) if error.is_transient() && failures < MAX_RETRIES => {
                 failures += 1;
@@ -266,7 +283,15 @@ struct Pacer {
     throttle: Throttle,
     /// The most rows that a page gave so far, or that the catalog knows of one.
     rows_per_page: f64,
+    /// With so many rows deleted the sweep may be done before its walk is; `None`: not known, or looked already.
+    likely: Option<u64>,
+    /// Chunks in a row that found nothing.
+    empty: u32,
 }
+
+/// So many chunks in a row without a row, and a look whether anything is left is worth its cost: the count proves the sweep
+/// in any case.
+const EMPTY_CHUNKS: u32 = 2;
 
 impl Pacer {
     /// Rows that `pages` may give, with room to spare.
@@ -276,6 +301,7 @@ impl Pacer {
 
     fn observe(&mut self, chunk: Chunk, took: Duration) {
         self.sizer.observe(chunk.pages, chunk.rows, took);
+        self.empty = if chunk.rows == 0 { self.empty + 1 } else { 0 };
         #[expect(
             clippy::cast_precision_loss,
             reason = "a density needs no more than 53 bits"
@@ -349,6 +375,14 @@ async fn chunks(
             "chunk"
         );
         rest(control, tally, pacer.throttle.rest_after(chunk.rows, took)).await;
+        let (walked, pages) = sweep.progress();
+        let much_ahead = pages.saturating_sub(walked) > pages / 8;
+        let expected_done = pacer
+            .likely
+            .is_some_and(|likely| tally.report.rows_deleted >= likely);
+        if expected_done && much_ahead && pacer.empty >= EMPTY_CHUNKS {
+            return Ok(Stop::PerhapsDone);
+        }
     }
 }
 

@@ -43,10 +43,11 @@ pub struct Role {
 }
 
 impl Postgres {
-    /// The server that all tests of this process share, started by the first call, with default settings.
+    /// The server that all tests of this process share, started by the first call. Statistics are taken where a test says so,
+    /// and at no other time.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start_own(&[]))
+        SHARED.get_or_init(|| Self::start_own(&[("autovacuum", "off")]))
     }
 
     /// A server of the caller's own, with settings of `postgresql.conf`; it ends when it is dropped. `fsync` and
