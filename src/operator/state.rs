@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{
         RetentionPolicySpec, RetentionPolicyStatus,
-        conditions::{COMPLIANT, find_condition},
+        conditions::{COMPLIANT, SWEEPING, find_condition, remove_condition},
         whole_seconds,
     },
     audit::AuditReport,
@@ -192,6 +192,9 @@ impl PolicyState {
     /// Brings what the status says of sweeps up to date, and nothing else: a sweep of an older spec does not judge the new one.
     pub fn compose_sweep(&mut self) {
         let status = &mut self.status;
+        if self.running.is_none() {
+            remove_condition(&mut status.conditions, SWEEPING);
+        }
         status.unfinished_sweep = self.unfinished.as_ref().map(report::write_unfinished);
         status.current_sweep = match (&self.running, &self.unfinished) {
             (Some(running), Some(state)) => Some(report::current_sweep(
