@@ -90,7 +90,7 @@ impl Cutoff {
 ///
 /// Around a change of the clock the mapping from local times to instants is neither single-valued nor monotone. So every
 /// stretch between two changes is looked at on its own, and each gap too, whose times are read with the offset from before it.
-fn first_unexpired(cutoff: Timestamp, zone: &TimeZone) -> civil::DateTime {
+pub(crate) fn first_unexpired(cutoff: Timestamp, zone: &TimeZone) -> civil::DateTime {
     let mut earliest = zone.to_offset(cutoff).to_datetime(cutoff);
     for change in changes_around(cutoff, zone) {
         let Ok(just_before) = change.checked_sub(jiff::SignedDuration::from_nanos(1)) else {

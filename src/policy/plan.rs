@@ -5,6 +5,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     check::{CheckedHold, CheckedRule, Refusal, reason},
     cutoff::{Cutoff, cutoff_instant},
+    encoding::Encoding,
     limits::Limits,
     predicate::Predicate,
     table::{ColumnFacts, OnDelete, TableFacts, TableKind, TimeDomain},
@@ -19,6 +20,10 @@ pub struct RulePlan {
     pub table: TableFacts,
     /// The time column, a column of `table`.
     pub column: String,
+    /// How the column holds its times, where it is not of a time type itself: the cutoff is then an instant.
+    pub encoding: Option<Encoding>,
+    /// Zone of values that carry none.
+    pub column_zone: TimeZone,
     /// Rows whose time is before it are expired.
     pub cutoff: Cutoff,
     /// Rows before it should be gone by now: the cutoff of the last due tick, or `cutoff` where no schedule sweeps the rule.
@@ -100,6 +105,8 @@ pub fn resolve(
         rule: name.to_owned(),
         table: table.clone(),
         column: rule.column.clone(),
+        encoding: None,
+        column_zone: column_zone.clone(),
         cutoff,
         overdue,
         filter: rule.filter.clone(),

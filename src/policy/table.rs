@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::encoding::Storage;
+
 /// A table as a rule names it: `[schema.]table`, spelled exactly as the database does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TableName {
@@ -42,6 +44,8 @@ pub struct ColumnFacts {
     pub type_name: String,
     /// Set where the column can be compared with a cutoff as it is.
     pub time_domain: Option<TimeDomain>,
+    /// How the column stores what an encoding may hold; `None`: no encoding fits its type.
+    pub storage: Option<Storage>,
     /// The type is the system's own (or an enum), so that only the system's operators apply to it in a predicate.
     pub safe_in_predicates: bool,
     /// The type holds dates or times: words such as `now` mean the current time to it.

@@ -222,6 +222,8 @@ mod tests {
                 total_bytes: 0,
             },
             column: "at".into(),
+            encoding: None,
+            column_zone: jiff::tz::TimeZone::UTC,
             cutoff,
             overdue: cutoff,
             filter: None,

@@ -55,6 +55,8 @@ fn plan_of(table: TableFacts, column: &str, cutoff: Cutoff) -> RulePlan {
         rule: "test".to_owned(),
         table,
         column: column.to_owned(),
+        encoding: None,
+        column_zone: jiff::tz::TimeZone::UTC,
         cutoff,
         overdue: cutoff,
         filter: None,

@@ -8,6 +8,7 @@ use sqlx::{
 };
 
 use super::{catalog_sql as q, session::Session, sql::constant};
+use crate::policy::encoding::Storage;
 use crate::policy::table::{
     ColumnFacts, IncomingKey, LeafFacts, OnDelete, TableFacts, TableKind, TableName, TimeDomain,
 };
@@ -396,6 +397,7 @@ async fn columns(
                 name: row.try_get("name")?,
                 type_name: row.try_get("type_name")?,
                 time_domain: time_domain(base),
+                storage: storage(base),
                 safe_in_predicates: deterministic && (is_enum || PLAIN_TYPES.contains(&base)),
                 is_temporal: TEMPORAL_TYPES.contains(&base),
             });
@@ -479,6 +481,18 @@ const fn time_domain(base: u32) -> Option<TimeDomain> {
         1184 => Some(TimeDomain::Instant),
         1114 => Some(TimeDomain::Local),
         1082 => Some(TimeDomain::Date),
+        _ => None,
+    }
+}
+
+/// What an encoding may be held by: the integers, numeric, floats, text types, uuid.
+const fn storage(base: u32) -> Option<Storage> {
+    match base {
+        20 | 21 | 23 => Some(Storage::Integer),
+        1700 => Some(Storage::Decimal),
+        700 | 701 => Some(Storage::Float),
+        25 | 1042 | 1043 => Some(Storage::Text),
+        2950 => Some(Storage::Uuid),
         _ => None,
     }
 }

@@ -382,6 +382,7 @@ fn long_chains_are_not_deep() {
 
 fn column(name: &str, type_name: &str) -> ColumnFacts {
     ColumnFacts {
+        storage: None,
         name: name.to_owned(),
         type_name: type_name.to_owned(),
         time_domain: None,
