@@ -212,14 +212,9 @@ async fn walk(
     let pages: u64 = plan.table.leaves.iter().map(|leaf| leaf.pages).sum();
     let mut sizer = ChunkSizer::new(pace.chunk_duration);
     let mut rows_per_page = 1.0;
-    if let (Some(rows), true) = (plan.table.rows(), pages > 0) {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a density needs no more than 53 bits"
-        )]
-        let pages = pages as f64;
-        rows_per_page = rows / pages;
-        sizer = sizer.with_rows_per_page(rows_per_page);
+    if let Some(density) = density(engine, plan, pages) {
+        rows_per_page = density;
+        sizer = sizer.with_rows_per_page(density);
     }
     if let Some(rows) = pace.max_rows_per_second {
         sizer = sizer.with_max_rows(rows);
@@ -276,6 +271,22 @@ async fn walk(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Rows that a full page holds, or an average one; `None`: unknown.
+fn density(engine: &dyn Engine, plan: &RulePlan, pages: u64) -> Option<f64> {
+    if let Some(rows) = engine.walk_page().rows {
+        return Some(f64::from(rows));
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a density needs no more than 53 bits"
+    )]
+    let pages = pages as f64;
+    plan.table
+        .rows()
+        .filter(|_| pages > 0.0)
+        .map(|rows| rows / pages)
 }
 
 struct Pacer {
