@@ -387,3 +387,6 @@ pub(super) fn rounded(rows: f64) -> u64 {
     let rows = rows.clamp(0.0, 9e18).round() as u64;
     rows
 }
+
+#[cfg(test)]
+mod tests;
