@@ -11,6 +11,7 @@ mod connect;
 mod error;
 mod outcome;
 mod predicate;
+mod pressure;
 mod session;
 mod sql;
 mod sweep;

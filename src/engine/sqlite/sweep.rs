@@ -22,6 +22,7 @@ use crate::{
     },
     policy::{
         cutoff::Cutoff,
+        pace::Pressure,
         plan::RulePlan,
         table::TableKind,
     },
@@ -273,6 +274,8 @@ impl Sweep {
             rows,
             pages,
             blocked_rows: 0,
+            wal_bytes: 0,
+            waiters: 0,
         }))
     }
 }
@@ -330,6 +333,12 @@ impl TableSweep for Sweep {
 
     fn cursor(&self) -> Option<Cursor> {
         Some(self.position.cursor())
+    }
+
+    /// Nothing is known of others: no server counts their work or their waiting.
+    async fn pressure(&mut self) -> Result<Pressure, EngineError> {
+        self.rollback().await?;
+        Ok(Pressure::default())
     }
 
     fn progress(&self) -> (u64, u64) {
