@@ -234,8 +234,7 @@ mod tests {
 
     #[test]
     fn without_bounds_the_rest_is_as_readable_as_the_common_values_are() {
-        let statistics =
-            ColumnStatistics::decoded(0.0, &[], &[(Some(1.0), 0.3), (None, 0.1)]);
+        let statistics = ColumnStatistics::decoded(0.0, &[], &[(Some(1.0), 0.3), (None, 0.1)]);
         assert!(close(statistics.unreadable_fraction, 0.25));
         assert!(close(statistics.expired_fraction(2.0), 0.75));
         let unreadable = ColumnStatistics::decoded(0.0, &[None, None], &[]);

@@ -401,17 +401,77 @@ mod tests {
     }
 
     #[rstest]
-    #[case::number_without(None, Some(Storage::Integer), None, None, "state encoding: EpochSeconds, EpochMillis, EpochMicros or Compact14;")]
-    #[case::decimal_without(None, Some(Storage::Decimal), None, None, "state encoding: EpochSeconds, EpochMillis or EpochMicros;")]
-    #[case::text_without(None, Some(Storage::Text), None, None, "UuidV7, Ulid, Iso8601 or Compact14;")]
+    #[case::number_without(
+        None,
+        Some(Storage::Integer),
+        None,
+        None,
+        "state encoding: EpochSeconds, EpochMillis, EpochMicros or Compact14;"
+    )]
+    #[case::decimal_without(
+        None,
+        Some(Storage::Decimal),
+        None,
+        None,
+        "state encoding: EpochSeconds, EpochMillis or EpochMicros;"
+    )]
+    #[case::text_without(
+        None,
+        Some(Storage::Text),
+        None,
+        None,
+        "UuidV7, Ulid, Iso8601 or Compact14;"
+    )]
     #[case::uuid_without(None, Some(Storage::Uuid), None, None, "state encoding: UuidV7;")]
-    #[case::nothing_fits(None, Some(Storage::Bytes), Some(Encoding::Ulid), None, "name a timestamp, timestamptz or date column")]
-    #[case::no_storage(None, None, Some(Encoding::Ulid), None, "name a timestamp, timestamptz or date column")]
-    #[case::no_storage_without(None, None, None, None, "name a timestamp, timestamptz or date column")]
-    #[case::misfit(None, Some(Storage::Uuid), Some(Encoding::Ulid), None, "cannot hold encoding Ulid: write UuidV7")]
-    #[case::times(Some(TimeDomain::Local), None, Some(Encoding::Iso8601), None, "remove encoding")]
-    #[case::zone_of_instants(Some(TimeDomain::Instant), None, None, Some("Europe/Berlin"), "remove columnTimeZone")]
-    #[case::zone_of_epochs(None, Some(Storage::Text), Some(Encoding::EpochMillis), Some("Europe/Berlin"), "remove columnTimeZone")]
+    #[case::nothing_fits(
+        None,
+        Some(Storage::Bytes),
+        Some(Encoding::Ulid),
+        None,
+        "name a timestamp, timestamptz or date column"
+    )]
+    #[case::no_storage(
+        None,
+        None,
+        Some(Encoding::Ulid),
+        None,
+        "name a timestamp, timestamptz or date column"
+    )]
+    #[case::no_storage_without(
+        None,
+        None,
+        None,
+        None,
+        "name a timestamp, timestamptz or date column"
+    )]
+    #[case::misfit(
+        None,
+        Some(Storage::Uuid),
+        Some(Encoding::Ulid),
+        None,
+        "cannot hold encoding Ulid: write UuidV7"
+    )]
+    #[case::times(
+        Some(TimeDomain::Local),
+        None,
+        Some(Encoding::Iso8601),
+        None,
+        "remove encoding"
+    )]
+    #[case::zone_of_instants(
+        Some(TimeDomain::Instant),
+        None,
+        None,
+        Some("Europe/Berlin"),
+        "remove columnTimeZone"
+    )]
+    #[case::zone_of_epochs(
+        None,
+        Some(Storage::Text),
+        Some(Encoding::EpochMillis),
+        Some("Europe/Berlin"),
+        "remove columnTimeZone"
+    )]
     fn a_column_that_does_not_fit_is_refused_with_what_to_write(
         #[case] time_domain: Option<TimeDomain>,
         #[case] storage: Option<Storage>,

@@ -35,17 +35,17 @@ impl Cutoff {
     /// on its tables, so the name could come to mean another one between two statements. Costs nothing per row.
     pub(super) fn guarded(self, leaf: &str, id: u32) -> Self {
         Self {
-            guard: format!(
-                " WHERE {}::pg_catalog.regclass = {id}::oid",
-                literal(leaf)
-            ),
+            guard: format!(" WHERE {}::pg_catalog.regclass = {id}::oid", literal(leaf)),
             ..self
         }
     }
 
     /// The parameter in its own type.
     fn typed(&self, kind: &str) -> String {
-        format!("(SELECT {}::pg_catalog.{kind}{})", self.parameter, self.guard)
+        format!(
+            "(SELECT {}::pg_catalog.{kind}{})",
+            self.parameter, self.guard
+        )
     }
 
     /// The parameter, bound as text, read as another type.
@@ -161,16 +161,16 @@ impl Encoded {
 
     /// True for values of the encoding. Fails for none; not true for NULL.
     fn readable(&self) -> String {
-        let Self {
-            name, text, ..
-        } = self;
+        let Self { name, text, .. } = self;
         match (self.encoding, self.storage) {
             (
                 Encoding::EpochSeconds | Encoding::EpochMillis | Encoding::EpochMicros,
                 Storage::Integer,
             ) => format!("{name} > 0"),
             // NaN is greater than infinity.
-            (_, Storage::Decimal) => format!("{name} > 0 AND {name} < 'Infinity'::pg_catalog.numeric"),
+            (_, Storage::Decimal) => {
+                format!("{name} > 0 AND {name} < 'Infinity'::pg_catalog.numeric")
+            }
             (_, Storage::Float) => format!("{name} > 0 AND {name} < 'Infinity'::pg_catalog.float8"),
             (_, Storage::Uuid) => format!(
                 "pg_catalog.substr({text}, 15, 1) = '7' AND pg_catalog.substr({text}, 20, 1) IN ('8', '9', 'a', 'b') \
@@ -241,9 +241,7 @@ impl Encoded {
         let local = cutoff.derived(|text| format!("pg_catalog.split_part({text}, '|', 1)"));
         let utc = cutoff.derived(|text| format!("pg_catalog.split_part({text}, '|', 2)"));
         let utc_time = cutoff.derived(|text| {
-            format!(
-                "NULLIF(pg_catalog.split_part({text}, '|', 2), '')::pg_catalog.timestamp"
-            )
+            format!("NULLIF(pg_catalog.split_part({text}, '|', 2), '')::pg_catalog.timestamp")
         });
         // The value without its zone, and with a T.
         let value = format!(
@@ -293,4 +291,105 @@ fn iso() -> String {
         "{}(?:[T ]{HOURS}:{SIXTY}(?::{SIXTY}(?:[.][0-9]{{1,9}})?)?(?:[Zz]|[-+]{HOURS}(?::?{SIXTY})?)?)?",
         date("-")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{Timestamp, tz::TimeZone};
+    use rstest::rstest;
+
+    use super::*;
+    use crate::policy::{
+        cutoff,
+        limits::Limits,
+        table::{TableFacts, TableKind, TimeDomain},
+    };
+
+    fn plan(
+        encoding: Option<Encoding>,
+        storage: Option<Storage>,
+        time_domain: Option<TimeDomain>,
+    ) -> RulePlan {
+        let cutoff = cutoff::Cutoff::Instant(Timestamp::UNIX_EPOCH);
+        RulePlan {
+            rule: "logs".into(),
+            table: TableFacts {
+                id: 7,
+                schema: "s".into(),
+                name: "t".into(),
+                kind: TableKind::Ordinary,
+                system: false,
+                columns: vec![ColumnFacts {
+                    name: "a\"b".into(),
+                    type_name: "whatever".into(),
+                    time_domain,
+                    storage,
+                    safe_in_predicates: true,
+                    is_temporal: time_domain.is_some(),
+                }],
+                leaves: Vec::new(),
+                incoming: Vec::new(),
+                row_security_active: false,
+                published_without_identity: None,
+                delete_rule: None,
+                delete_triggers: Vec::new(),
+                may_select: true,
+                may_delete: true,
+                leading_index_columns: Vec::new(),
+                total_bytes: 0,
+            },
+            column: "a\"b".into(),
+            encoding,
+            column_zone: TimeZone::UTC,
+            cutoff,
+            overdue: cutoff,
+            filter: None,
+            holds: Vec::new(),
+            held_by: None,
+            limits: Limits::default(),
+        }
+    }
+
+    const STORAGES: [Storage; 7] = [
+        Storage::Integer,
+        Storage::Decimal,
+        Storage::Float,
+        Storage::Text,
+        Storage::Uuid,
+        Storage::Bytes,
+        Storage::Any,
+    ];
+
+    #[test]
+    fn wherever_the_cutoff_stands_it_is_null_for_another_table() {
+        let guard = r#" WHERE '"s"."t"'::pg_catalog.regclass = 7::oid)"#;
+        let native = plan(None, None, Some(TimeDomain::Instant));
+        let encoded = Encoding::ALL.into_iter().flat_map(|encoding| {
+            STORAGES
+                .into_iter()
+                .map(move |storage| plan(Some(encoding), Some(storage), None))
+        });
+        for plan in std::iter::once(native).chain(encoded) {
+            let sql = expired(&plan, &Cutoff::new("$3").guarded(r#""s"."t""#, 7));
+
+            let subselects = sql.matches("(SELECT ").count();
+            assert_eq!(subselects, sql.matches(guard).count(), "{sql}");
+            assert_eq!(subselects, sql.matches("$3").count(), "{sql}");
+            assert_eq!(subselects == 0, sql == "FALSE", "{sql}");
+        }
+    }
+
+    #[rstest]
+    #[case::time_type(Some(Encoding::Iso8601), None, Some(TimeDomain::Local))]
+    #[case::bytes(Some(Encoding::UuidV7), Some(Storage::Bytes), None)]
+    #[case::misfit(Some(Encoding::Ulid), Some(Storage::Integer), None)]
+    fn of_a_column_that_does_not_fit_nothing_is_expired(
+        #[case] encoding: Option<Encoding>,
+        #[case] storage: Option<Storage>,
+        #[case] time_domain: Option<TimeDomain>,
+    ) {
+        let plan = plan(encoding, storage, time_domain);
+
+        assert_eq!(expired(&plan, &Cutoff::new("$3")), "FALSE");
+    }
 }

@@ -33,7 +33,8 @@ use self::{
     value::BoundCutoff,
 };
 use super::{
-    Counted, Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics, TableSweep,
+    Counted, Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics,
+    TableSweep,
 };
 use crate::policy::{
     plan::RulePlan,

@@ -76,9 +76,9 @@ impl BoundCutoff {
         };
         let text = match encoded(encoding, &plan.cutoff, &plan.column_zone) {
             EncodedCutoff::Number(cutoff) => cutoff.decimal(),
-            EncodedCutoff::Uuid(text) | EncodedCutoff::Ulid(text) | EncodedCutoff::Compact(text) => {
-                text
-            }
+            EncodedCutoff::Uuid(text)
+            | EncodedCutoff::Ulid(text)
+            | EncodedCutoff::Compact(text) => text,
             EncodedCutoff::Iso(IsoCutoff { utc, local }) => {
                 format!("{}|{}", iso_text(local), iso_text(utc))
             }

@@ -226,24 +226,114 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Encoding::EpochSeconds, Storage::Integer, "1700000000", "2023-11-14T22:13:20Z")]
-    #[case(Encoding::EpochSeconds, Storage::Float, "1.7e+09", "2023-11-14T22:13:20Z")]
-    #[case(Encoding::EpochSeconds, Storage::Text, "1700000000.25", "2023-11-14T22:13:20.25Z")]
-    #[case(Encoding::EpochMillis, Storage::Decimal, "1700000000250.0", "2023-11-14T22:13:20.25Z")]
-    #[case(Encoding::EpochMicros, Storage::Integer, "1", "1970-01-01T00:00:00.000001Z")]
-    #[case(Encoding::UuidV7, Storage::Text, "017F22E2-79B0-7CC3-98C4-DC0C0C07398F", "2022-02-22T19:22:22Z")]
-    #[case(Encoding::Ulid, Storage::Text, "01arz3ndektsv4rrffq69g5fav", "2016-07-30T23:54:10.259Z")]
-    #[case(Encoding::Compact14, Storage::Text, "20261122093000", "2026-11-22T08:30:00Z")]
-    #[case(Encoding::Compact14, Storage::Integer, "20261122093000", "2026-11-22T08:30:00Z")]
-    #[case::twice_that_night(Encoding::Compact14, Storage::Text, "20261025023000", "2026-10-25T01:30:00Z")]
-    #[case::skipped_that_night(Encoding::Iso8601, Storage::Text, "2026-03-29T02:30:00", "2026-03-29T01:30:00Z")]
-    #[case(Encoding::Iso8601, Storage::Text, "2026-11-22", "2026-11-22T22:59:59.999999Z")]
-    #[case(Encoding::Iso8601, Storage::Text, "2026-11-22T09:30", "2026-11-22T08:30:59.999999Z")]
-    #[case(Encoding::Iso8601, Storage::Text, "2026-11-22 09:30:01.5", "2026-11-22T08:30:01.5Z")]
-    #[case(Encoding::Iso8601, Storage::Text, "2026-11-22T09:30:01.123456789z", "2026-11-22T09:30:01.123456789Z")]
-    #[case(Encoding::Iso8601, Storage::Text, "2026-11-22T09:30:01+02", "2026-11-22T07:30:01Z")]
-    #[case(Encoding::Iso8601, Storage::Text, "2026-11-22T09:30:01-0330", "2026-11-22T13:00:01Z")]
-    #[case(Encoding::Iso8601, Storage::Text, "2024-02-29T00:00:00-00:00", "2024-02-29T00:00:00Z")]
+    #[case(
+        Encoding::EpochSeconds,
+        Storage::Integer,
+        "1700000000",
+        "2023-11-14T22:13:20Z"
+    )]
+    #[case(
+        Encoding::EpochSeconds,
+        Storage::Float,
+        "1.7e+09",
+        "2023-11-14T22:13:20Z"
+    )]
+    #[case(
+        Encoding::EpochSeconds,
+        Storage::Text,
+        "1700000000.25",
+        "2023-11-14T22:13:20.25Z"
+    )]
+    #[case(
+        Encoding::EpochMillis,
+        Storage::Decimal,
+        "1700000000250.0",
+        "2023-11-14T22:13:20.25Z"
+    )]
+    #[case(
+        Encoding::EpochMicros,
+        Storage::Integer,
+        "1",
+        "1970-01-01T00:00:00.000001Z"
+    )]
+    #[case(
+        Encoding::UuidV7,
+        Storage::Text,
+        "017F22E2-79B0-7CC3-98C4-DC0C0C07398F",
+        "2022-02-22T19:22:22Z"
+    )]
+    #[case(
+        Encoding::Ulid,
+        Storage::Text,
+        "01arz3ndektsv4rrffq69g5fav",
+        "2016-07-30T23:54:10.259Z"
+    )]
+    #[case(
+        Encoding::Compact14,
+        Storage::Text,
+        "20261122093000",
+        "2026-11-22T08:30:00Z"
+    )]
+    #[case(
+        Encoding::Compact14,
+        Storage::Integer,
+        "20261122093000",
+        "2026-11-22T08:30:00Z"
+    )]
+    #[case::twice_that_night(
+        Encoding::Compact14,
+        Storage::Text,
+        "20261025023000",
+        "2026-10-25T01:30:00Z"
+    )]
+    #[case::skipped_that_night(
+        Encoding::Iso8601,
+        Storage::Text,
+        "2026-03-29T02:30:00",
+        "2026-03-29T01:30:00Z"
+    )]
+    #[case(
+        Encoding::Iso8601,
+        Storage::Text,
+        "2026-11-22",
+        "2026-11-22T22:59:59.999999Z"
+    )]
+    #[case(
+        Encoding::Iso8601,
+        Storage::Text,
+        "2026-11-22T09:30",
+        "2026-11-22T08:30:59.999999Z"
+    )]
+    #[case(
+        Encoding::Iso8601,
+        Storage::Text,
+        "2026-11-22 09:30:01.5",
+        "2026-11-22T08:30:01.5Z"
+    )]
+    #[case(
+        Encoding::Iso8601,
+        Storage::Text,
+        "2026-11-22T09:30:01.123456789z",
+        "2026-11-22T09:30:01.123456789Z"
+    )]
+    #[case(
+        Encoding::Iso8601,
+        Storage::Text,
+        "2026-11-22T09:30:01+02",
+        "2026-11-22T07:30:01Z"
+    )]
+    #[case(
+        Encoding::Iso8601,
+        Storage::Text,
+        "2026-11-22T09:30:01-0330",
+        "2026-11-22T13:00:01Z"
+    )]
+    #[case(
+        Encoding::Iso8601,
+        Storage::Text,
+        "2024-02-29T00:00:00-00:00",
+        "2024-02-29T00:00:00Z"
+    )]
     fn a_value_means_an_instant(
         #[case] encoding: Encoding,
         #[case] storage: Storage,
@@ -256,7 +346,15 @@ mod tests {
 
     #[test]
     fn the_calendars_last_day_is_readable() {
-        assert!(decode(Encoding::Iso8601, Storage::Text, "9999-12-31T23:59:59Z", &berlin()).is_some());
+        assert!(
+            decode(
+                Encoding::Iso8601,
+                Storage::Text,
+                "9999-12-31T23:59:59Z",
+                &berlin()
+            )
+            .is_some()
+        );
         assert!(decode(Encoding::Iso8601, Storage::Text, "9999-12-31", &berlin()).is_some());
         assert!(decode(Encoding::Iso8601, Storage::Text, "0001-01-01", &berlin()).is_some());
     }
@@ -293,7 +391,11 @@ mod tests {
         #[case] values: &[&str],
     ) {
         for value in values {
-            assert_eq!(decode(encoding, storage, value, &TimeZone::UTC), None, "{value:?}");
+            assert_eq!(
+                decode(encoding, storage, value, &TimeZone::UTC),
+                None,
+                "{value:?}"
+            );
         }
     }
 
@@ -311,7 +413,11 @@ mod tests {
                     Some(value) => (utc.to_string(), value),
                     None => (local.to_string(), value),
                 };
-                let open = if value.len() < 19 { value.len() } else { cutoff.len() };
+                let open = if value.len() < 19 {
+                    value.len()
+                } else {
+                    cutoff.len()
+                };
                 *value.replace(' ', "T") < cutoff[..open]
             }
         }
@@ -324,8 +430,15 @@ mod tests {
             Encoding::EpochSeconds => instant.as_second().to_string(),
             Encoding::EpochMillis => millis.to_string(),
             Encoding::EpochMicros => instant.as_microsecond().to_string(),
-            Encoding::UuidV7 => format!("{:08x}-{:04x}-7cc3-98c4-dc0c0c07398f", millis >> 16, millis & 0xffff),
-            Encoding::Ulid => format!("{}SV4RRFFQ69G5FAVX", &super::super::first_ulid(millis)[..10]),
+            Encoding::UuidV7 => format!(
+                "{:08x}-{:04x}-7cc3-98c4-dc0c0c07398f",
+                millis >> 16,
+                millis & 0xffff
+            ),
+            Encoding::Ulid => format!(
+                "{}SV4RRFFQ69G5FAVX",
+                &super::super::first_ulid(millis)[..10]
+            ),
             Encoding::Compact14 => local.strftime("%Y%m%d%H%M%S").to_string(),
             Encoding::Iso8601 => match form % 4 {
                 0 => local.date().to_string(),
