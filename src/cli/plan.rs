@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::{self, Planned},
-    engine::{EngineError, WalkPage},
+    engine::{Counted, EngineError, WalkPage},
     policy::{
         approval::plan_hash,
         check::CheckedPolicy,
@@ -41,6 +41,7 @@ struct Entry {
 struct Counts {
     rows: u64,
     expired: u64,
+    unreadable: Option<u64>,
     blocked: Option<String>,
 }
 
@@ -84,8 +85,11 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
             Err(_) => None,
             Ok(plan) => {
                 let rows = offline.engine.count_rows(&plan.table).await?;
-                let expired = if plan.held_by.is_some() {
-                    0
+                let Counted {
+                    expired,
+                    unreadable,
+                } = if plan.held_by.is_some() {
+                    Counted::default()
                 } else {
                     offline.engine.count_expired(plan).await?
                 };
@@ -96,6 +100,7 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
                 Some(Counts {
                     rows,
                     expired,
+                    unreadable,
                     blocked,
                 })
             }
@@ -167,6 +172,7 @@ fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
                 "cutoff": plan.cutoff.to_string(),
                 "rows": entry.counts.as_ref().map(|counts| counts.rows),
                 "expiredRows": entry.counts.as_ref().map(|counts| counts.expired),
+                "unreadableRows": entry.counts.as_ref().and_then(|counts| counts.unreadable),
                 "bytesToRead": bytes_to_read(page, plan),
                 "blocked": entry.counts.as_ref().and_then(|counts| counts.blocked.clone()),
                 "tables": plan.table.leaves.iter().map(|leaf| format!("{}.{}", leaf.schema, leaf.name)).collect::<Vec<_>>(),
@@ -221,7 +227,14 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
                 .known_bytes()
                 .map_or_else(|| "size not known".to_owned(), output::bytes)
         );
-        output::say!("  expired    before {} in {}", plan.cutoff, plan.column);
+        let encoding = plan
+            .encoding
+            .map_or_else(String::new, |encoding| format!(" ({})", encoding.as_str()));
+        output::say!(
+            "  expired    before {} in {}{encoding}",
+            plan.cutoff,
+            plan.column
+        );
         if let Some(counts) = &entry.counts {
             let signed = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
             output::say!(
@@ -229,6 +242,12 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
                 output::grouped(signed(counts.expired)),
                 output::grouped(signed(counts.rows))
             );
+            if let Some(unreadable) = counts.unreadable.filter(|rows| *rows > 0) {
+                output::say!(
+                    "  unreadable {} rows, which never expire",
+                    output::grouped(signed(unreadable))
+                );
+            }
         }
         output::say!("  technique  {}", action(page, &entry.planned, plan));
         if let Some(bytes) = bytes_to_read(page, plan) {

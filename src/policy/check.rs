@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use super::{
     age::Age,
     defaults::defaults,
+    encoding::Encoding,
     limits::Limits,
     pace::Pace,
     predicate::Predicate,
@@ -79,6 +80,8 @@ pub struct CheckedRule {
     pub column: String,
     /// How old a row may become.
     pub age: Age,
+    /// How a number or a text holds the time; `None`: the column is of a time type.
+    pub encoding: Option<Encoding>,
     /// Zone of values that carry none; `None`: not stated, UTC.
     pub column_zone: Option<TimeZone>,
     /// The rule's `where`.
@@ -347,6 +350,7 @@ fn check_rule(rule: &RetentionRule, mode: Mode) -> Result<CheckedRule, Refusal> 
             .expire_after
             .parse()
             .map_err(|error| Refusal::invalid(format!("expireAfter: {error}")))?,
+        encoding: rule.encoding,
         column_zone: read_zone("columnTimeZone", rule.column_time_zone.as_deref())?,
         filter: rule
             .filter

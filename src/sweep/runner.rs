@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer};
 use crate::{
-    engine::{Chunk, ChunkTarget, CommitOutcome, Cursor, Engine, EngineError, TableSweep},
+    engine::{Chunk, ChunkTarget, CommitOutcome, Counted, Cursor, Engine, EngineError, TableSweep},
     policy::{
         limits::{Allowance, Verdict},
         pace::{Pace, Veto},
@@ -97,7 +97,7 @@ async fn run(
         Stop::OverLimit | Stop::PerhapsDone => {
             // What is asked for is what the sweep needs, not what the chunk at hand would have taken.
             let left = match counted(engine, plan, tally.report.rows_deleted, control).await? {
-                Ok(left) => left,
+                Ok(left) => left.expired,
                 Err(reason) => return Ok(RuleEnd::Stopped(reason)),
             };
             let spent = tally.report.progress.spent();
@@ -112,10 +112,18 @@ async fn run(
         }
         Stop::WalkedThrough => Ok(
             match counted(engine, plan, tally.report.rows_deleted, control).await? {
-                Ok(remaining) => RuleEnd::Complete { remaining },
+                Ok(left) => complete(tally, left),
                 Err(reason) => RuleEnd::Stopped(reason),
             },
         ),
+    }
+}
+
+/// The walk is over, and this was counted afterwards.
+fn complete(tally: &mut Tally, left: Counted) -> RuleEnd {
+    tally.report.unreadable_rows = left.unreadable;
+    RuleEnd::Complete {
+        remaining: left.expired,
     }
 }
 
@@ -125,12 +133,12 @@ async fn counted(
     plan: &RulePlan,
     deleted: u64,
     control: &dyn Control,
-) -> Result<Result<u64, StopReason>, EngineError> {
+) -> Result<Result<Counted, StopReason>, EngineError> {
     let counting = engine.count_left(plan, deleted);
     tokio::pin!(counting);
     loop {
         tokio::select! {
-            rows = &mut counting => return rows.map(Ok),
+            counted = &mut counting => return counted.map(Ok),
             () = tokio::time::sleep(GLANCE) => {
                 if let Some(reason) = control.stop() {
                     return Ok(Err(reason));
@@ -165,7 +173,7 @@ async fn check_limits(
     let mut known = None;
     if progress.was_killed() {
         let left = match counted(engine, plan, 0, control).await? {
-            Ok(left) => left,
+            Ok(left) => left.expired,
             Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
         };
         progress.settle(left);
@@ -184,7 +192,7 @@ async fn check_limits(
     let left = match known {
         Some(left) => left,
         None => match counted(engine, plan, 0, control).await? {
-            Ok(left) => left,
+            Ok(left) => left.expired,
             Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
         },
     };
@@ -235,7 +243,7 @@ async fn walk(
                 pacer.has_looked();
                 let deleted = tally.report.rows_deleted;
                 match counted(engine, plan, deleted, control).await? {
-                    Ok(0) => return Ok(Stop::End(RuleEnd::Complete { remaining: 0 })),
+                    Ok(left) if left.expired == 0 => return Ok(Stop::End(complete(tally, left))),
                     Ok(_) => {}
                     Err(reason) => return Ok(Stop::End(RuleEnd::Stopped(reason))),
                 }

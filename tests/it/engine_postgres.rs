@@ -1,6 +1,7 @@
 //! The PostgreSQL engine against real servers: what it reads, what it deletes, and what it leaves alone.
 
 mod catalog;
+mod encoding;
 mod faults;
 mod refusals;
 mod sweep;

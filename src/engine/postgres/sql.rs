@@ -8,7 +8,10 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, Postgres, RawSql, postgres::PgArguments, query::Query};
 
-use super::{predicate, value::BoundCutoff};
+use super::{
+    expiry::{self, Cutoff},
+    predicate,
+};
 use crate::{engine::EngineError, policy::plan::RulePlan};
 
 /// A statement, or several, made in this file only.
@@ -223,8 +226,8 @@ impl LeafStatements {
     ) -> Result<Self, EngineError> {
         let leaf = table(schema, name);
         let range = "ctid >= $1::text::tid AND ctid < $2::text::tid";
-        let expired = condition(plan, &guarded(plan, "$3", &leaf, id))?;
-        let expired_of_two = condition(plan, &guarded(plan, "$2", &leaf, id))?;
+        let expired = condition(plan, &Cutoff::new("$3").guarded(&leaf, id))?;
+        let expired_of_two = condition(plan, &Cutoff::new("$2").guarded(&leaf, id))?;
         Ok(Self {
             delete: Sql(format!("DELETE FROM ONLY {leaf} WHERE {range} AND {expired}").into()),
             lock: Sql(format!(
@@ -243,33 +246,25 @@ impl LeafStatements {
     }
 }
 
-/// The cutoff `$n` of a plan.
-fn cutoff(plan: &RulePlan, parameter: &str) -> String {
-    let kind = BoundCutoff::new(&plan.cutoff).type_name();
-    format!("SELECT {parameter}::pg_catalog.{kind}")
-}
-
-/// The cutoff, or NULL (before which nothing lies) if the leaf's name does not lead to the planned table: renaming a schema
-/// needs no lock on its tables, so the name could come to mean another one between two statements. Costs nothing per row.
-fn guarded(plan: &RulePlan, parameter: &str, leaf: &str, id: u32) -> String {
-    format!(
-        "{} WHERE {}::pg_catalog.regclass = {id}::oid",
-        cutoff(plan, parameter),
-        literal(leaf)
-    )
-}
-
-/// The whole predicate of a plan. The cutoff stands in a subselect: the planner then treats it as unknown, and does not leave
-/// the range of tids for an index because of statistics that a sweep itself makes stale.
-fn condition(plan: &RulePlan, cutoff: &str) -> Result<String, EngineError> {
-    let mut out = format!("{} < ({cutoff})", identifier(&plan.column));
-    if let Some(filter) = &plan.filter {
-        let _ = write!(out, " AND ({}) IS TRUE", predicate::print(filter)?);
+/// The whole predicate of a plan.
+fn condition(plan: &RulePlan, cutoff: &Cutoff) -> Result<String, EngineError> {
+    let mut out = expiry::expired(plan, cutoff);
+    let filter = filter(plan)?;
+    if let Some(filter) = filter {
+        let _ = write!(out, " AND {filter}");
     }
     for hold in &plan.holds {
         let _ = write!(out, " AND ({}) IS NOT TRUE", predicate::print(hold)?);
     }
     Ok(out)
+}
+
+/// A plan's `where`.
+fn filter(plan: &RulePlan) -> Result<Option<String>, EngineError> {
+    plan.filter
+        .as_ref()
+        .map(|filter| Ok(format!("({}) IS TRUE", predicate::print(filter)?)))
+        .transpose()
 }
 
 /// Counts a leaf's rows.
@@ -281,13 +276,19 @@ pub(super) fn count_rows(schema: &str, name: &str) -> Sql {
     .into())
 }
 
-/// Counts the rows of a leaf that a plan would take; `$1` is the cutoff.
+/// Counts the rows of a leaf that a plan would take (`n`), and for an encoded column in the same scan those of its `where`
+/// whose value is unreadable; `$1` is the cutoff.
 pub(super) fn count_expired(plan: &RulePlan, schema: &str, name: &str) -> Result<Sql, EngineError> {
-    Ok(Sql(format!(
-        "SELECT pg_catalog.count(*) AS n FROM ONLY {} WHERE {}",
-        table(schema, name),
-        condition(plan, &cutoff(plan, "$1"))?
-    )
+    let leaf = table(schema, name);
+    let expired = condition(plan, &Cutoff::new("$1"))?;
+    Ok(Sql(match expiry::unreadable(plan) {
+        None => format!("SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} WHERE {expired}"),
+        Some(unreadable) => format!(
+            "SELECT pg_catalog.count(*) FILTER (WHERE {expired}) AS n, \
+             pg_catalog.count(*) FILTER (WHERE {unreadable}) AS unreadable FROM ONLY {leaf} WHERE {}",
+            filter(plan)?.as_deref().unwrap_or("TRUE")
+        ),
+    }
     .into()))
 }
 
@@ -304,20 +305,12 @@ fn check(plan: &RulePlan, condition: &str) -> Sql {
 
 /// One statement for each part of a plan that may not fit its table, with the words for the error.
 pub(super) fn checks(plan: &RulePlan) -> Result<Vec<(String, Sql)>, EngineError> {
-    let kind = BoundCutoff::new(&plan.cutoff).type_name();
     let mut out = vec![(
         format!("column {}", plan.column),
-        check(
-            plan,
-            &format!("{} < NULL::pg_catalog.{kind}", identifier(&plan.column)),
-        ),
+        check(plan, &expiry::expired(plan, &Cutoff::new("NULL"))),
     )];
-    if let Some(filter) = &plan.filter {
-        let text = predicate::print(filter)?;
-        out.push((
-            "where".to_owned(),
-            check(plan, &format!("({text}) IS TRUE")),
-        ));
+    if let Some(filter) = filter(plan)? {
+        out.push(("where".to_owned(), check(plan, &filter)));
     }
     for (n, hold) in plan.holds.iter().enumerate() {
         let text = predicate::print(hold)?;

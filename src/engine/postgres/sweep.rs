@@ -9,7 +9,7 @@ use super::{
     Settings, catalog,
     chunk::{Leaf, LeafParts, Refusal},
     error::{self, Doing},
-    outcome, predicate, pressure, refuse_unsupported,
+    expiry, outcome, predicate, pressure, refuse_unsupported,
     session::{Session, Sessions},
     sql::{self, Begin, Sql},
     value::BoundCutoff,
@@ -114,7 +114,7 @@ impl Sweep {
             session,
             settings: settings.clone(),
             table: plan.table.qualified(),
-            cutoff: BoundCutoff::new(&plan.cutoff),
+            cutoff: BoundCutoff::of(plan),
             walked: leaves
                 .iter()
                 .take(position.leaf)
@@ -455,10 +455,10 @@ fn check(plan: &RulePlan, now: &TableFacts, role: &str) -> Result<(), EngineErro
             _ => return changed(&format!("column {name:?} is not what it was")),
         }
     }
-    let domain = now
+    if !now
         .column(&plan.column)
-        .and_then(|column| column.time_domain);
-    if domain.is_none() || !BoundCutoff::new(&plan.cutoff).fits(domain) {
+        .is_some_and(|column| expiry::fits(plan, column))
+    {
         return Err(EngineError::NotSupported(format!(
             "{table}: column {:?} cannot be compared with the cutoff",
             plan.column

@@ -7,7 +7,7 @@ use super::{sql::column, value::Value};
 use crate::{
     engine::EngineError,
     policy::{
-        encoding::{EncodedCutoff, Encoding, EpochCutoff, IsoCutoff, encoded},
+        encoding::{EncodedCutoff, EpochCutoff, IsoCutoff, encoded},
         plan::RulePlan,
     },
 };
@@ -17,8 +17,15 @@ use crate::{
 pub(super) struct Expiry {
     /// Readable, and before the cutoff.
     pub(super) expired: String,
+    /// Neither NULL nor readable.
+    pub(super) unreadable: String,
     /// The cutoff, in the order of the numbers in `expired`.
     pub(super) values: Vec<Value>,
+}
+
+/// Two conditions of the same make: what is readable and before the cutoff, and what is readable.
+fn both(make: impl Fn(&dyn Fn(&str) -> String) -> String) -> (String, String) {
+    (make(&str::to_owned), make(&|_| "1".to_owned()))
 }
 
 impl Expiry {
@@ -32,27 +39,27 @@ impl Expiry {
             )));
         };
         let cutoff = encoded(encoding, &plan.cutoff, &plan.column_zone);
-        Ok(Self::of(&column(&plan.column), encoding, &cutoff, first))
+        Ok(Self::of(&column(&plan.column), &cutoff, first))
     }
 
-    fn of(column: &str, encoding: Encoding, cutoff: &EncodedCutoff, first: usize) -> Self {
+    fn of(column: &str, cutoff: &EncodedCutoff, first: usize) -> Self {
         let mut values = Values {
             first,
             values: Vec::new(),
         };
-        let expired = match cutoff {
+        let (expired, readable) = match cutoff {
             EncodedCutoff::Number(cutoff) => number(column, *cutoff, &mut values),
             EncodedCutoff::Uuid(cutoff) => uuid(column, cutoff, &mut values),
             EncodedCutoff::Ulid(cutoff) => ulid(column, cutoff, &mut values),
             EncodedCutoff::Compact(cutoff) => compact(column, cutoff, &mut values),
             EncodedCutoff::Iso(cutoff) => iso(column, cutoff, &mut values),
         };
-        debug_assert_eq!(
-            matches!(cutoff, EncodedCutoff::Iso(_)),
-            encoding == Encoding::Iso8601
-        );
         Self {
             expired,
+            // Of what cannot be decided the condition is NULL.
+            unreadable: format!(
+                "({column} NOTNULL AND NOT (CASE WHEN {readable} THEN 1 ELSE 0 END))"
+            ),
             values: values.values,
         }
     }
@@ -84,7 +91,7 @@ fn has_no_nul(c: &str) -> String {
 const DIGITS: u32 = 18;
 
 /// Numbers since 1970, greater than 0.
-fn number(c: &str, cutoff: EpochCutoff, values: &mut Values) -> String {
+fn number(c: &str, cutoff: EpochCutoff, values: &mut Values) -> (String, String) {
     let first_whole = values.add(Value::Integer(cutoff.first_whole()));
     let first_real = values.add(Value::Real(first_real(cutoff)));
     let decimal = cutoff.decimal();
@@ -104,11 +111,16 @@ fn number(c: &str, cutoff: EpochCutoff, values: &mut Values) -> String {
     let is_before = format!(
         "(CAST({w} AS INTEGER) < {whole} OR CAST({w} AS INTEGER) = {whole} AND rtrim({f}, '0') < {fraction})"
     );
-    format!(
-        "(CASE typeof({c}) WHEN 'integer' THEN {c} > 0 AND {c} < {first_whole} \
-         WHEN 'real' THEN {c} > 0 AND {c} < {first_real} \
-         WHEN 'text' THEN {is_readable} AND {is_before} ELSE 0 END)"
-    )
+    both(|before| {
+        format!(
+            "(CASE typeof({c}) WHEN 'integer' THEN {c} > 0 AND {} \
+             WHEN 'real' THEN {c} > 0 AND {c} < 9e999 AND {} \
+             WHEN 'text' THEN {is_readable} AND {} ELSE 0 END)",
+            before(&format!("{c} < {first_whole}")),
+            before(&format!("{c} < {first_real}")),
+            before(&is_before),
+        )
+    })
 }
 
 /// The smallest binary fraction that is not before the cutoff.
@@ -125,7 +137,7 @@ fn first_real(cutoff: EpochCutoff) -> f64 {
 fn is_less(value: f64, cutoff: EpochCutoff) -> bool {
     let bits = value.to_bits();
     // Normal and not negative: value = mantissa * 2^exponent.
-    let mantissa = i128::from(bits & ((1 << 52) - 1) | 1 << 52);
+    let mantissa = i128::from((bits & ((1 << 52) - 1)) | (1 << 52));
     let exponent = i64::try_from(bits >> 52).unwrap_or(0) - 1075;
     let micros = mantissa * i128::from(cutoff.unit);
     if value < 1.0 {
@@ -143,7 +155,7 @@ fn is_less(value: f64, cutoff: EpochCutoff) -> bool {
 }
 
 /// 36 characters with hyphens, version 7.
-fn uuid(c: &str, cutoff: &str, values: &mut Values) -> String {
+fn uuid(c: &str, cutoff: &str, values: &mut Values) -> (String, String) {
     let cutoff = values.text(cutoff);
     let hex = |n: usize| "[0-9a-f]".repeat(n);
     let pattern = format!(
@@ -154,22 +166,28 @@ fn uuid(c: &str, cutoff: &str, values: &mut Values) -> String {
         hex(3),
         hex(12)
     );
-    format!(
-        "(CASE typeof({c}) WHEN 'text' THEN {} AND lower({c}) GLOB '{pattern}' \
-         AND substr({c}, 1, 13) <> '00000000-0000' AND lower({c}) < {cutoff} ELSE 0 END)",
-        has_no_nul(c)
-    )
+    both(|before| {
+        format!(
+            "(CASE typeof({c}) WHEN 'text' THEN {} AND lower({c}) GLOB '{pattern}' \
+             AND substr({c}, 1, 13) <> '00000000-0000' AND {} ELSE 0 END)",
+            has_no_nul(c),
+            before(&format!("lower({c}) < {cutoff}"))
+        )
+    })
 }
 
 /// 26 characters of Crockford's alphabet, 128 bits.
-fn ulid(c: &str, cutoff: &str, values: &mut Values) -> String {
+fn ulid(c: &str, cutoff: &str, values: &mut Values) -> (String, String) {
     let cutoff = values.text(cutoff);
     let pattern = format!("[0-7]{}", "[0-9A-HJKMNP-TV-Z]".repeat(25));
-    format!(
-        "(CASE typeof({c}) WHEN 'text' THEN {} AND upper({c}) GLOB '{pattern}' \
-         AND substr({c}, 1, 10) <> '0000000000' AND upper({c}) < {cutoff} ELSE 0 END)",
-        has_no_nul(c)
-    )
+    both(|before| {
+        format!(
+            "(CASE typeof({c}) WHEN 'text' THEN {} AND upper({c}) GLOB '{pattern}' \
+             AND substr({c}, 1, 10) <> '0000000000' AND {} ELSE 0 END)",
+            has_no_nul(c),
+            before(&format!("upper({c}) < {cutoff}"))
+        )
+    })
 }
 
 /// `YYYY-MM-DD` that the calendar has: `date` goes on counting from the end of a month, and gives another text then.
@@ -178,18 +196,21 @@ fn is_date(d: &str) -> String {
 }
 
 /// Fourteen digits, as a text or a number.
-fn compact(c: &str, cutoff: &str, values: &mut Values) -> String {
+fn compact(c: &str, cutoff: &str, values: &mut Values) -> (String, String) {
     let cutoff = values.text(cutoff);
     let s = format!("({c} || '')");
     let d = format!("(substr({s}, 1, 4) || '-' || substr({s}, 5, 2) || '-' || substr({s}, 7, 2))");
-    format!(
-        "(CASE WHEN typeof({c}) = 'text' OR typeof({c}) = 'integer' AND {c} >= 10000000000000 THEN \
-         {} AND {s} GLOB '{}' AND {} AND substr({s}, 9, 2) < '24' AND substr({s}, 11, 2) < '60' AND substr({s}, 13, 2) < '60' \
-         AND {s} < {cutoff} ELSE 0 END)",
-        has_no_nul(c),
-        "[0-9]".repeat(14),
-        is_date(&d),
-    )
+    both(|before| {
+        format!(
+            "(CASE WHEN typeof({c}) = 'text' OR typeof({c}) = 'integer' AND {c} >= 10000000000000 THEN \
+             {} AND {s} GLOB '{}' AND {} \
+             AND substr({s}, 9, 2) < '24' AND substr({s}, 11, 2) < '60' AND substr({s}, 13, 2) < '60' AND {} ELSE 0 END)",
+            has_no_nul(c),
+            "[0-9]".repeat(14),
+            is_date(&d),
+            before(&format!("{s} < {cutoff}"))
+        )
+    })
 }
 
 /// Seconds and their fraction without its last zeros, as every engine compares them.
@@ -198,7 +219,7 @@ const SECONDS: &str = "%Y-%m-%dT%H:%M:%S";
 const FAR: jiff::SignedDuration = jiff::SignedDuration::from_hours(72);
 
 /// A date, or a date and a time with or without seconds, fraction and offset.
-fn iso(c: &str, cutoff: &IsoCutoff, values: &mut Values) -> String {
+fn iso(c: &str, cutoff: &IsoCutoff, values: &mut Values) -> (String, String) {
     let fraction = |time: jiff::civil::DateTime| {
         let digits = format!(".{:09}", time.subsec_nanosecond());
         digits.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -243,15 +264,20 @@ fn iso(c: &str, cutoff: &IsoCutoff, values: &mut Values) -> String {
         "{d} || 'T' || substr({c}, 12, CASE WHEN {has_seconds} THEN 8 ELSE 5 END) \
          || CASE WHEN {has_fraction} THEN rtrim(rtrim(substr({c}, 20, 1 + {digits}), '0'), '.') ELSE '' END"
     );
-    format!(
-        "(CASE WHEN typeof({c}) <> 'text' THEN 0 WHEN NOT ({d} < {far}) THEN 0 \
-         WHEN {} AND {d} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]' AND {} THEN \
-         CASE WHEN length({c}) = 10 THEN {d} < {local_date} \
-         WHEN {is_time} THEN {time} < substr({limit}, 1, CASE WHEN {has_seconds} THEN 40 ELSE 16 END) \
-         ELSE 0 END ELSE 0 END)",
-        has_no_nul(c),
-        is_date(&d),
-    )
+    both(|before| {
+        format!(
+            "(CASE WHEN typeof({c}) <> 'text' THEN 0 WHEN NOT ({}) THEN 0 \
+             WHEN {} AND {d} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]' AND {} THEN \
+             CASE WHEN length({c}) = 10 THEN {} WHEN {is_time} THEN {} ELSE 0 END ELSE 0 END)",
+            before(&format!("{d} < {far}")),
+            has_no_nul(c),
+            is_date(&d),
+            before(&format!("{d} < {local_date}")),
+            before(&format!(
+                "{time} < substr({limit}, 1, CASE WHEN {has_seconds} THEN 40 ELSE 16 END)"
+            )),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -24,12 +24,12 @@ mod tests;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::Row;
+use sqlx::{Row, sqlite::SqliteRow};
 
 use self::{connect::Connector, error::Doing, session::Session, sql::Fixed, sweep::Sweep};
 use super::{
-    Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics, TableSweep,
-    WalkPage,
+    Counted, Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics,
+    TableSweep, WalkPage,
 };
 use crate::policy::{
     plan::RulePlan,
@@ -77,14 +77,12 @@ impl SqliteEngine {
         error::running(doing, reason)
     }
 
-    async fn count(&self, table: &TableFacts, count: &Fixed) -> Result<u64, EngineError> {
+    async fn count(&self, table: &TableFacts, count: &Fixed) -> Result<SqliteRow, EngineError> {
+        refuse_unsupported(table)?;
         let mut session = self.read().await?;
         let limit = self.statement_timeout.max(COUNT_TIMEOUT);
         session.limit(limit);
-        let counted = session
-            .row(count.query(&[]))
-            .await
-            .and_then(|row| row.try_get::<i64, _>("n"));
+        let counted = session.row(count.query(&[])).await;
         session.close().await;
         let name = table.qualified();
         let doing = Doing {
@@ -93,9 +91,13 @@ impl SqliteEngine {
             table: Some(&name),
             limit,
         };
-        counted
+        counted.map_err(|reason| error::running(doing, &reason))
+    }
+
+    fn number(&self, row: &SqliteRow, name: &str) -> Result<u64, EngineError> {
+        row.try_get::<i64, _>(name)
             .map(|rows| u64::try_from(rows).unwrap_or(0))
-            .map_err(|reason| error::running(doing, &reason))
+            .map_err(|reason| self.error("counting rows of", None, &reason))
     }
 }
 
@@ -133,21 +135,26 @@ impl Engine for SqliteEngine {
         tables.map_err(|reason| self.error("reading the schema of", None, &reason))
     }
 
-    async fn statistics(&self, table: &TableFacts, _: &str) -> Result<TableStatistics, EngineError> {
-        Ok(audit::statistics(table))
+    async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError> {
+        Ok(audit::statistics(&plan.table))
     }
 
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError> {
-        refuse_unsupported(table)?;
-        self.count(table, &sql::count_rows(&table.name)).await
+        let row = self.count(table, &sql::count_rows(&table.name)).await?;
+        self.number(&row, "n")
     }
 
-    async fn count_expired(&self, plan: &RulePlan) -> Result<u64, EngineError> {
-        refuse_unsupported(&plan.table)?;
-        self.count(&plan.table, &sql::count_expired(plan)?).await
+    async fn count_expired(&self, plan: &RulePlan) -> Result<Counted, EngineError> {
+        let row = self
+            .count(&plan.table, &sql::count_expired(plan)?)
+            .await?;
+        Ok(Counted {
+            expired: self.number(&row, "n")?,
+            unreadable: Some(self.number(&row, "unreadable")?),
+        })
     }
 
-    async fn count_left(&self, plan: &RulePlan, _: u64) -> Result<u64, EngineError> {
+    async fn count_left(&self, plan: &RulePlan, _: u64) -> Result<Counted, EngineError> {
         self.count_expired(plan).await
     }
 

@@ -60,6 +60,8 @@ fn table(name: &str) -> String {
 #[derive(Clone, Debug)]
 struct Condition {
     text: String,
+    /// Of the time column alone.
+    unreadable: String,
     /// The cutoff.
     values: Vec<Value>,
 }
@@ -77,6 +79,7 @@ impl Condition {
         }
         Ok(Self {
             text,
+            unreadable: expiry.unreadable,
             values: expiry.values,
         })
     }
@@ -213,14 +216,19 @@ pub(super) fn count_rows(name: &str) -> Fixed {
     }
 }
 
-/// Counts the rows that a plan would take.
+/// Counts the rows that a plan would take (`n`), and in the same scan those of its `where` whose value is unreadable.
 pub(super) fn count_expired(plan: &RulePlan) -> Result<Fixed, EngineError> {
     let condition = Condition::new(plan, 1)?;
+    let filter = match &plan.filter {
+        Some(filter) => is_true(&predicate::print(filter, plan)?),
+        None => "1".to_owned(),
+    };
     Ok(Fixed {
         sql: Sql(format!(
-            "SELECT count(*) AS n FROM {} WHERE {}",
+            "SELECT count(*) FILTER (WHERE {}) AS n, count(*) FILTER (WHERE {}) AS unreadable FROM {} WHERE {filter}",
+            condition.text,
+            condition.unreadable,
             table(&plan.table.name),
-            condition.text
         )
         .into()),
         values: condition.values,
