@@ -14,8 +14,7 @@ use crate::{
         RetentionPolicyStatus, RuleStatus,
         conditions::{COMPLIANT, READY, find_condition},
     },
-    audit,
-    report,
+    audit, report,
 };
 
 /// Arguments of `audit`.

@@ -61,7 +61,10 @@ mod tests {
 
     #[rstest]
     #[case("mysql://u:geheim@h/d", "mysql:// are not supported yet")]
-    #[case("geheim:x", "postgres://user:password@host:5432/database or sqlite:///path/file.db")]
+    #[case(
+        "geheim:x",
+        "postgres://user:password@host:5432/database or sqlite:///path/file.db"
+    )]
     #[case("geheim", "scheme is unknown")]
     #[case("", "scheme is unknown")]
     fn another_scheme_is_refused_with_those_that_there_are(#[case] url: &str, #[case] says: &str) {

@@ -10,7 +10,10 @@ use crate::{
 };
 
 /// Reads the facts in the transaction that `session` is in; `name` is the file's.
-pub(super) async fn facts(session: &mut Session, name: String) -> Result<DatabaseFacts, sqlx::Error> {
+pub(super) async fn facts(
+    session: &mut Session,
+    name: String,
+) -> Result<DatabaseFacts, sqlx::Error> {
     let row = session.row(sql::constant(q::FACTS)).await?;
     let FileId { device, inode, .. } = session.file();
     Ok(DatabaseFacts {

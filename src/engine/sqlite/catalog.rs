@@ -11,9 +11,7 @@ use super::{
 };
 use crate::policy::{
     encoding::Storage,
-    table::{
-        ColumnFacts, IncomingKey, LeafFacts, OnDelete, TableFacts, TableKind, TableName,
-    },
+    table::{ColumnFacts, IncomingKey, LeafFacts, OnDelete, TableFacts, TableKind, TableName},
 };
 
 /// The only schema: temporary tables and attached files are those of somebody's own connection.
@@ -144,10 +142,8 @@ impl Key {
 impl Table {
     /// What must not change while the table is walked: `columns` are those that the plan reads.
     pub(super) fn fingerprint(&self, columns: &[String]) -> String {
-        let read: Vec<Option<&ColumnFacts>> = columns
-            .iter()
-            .map(|name| self.facts.column(name))
-            .collect();
+        let read: Vec<Option<&ColumnFacts>> =
+            columns.iter().map(|name| self.facts.column(name)).collect();
         let incoming: Vec<_> = self
             .facts
             .incoming
@@ -179,10 +175,7 @@ pub(super) async fn tables(
 }
 
 /// Looks one table up in the transaction that `session` is in.
-pub(super) async fn table(
-    session: &mut Session,
-    name: &str,
-) -> Result<Option<Table>, sqlx::Error> {
+pub(super) async fn table(session: &mut Session, name: &str) -> Result<Option<Table>, sqlx::Error> {
     let Some(root) = asked(session, q::RESOLVE, name).await?.into_iter().next() else {
         return Ok(None);
     };
@@ -450,7 +443,10 @@ async fn leaf(
     } else {
         let rows = analyzed_rows(session, &facts.name).await?;
         let pages = rows.map_or(1, |rows| {
-            u64::try_from(rows).unwrap_or(0).div_ceil(u64::from(ROWS_PER_PAGE)).max(1)
+            u64::try_from(rows)
+                .unwrap_or(0)
+                .div_ceil(u64::from(ROWS_PER_PAGE))
+                .max(1)
         });
         (rows, pages)
     };

@@ -77,9 +77,7 @@ fn of_file(name: &str, code: i32, message: &str) -> Option<EngineError> {
             "the database file {name} cannot be opened ({message}): it may be readable for nobody, or be in WAL mode in a folder \
              that cannot be written; of a file that nobody writes to, add ?immutable=1"
         )),
-        NOTADB => EngineError::Target(format!(
-            "{name} is no SQLite database, or an encrypted one"
-        )),
+        NOTADB => EngineError::Target(format!("{name} is no SQLite database, or an encrypted one")),
         PERM => EngineError::Permission(format!("{name}: {message}")),
         _ if code == READONLY_ROLLBACK => EngineError::ReadOnly(format!(
             "a writer of {name} broke off in the middle, and its half transaction cannot be taken back by somebody who only reads: \
@@ -93,9 +91,8 @@ fn of_file(name: &str, code: i32, message: &str) -> Option<EngineError> {
 /// An error while a connection was being opened.
 pub(super) fn opening(name: &str, error: &sqlx::Error) -> EngineError {
     match said(error) {
-        Some((code, message)) => of_file(name, code, message).unwrap_or_else(|| {
-            EngineError::Target(format!("{name} cannot be opened: {message}"))
-        }),
+        Some((code, message)) => of_file(name, code, message)
+            .unwrap_or_else(|| EngineError::Target(format!("{name} cannot be opened: {message}"))),
         None => lost(name, error.to_string()),
     }
 }
@@ -150,9 +147,14 @@ pub(super) fn running(doing: Doing<'_>, error: &sqlx::Error) -> EngineError {
             limit: format!("{:?}", doing.limit),
         };
     }
-    if ["no such collation", "no such function", "no such module", "unsafe use of"]
-        .iter()
-        .any(|word| is(word))
+    if [
+        "no such collation",
+        "no such function",
+        "no such module",
+        "unsafe use of",
+    ]
+    .iter()
+    .any(|word| is(word))
     {
         return EngineError::NotSupported(format!(
             "{what}: {message}: what an application defines for its own connections is not known here"

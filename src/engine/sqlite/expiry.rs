@@ -222,11 +222,16 @@ const FAR: jiff::SignedDuration = jiff::SignedDuration::from_hours(72);
 fn iso(c: &str, cutoff: &IsoCutoff, values: &mut Values) -> (String, String) {
     let fraction = |time: jiff::civil::DateTime| {
         let digits = format!(".{:09}", time.subsec_nanosecond());
-        digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+        digits
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned()
     };
     let seconds = |time: jiff::civil::DateTime| time.strftime(SECONDS).to_string();
     let latest = cutoff.utc.max(cutoff.local);
-    let far = latest.checked_add(FAR).unwrap_or(jiff::civil::DateTime::MAX);
+    let far = latest
+        .checked_add(FAR)
+        .unwrap_or(jiff::civil::DateTime::MAX);
     let far = values.text(far.date().to_string());
     let local_date = values.text(cutoff.local.date().to_string());
     let local = values.text(seconds(cutoff.local) + &fraction(cutoff.local));

@@ -103,7 +103,11 @@ impl SqliteEngine {
 
 /// What cannot be swept is not counted either.
 fn refuse_unsupported(table: &TableFacts) -> Result<(), EngineError> {
-    match table.leaves.iter().find_map(|leaf| leaf.unsupported.as_ref()) {
+    match table
+        .leaves
+        .iter()
+        .find_map(|leaf| leaf.unsupported.as_ref())
+    {
         Some(word) => Err(EngineError::NotSupported(format!(
             "{} is a {word}, whose rows a rule cannot delete",
             table.qualified()
@@ -145,9 +149,7 @@ impl Engine for SqliteEngine {
     }
 
     async fn count_expired(&self, plan: &RulePlan) -> Result<Counted, EngineError> {
-        let row = self
-            .count(&plan.table, &sql::count_expired(plan)?)
-            .await?;
+        let row = self.count(&plan.table, &sql::count_expired(plan)?).await?;
         Ok(Counted {
             expired: self.number(&row, "n")?,
             unreadable: Some(self.number(&row, "unreadable")?),

@@ -417,9 +417,7 @@ impl Printer<'_> {
         };
         let member = match member {
             Expr::Text(name) if name.starts_with(['$', '[']) || name.contains('"') => {
-                return refuse(format!(
-                    "'{name}' would be a path and not a member's name"
-                ));
+                return refuse(format!("'{name}' would be a path and not a member's name"));
             }
             Expr::Text(name) => literal(checked(name)?),
             Expr::Number(digits) if is_whole(digits) => digits.clone(),
@@ -479,11 +477,11 @@ impl Printer<'_> {
                     "min"
                 };
                 // As an aggregate it passes over NULL.
-                let rows: Vec<String> = printed.iter().map(|value| format!("({value})")).collect();
-                format!(
-                    "(SELECT {word}(column1) FROM (VALUES {}))",
-                    rows.join(", ")
-                )
+                let rows: Vec<String> = printed
+                    .iter()
+                    .map(|value| format!("SELECT {value} AS v"))
+                    .collect();
+                format!("(SELECT {word}(v) FROM ({}))", rows.join(" UNION ALL "))
             }
         })
     }

@@ -20,13 +20,11 @@ impl Sql {
         &self,
         values: impl IntoIterator<Item = &'a Value>,
     ) -> Query<'static, Sqlite, SqliteArguments> {
-        values
-            .into_iter()
-            .fold(sqlx::query(AssertSqlSafe(Arc::clone(&self.0))), |query, value| {
-                value.bind(query)
-            })
+        values.into_iter().fold(
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.0))),
+            |query, value| value.bind(query),
+        )
     }
-
 }
 
 /// For a constant statement.

@@ -20,12 +20,7 @@ use crate::{
         Chunk, ChunkTarget, CommitOutcome, EngineError, TableSweep,
         cursor::{Cursor, KeyPart},
     },
-    policy::{
-        cutoff::Cutoff,
-        pace::Pressure,
-        plan::RulePlan,
-        table::TableKind,
-    },
+    policy::{cutoff::Cutoff, pace::Pressure, plan::RulePlan, table::TableKind},
 };
 
 /// See [`TableSweep`].
@@ -238,10 +233,7 @@ impl Sweep {
     /// The statements for the range from the position up to and with `last`, and the values of its bounds.
     fn bounds(&self, last: &[KeyPart]) -> (&RangeStatements, Vec<Value>) {
         match self.position.after() {
-            None => (
-                &self.statements.first,
-                value::bound(last, self.is_tagged),
-            ),
+            None => (&self.statements.first, value::bound(last, self.is_tagged)),
             Some(after) => {
                 let mut values = value::bound(after, self.is_tagged);
                 values.extend(value::bound(last, self.is_tagged));

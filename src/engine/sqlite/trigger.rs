@@ -7,7 +7,10 @@ pub(super) fn fires_on_delete(text: &str) -> bool {
         return true;
     }
     let mut word = words.next();
-    if word.as_ref().is_some_and(|word| word.is("TEMP") || word.is("TEMPORARY")) {
+    if word
+        .as_ref()
+        .is_some_and(|word| word.is("TEMP") || word.is("TEMPORARY"))
+    {
         word = words.next();
     }
     if !word.is_some_and(|word| word.is("TRIGGER")) {
@@ -32,7 +35,10 @@ pub(super) fn fires_on_delete(text: &str) -> bool {
         words.next();
         word = words.next();
     }
-    if word.as_ref().is_some_and(|word| word.is("BEFORE") || word.is("AFTER")) {
+    if word
+        .as_ref()
+        .is_some_and(|word| word.is("BEFORE") || word.is("AFTER"))
+    {
         word = words.next();
     } else if word.as_ref().is_some_and(|word| word.is("INSTEAD")) {
         words.next();
@@ -119,12 +125,24 @@ mod tests {
     #[rstest]
     #[case("CREATE TRIGGER a AFTER DELETE ON t BEGIN SELECT 1; END", true)]
     #[case("CREATE TRIGGER a BEFORE DELETE ON t BEGIN SELECT 1; END", true)]
-    #[case("create trigger if not exists main.a delete on t begin select 1; end", true)]
+    #[case(
+        "create trigger if not exists main.a delete on t begin select 1; end",
+        true
+    )]
     #[case("CREATE TRIGGER a AFTER INSERT ON t BEGIN DELETE FROM t; END", false)]
     #[case("CREATE TRIGGER a UPDATE OF x ON t BEGIN SELECT 1; END", false)]
-    #[case("CREATE TRIGGER \"delete\" AFTER INSERT ON t BEGIN SELECT 1; END", false)]
-    #[case("CREATE TRIGGER 'x insert' -- INSERT\n AFTER /* UPDATE */ DELETE ON t BEGIN SELECT 1; END", true)]
-    #[case("CREATE TRIGGER [a b].\"c \"\" d\" AFTER DELETE ON t BEGIN SELECT 1; END", true)]
+    #[case(
+        "CREATE TRIGGER \"delete\" AFTER INSERT ON t BEGIN SELECT 1; END",
+        false
+    )]
+    #[case(
+        "CREATE TRIGGER 'x insert' -- INSERT\n AFTER /* UPDATE */ DELETE ON t BEGIN SELECT 1; END",
+        true
+    )]
+    #[case(
+        "CREATE TRIGGER [a b].\"c \"\" d\" AFTER DELETE ON t BEGIN SELECT 1; END",
+        true
+    )]
     #[case("CREATE TRIGGER `x`INSERT ON t BEGIN SELECT 1; END", false)]
     #[case("CREATE TRIGGER if AFTER INSERT ON t BEGIN SELECT 1; END", false)]
     #[case("CREATE TRIGGER überprüft AFTER DELETE ON t BEGIN SELECT 1; END", true)]

@@ -15,8 +15,7 @@ pub(super) struct SqliteUrl {
 }
 
 /// What is to be written instead.
-const EXAMPLE: &str =
-    "write sqlite:///absolute/path/file.db, or sqlite://file.db for a file of the working directory";
+const EXAMPLE: &str = "write sqlite:///absolute/path/file.db, or sqlite://file.db for a file of the working directory";
 
 /// Reads `sqlite://path[?mode=ro|rw][&immutable=1]`; a `?`, `%` or `#` in the path is percent-encoded.
 ///
@@ -81,7 +80,12 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("sqlite:///var/lib/shop/shop.db", "/var/lib/shop/shop.db", false, false)]
+    #[case(
+        "sqlite:///var/lib/shop/shop.db",
+        "/var/lib/shop/shop.db",
+        false,
+        false
+    )]
     #[case("sqlite://shop.db", "shop.db", false, false)]
     #[case("sqlite:data/shop.db", "data/shop.db", false, false)]
     #[case("SQLite://shop.db?mode=ro", "shop.db", true, false)]

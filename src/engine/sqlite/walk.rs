@@ -85,10 +85,16 @@ mod tests {
         let mut position = Position::start(7);
         position.begin(key(10));
         position.advance(key(4), 1);
-        assert_eq!((position.after(), position.end()), (Some(&key(4)[..]), Some(&key(10)[..])));
+        assert_eq!(
+            (position.after(), position.end()),
+            (Some(&key(4)[..]), Some(&key(10)[..]))
+        );
 
         assert!(position.pass_over());
-        assert_eq!((position.after(), position.end()), (Some(&key(10)[..]), None));
+        assert_eq!(
+            (position.after(), position.end()),
+            (Some(&key(10)[..]), None)
+        );
         position.begin(key(12));
 
         assert!(!position.pass_over());
@@ -102,7 +108,10 @@ mod tests {
         position.advance(key(4), 1);
 
         assert_eq!(Position::resume(Some(position.cursor()), 7), position);
-        assert_eq!(Position::resume(Some(position.cursor()), 8), Position::start(8));
+        assert_eq!(
+            Position::resume(Some(position.cursor()), 8),
+            Position::start(8)
+        );
         assert_eq!(Position::resume(None, 8), Position::start(8));
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{
-    engine::{DatabaseFacts, TableStatistics},
+    engine::{Counted, DatabaseFacts, TableStatistics, cursor::BlockCursor},
     policy::{
         cutoff::Cutoff,
         defaults::defaults,
@@ -54,6 +54,13 @@ impl Fake {
     fn left(&self) -> u64 {
         self.with(|table| table.pages.iter().sum())
     }
+
+    fn counted(&self) -> Counted {
+        Counted {
+            expired: self.left(),
+            unreadable: None,
+        }
+    }
 }
 
 struct FakeSweep {
@@ -72,7 +79,7 @@ impl Engine for Fake {
         unimplemented("tables")
     }
 
-    async fn statistics(&self, _: &TableFacts, _: &str) -> Result<TableStatistics, EngineError> {
+    async fn statistics(&self, _: &RulePlan) -> Result<TableStatistics, EngineError> {
         unimplemented("statistics")
     }
 
@@ -80,13 +87,13 @@ impl Engine for Fake {
         unimplemented("count_rows")
     }
 
-    async fn count_expired(&self, _: &RulePlan) -> Result<u64, EngineError> {
-        Ok(self.left())
+    async fn count_expired(&self, _: &RulePlan) -> Result<Counted, EngineError> {
+        Ok(self.counted())
     }
 
-    async fn count_left(&self, _: &RulePlan, _: u64) -> Result<u64, EngineError> {
+    async fn count_left(&self, _: &RulePlan, _: u64) -> Result<Counted, EngineError> {
         self.with(|table| table.counts += 1);
-        Ok(self.left())
+        Ok(self.counted())
     }
 
     async fn check_plan(&self, _: &RulePlan) -> Result<(), EngineError> {
@@ -100,7 +107,10 @@ impl Engine for Fake {
     ) -> Result<Box<dyn TableSweep>, EngineError> {
         Ok(Box::new(FakeSweep {
             fake: self.clone(),
-            next: from.map_or(0, |cursor| usize::try_from(cursor.next_block).unwrap()),
+            next: match from {
+                Some(Cursor::Blocks(cursor)) => usize::try_from(cursor.next_block).unwrap(),
+                _ => 0,
+            },
             open: None,
         }))
     }
@@ -158,13 +168,13 @@ impl TableSweep for FakeSweep {
     }
 
     fn cursor(&self) -> Option<Cursor> {
-        Some(Cursor {
+        Some(Cursor::Blocks(BlockCursor {
             leaf: 1,
             filenode: 1,
             next_block: self.next as u64,
             end_block: 0,
             last_pass: false,
-        })
+        }))
     }
 
     async fn pressure(&mut self) -> Result<Pressure, EngineError> {

@@ -61,7 +61,8 @@ async fn check(
         }
 
         // At the end of all time everything goes that can be read.
-        plan.cutoff = crate::policy::cutoff::Cutoff::Instant("9999-12-30T00:00:00Z".parse().unwrap());
+        plan.cutoff =
+            crate::policy::cutoff::Cutoff::Instant("9999-12-30T00:00:00Z".parse().unwrap());
         database.sweep(&plan).await.unwrap();
 
         let left = database.ids("SELECT id FROM x").await;
@@ -104,7 +105,14 @@ async fn numbers_since_1970(
     #[case] cutoff: &str,
     #[case] cases: &[(&str, Fate)],
 ) {
-    check(encoding, cutoff, "UTC", &["", "TEXT COLLATE NOCASE", "BLOB"], cases).await;
+    check(
+        encoding,
+        cutoff,
+        "UTC",
+        &["", "TEXT COLLATE NOCASE", "BLOB"],
+        cases,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -120,7 +128,14 @@ async fn numbers_in_columns_that_make_numbers_of_texts() {
         ("9e999", Unreadable),
     ];
     let declared = ["INTEGER", "BIGINT", "REAL", "NUMERIC(10, 2)", "DATETIME"];
-    check(Encoding::EpochSeconds, "2023-11-14T22:13:20Z", "UTC", &declared, &cases).await;
+    check(
+        Encoding::EpochSeconds,
+        "2023-11-14T22:13:20Z",
+        "UTC",
+        &declared,
+        &cases,
+    )
+    .await;
 }
 
 /// Declared types say little of what a column holds.
@@ -143,13 +158,26 @@ async fn uuids_of_version_7() {
         ("'017f22e2-79af-7cc3-98c4-dc0c0c07398g'", Unreadable),
         ("'017f22e2-79af-7cc3-98c4-dc0c0c07398f '", Unreadable),
         ("'017f22e2+79af-7cc3-98c4-dc0c0c07398f'", Unreadable),
-        ("'017f22e2-79af-7cc3-98c4-dc0c0c07398f' || char(0)", Unreadable),
+        (
+            "'017f22e2-79af-7cc3-98c4-dc0c0c07398f' || char(0)",
+            Unreadable,
+        ),
         ("x'017f22e279af7cc398c4dc0c0c07398f'", Unreadable),
-        ("CAST('017f22e2-79af-7cc3-98c4-dc0c0c07398f' AS BLOB)", Unreadable),
+        (
+            "CAST('017f22e2-79af-7cc3-98c4-dc0c0c07398f' AS BLOB)",
+            Unreadable,
+        ),
         ("1", Unreadable),
         ("NULL", Unreadable),
     ];
-    check(Encoding::UuidV7, "2022-02-22T19:22:22Z", "UTC", &DECLARED, &cases).await;
+    check(
+        Encoding::UuidV7,
+        "2022-02-22T19:22:22Z",
+        "UTC",
+        &DECLARED,
+        &cases,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -171,7 +199,14 @@ async fn ulids() {
         ("x'01'", Unreadable),
         ("NULL", Unreadable),
     ];
-    check(Encoding::Ulid, "2016-07-30T23:54:10.259Z", "UTC", &DECLARED, &cases).await;
+    check(
+        Encoding::Ulid,
+        "2016-07-30T23:54:10.259Z",
+        "UTC",
+        &DECLARED,
+        &cases,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -199,15 +234,34 @@ async fn fourteen_digits() {
         ("20230101000060", Unreadable),
         ("'2023-01-01 00:'", Unreadable),
         ("'19000229000000'", Unreadable),
-        ("'20230101000000 '", Unreadable),
         ("'20230101000000' || char(0)", Unreadable),
         ("20230101000000.5", Unreadable),
         ("x'3230323330313031303030303030'", Unreadable),
         ("NULL", Unreadable),
     ];
-    check(Encoding::Compact14, "2026-11-22T08:30:00.5Z", "Europe/Berlin", &DECLARED, &cases).await;
-    let early = [("'00010101000000'", Goes), ("'09991231235959'", Goes), ("'00000101000000'", Unreadable)];
-    check(Encoding::Compact14, "2026-11-22T08:30:00.5Z", "UTC", &["", "TEXT"], &early).await;
+    check(
+        Encoding::Compact14,
+        "2026-11-22T08:30:00.5Z",
+        "Europe/Berlin",
+        &DECLARED,
+        &cases,
+    )
+    .await;
+    let early = [
+        ("'00010101000000'", Goes),
+        ("'09991231235959'", Goes),
+        ("'00000101000000'", Unreadable),
+        ("'20230101000000 '", Unreadable),
+        ("' 0230101000000'", Unreadable),
+    ];
+    check(
+        Encoding::Compact14,
+        "2026-11-22T08:30:00.5Z",
+        "UTC",
+        &["", "TEXT"],
+        &early,
+    )
+    .await;
 }
 
 #[rstest]
@@ -240,7 +294,7 @@ async fn fourteen_digits() {
     ("'2026-11-22T09:30:00+01:00'", Goes), ("'2026-11-22T09:30:00.25+01:00'", Stays), ("'2026-11-22T09:30:00+0100'", Goes),
     ("'2026-11-22T09:30:00+01'", Goes), ("'2026-11-22T09:30:00.3+01'", Stays), ("'2026-11-22T05:00:00-03:30'", Goes),
     ("'2026-11-22T05:00:00.25-0330'", Stays), ("'2026-11-22T05:01:00-03:30'", Stays), ("'2026-11-22T08:30:00-00:00'", Goes),
-    ("'2026-11-23T08:29:59+23:59'", Goes), ("'2026-11-23T08:29:01+23:59'", Stays), ("'2026-11-21T08:31:00-23:59'", Goes),
+    ("'2026-11-23T08:29:00+23:59'", Goes), ("'2026-11-23T08:29:01+23:59'", Stays), ("'2026-11-21T08:31:00-23:59'", Goes),
     ("'2026-11-21T08:31:01-23:59'", Stays), ("'2026-11-22T09:29+01:00'", Goes), ("'2026-11-22T09:30+01:00'", Stays),
     ("'2026-11-22T08:29:00+24:00'", Unreadable), ("'2026-11-22T08:29:00+02:60'", Unreadable),
     ("'2026-11-22T08:29:00+2'", Unreadable), ("'2026-11-22T08:29:00 +02:00'", Unreadable),
@@ -264,5 +318,12 @@ async fn a_time_that_can_mean_two_instants_is_read_as_the_later_one() {
         ("'2026-10-25T02:29:59'", Stays),
         ("'2026-10-25T00:29:59Z'", Goes),
     ];
-    check(Encoding::Iso8601, "2026-10-25T00:30:00Z", "Europe/Berlin", &["TEXT"], &cases).await;
+    check(
+        Encoding::Iso8601,
+        "2026-10-25T00:30:00Z",
+        "Europe/Berlin",
+        &["TEXT"],
+        &cases,
+    )
+    .await;
 }

@@ -69,7 +69,13 @@ impl Database {
 
     async fn plan(&self, table: &str, column: &str, encoding: Encoding, cutoff: &str) -> RulePlan {
         let name: TableName = table.parse().unwrap();
-        let table = self.engine.tables(&[name]).await.unwrap().remove(0).unwrap();
+        let table = self
+            .engine
+            .tables(&[name])
+            .await
+            .unwrap()
+            .remove(0)
+            .unwrap();
         let cutoff = Cutoff::Instant(cutoff.parse().unwrap());
         RulePlan {
             rule: "test".to_owned(),

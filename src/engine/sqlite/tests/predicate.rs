@@ -112,7 +112,10 @@ async fn an_expression_takes_these_rows(#[case] text: &str, #[case] ids: &[i64])
 
 #[rstest]
 #[case("at < DATE '2024-01-01'", "'2024-01-01'")]
-#[case("name = 'x' AND at < TIMESTAMP '2024-01-01 00:00'", "as the column holds it")]
+#[case(
+    "name = 'x' AND at < TIMESTAMP '2024-01-01 00:00'",
+    "as the column holds it"
+)]
 #[case("name LIKE name", "the pattern of LIKE")]
 #[case(r"name LIKE 'x\'", "ends with its escape")]
 #[case("name ILIKE 'Ärger%'", "ASCII letters only")]
