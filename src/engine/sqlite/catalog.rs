@@ -270,36 +270,68 @@ fn column_facts(row: &SqliteRow) -> Result<ColumnFacts, sqlx::Error> {
 }
 
 struct Index {
+    name: String,
     origin: String,
     is_partial: bool,
+    /// Its first column is in descending order.
+    descends: bool,
     /// The columns of its key; of an expression `None`.
     columns: Vec<Option<KeyColumn>>,
 }
 
+/// Whether ANALYZE has counted rows, and taken samples of them.
+pub(super) async fn has_statistics(session: &mut Session) -> Result<(bool, bool), sqlx::Error> {
+    let row = session.row(sql::constant(q::HAS_STATISTICS)).await?;
+    Ok((
+        row.try_get::<i64, _>("rows")? > 0,
+        row.try_get::<i64, _>("samples")? > 0,
+    ))
+}
+
+/// The first number of a statistic.
+pub(super) fn first_number(stat: Option<&str>) -> Option<u64> {
+    stat?.split(' ').next()?.parse().ok()
+}
+
+/// An index over all rows that begins with a column, smallest value first.
+pub(super) async fn index_on(
+    session: &mut Session,
+    table: &str,
+    column: &str,
+) -> Result<Option<String>, sqlx::Error> {
+    let indexes = indexes(session, table).await?;
+    let fits = |index: &Index| {
+        let first = index.columns.first().and_then(Option::as_ref);
+        !index.is_partial && !index.descends && first.is_some_and(|first| first.name == column)
+    };
+    Ok(indexes.into_iter().find(fits).map(|index| index.name))
+}
+
 async fn indexes(session: &mut Session, name: &str) -> Result<Vec<Index>, sqlx::Error> {
-    let mut indexes: Vec<(String, Index)> = Vec::new();
+    let mut indexes: Vec<Index> = Vec::new();
     for row in asked(session, q::INDEXES, name).await? {
         let index_name: String = row.try_get("index_name")?;
-        if indexes.last().is_none_or(|(last, _)| *last != index_name) {
-            let index = Index {
+        if indexes.last().is_none_or(|last| last.name != index_name) {
+            indexes.push(Index {
+                name: index_name,
                 origin: row.try_get("origin")?,
                 is_partial: row.try_get::<i64, _>("partial")? != 0,
+                descends: row.try_get::<i64, _>("desc")? != 0,
                 columns: Vec::new(),
-            };
-            indexes.push((index_name, index));
+            });
         }
         if row.try_get::<i64, _>("key")? == 0 {
             continue;
         }
         let name: Option<String> = row.try_get("name")?;
         let collation: Option<String> = row.try_get("coll")?;
-        if let Some((_, index)) = indexes.last_mut() {
+        if let Some(index) = indexes.last_mut() {
             index
                 .columns
                 .push(name.map(|name| KeyColumn { name, collation }));
         }
     }
-    Ok(indexes.into_iter().map(|(_, index)| index).collect())
+    Ok(indexes)
 }
 
 /// The columns of the primary key, in no particular order.
@@ -442,12 +474,7 @@ async fn leaf(
         (None, 0)
     } else {
         let rows = analyzed_rows(session, &facts.name).await?;
-        let pages = rows.map_or(1, |rows| {
-            u64::try_from(rows)
-                .unwrap_or(0)
-                .div_ceil(u64::from(ROWS_PER_PAGE))
-                .max(1)
-        });
+        let pages = rows.map_or(1, |rows| rows.div_ceil(u64::from(ROWS_PER_PAGE)).max(1));
         (rows, pages)
     };
     #[expect(
@@ -466,16 +493,14 @@ async fn leaf(
 }
 
 /// Rows at the last ANALYZE.
-async fn analyzed_rows(session: &mut Session, name: &str) -> Result<Option<i64>, sqlx::Error> {
-    let known = session.row(sql::constant(q::HAS_STATISTICS)).await?;
-    if known.try_get::<i64, _>("n")? == 0 {
+async fn analyzed_rows(session: &mut Session, name: &str) -> Result<Option<u64>, sqlx::Error> {
+    if !has_statistics(session).await?.0 {
         return Ok(None);
     }
     let mut most = None;
     for row in asked(session, q::STATISTICS, name).await? {
         let stat: Option<String> = row.try_get("stat")?;
-        let rows = stat.and_then(|stat| stat.split(' ').next()?.parse::<i64>().ok());
-        most = most.max(rows);
+        most = most.max(first_number(stat.as_deref()));
     }
     Ok(most)
 }

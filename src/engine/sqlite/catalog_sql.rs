@@ -12,7 +12,7 @@ pub(super) const COLUMNS: &str = "
 
 /// Columns of indexes, in their order; of an expression the name is NULL.
 pub(super) const INDEXES: &str = "
-    SELECT l.name AS index_name, l.origin, l.partial, x.name, x.coll, x.key
+    SELECT l.name AS index_name, l.origin, l.partial, x.name, x.coll, x.key, x.desc
       FROM pragma_index_list(?1, 'main') AS l JOIN pragma_index_xinfo(l.name, 'main') AS x
      ORDER BY l.seq, x.seqno";
 
@@ -28,13 +28,22 @@ pub(super) const INCOMING: &str = "
      WHERE l.schema = 'main' AND l.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE
      GROUP BY l.name, f.id ORDER BY l.name, f.id";
 
-/// Whether ANALYZE was ever run.
+/// Which of its tables ANALYZE has made.
 pub(super) const HAS_STATISTICS: &str = "
-    SELECT count(*) AS n FROM main.sqlite_schema WHERE type = 'table' AND name = 'sqlite_stat1'";
+    SELECT count(*) FILTER (WHERE name = 'sqlite_stat1') AS rows, count(*) FILTER (WHERE name = 'sqlite_stat4') AS samples
+      FROM main.sqlite_schema WHERE type = 'table'";
 
 /// Its first number is the number of rows; of a partial index it is that of the index's rows.
 pub(super) const STATISTICS: &str = "
     SELECT stat FROM main.sqlite_stat1 WHERE tbl = ?1 COLLATE NOCASE";
+
+/// The same of one index, `?2`.
+pub(super) const INDEX_STATISTICS: &str = "
+    SELECT stat FROM main.sqlite_stat1 WHERE tbl = ?1 COLLATE NOCASE AND idx = ?2";
+
+/// Samples of an index, `?2`; the numbers are those of its columns, the first ones of the first column.
+pub(super) const SAMPLES: &str = "
+    SELECT neq, nlt, CAST(sample AS BLOB) AS sample FROM main.sqlite_stat4 WHERE tbl = ?1 COLLATE NOCASE AND idx = ?2";
 
 /// Facts about the database itself. Tables of SQLite's own and of the ledger are not counted.
 pub(super) const FACTS: &str = "

@@ -56,14 +56,14 @@ pub(super) fn session_survives(error: &sqlx::Error) -> bool {
 /// There was nothing to roll back: SQLite had done so by itself.
 pub(super) fn has_no_transaction(error: &sqlx::Error) -> bool {
     said(error).is_some_and(|(code, message)| {
-        code == GENERIC && message.contains("no transaction is active")
+        primary(code) == GENERIC && message.contains("no transaction is active")
     })
 }
 
 /// The message of an error that concerns the statement's own text: names, functions, collations, types.
 pub(super) fn of_statement(error: &sqlx::Error) -> Option<&str> {
     said(error)
-        .filter(|(code, _)| *code == GENERIC)
+        .filter(|(code, _)| primary(*code) == GENERIC)
         .map(|(_, message)| message)
 }
 
@@ -137,7 +137,7 @@ pub(super) fn running(doing: Doing<'_>, error: &sqlx::Error) -> EngineError {
     if let Some(error) = of_file(doing.file, code, message) {
         return error;
     }
-    let is = |word: &str| code == GENERIC && message.contains(word);
+    let is = |word: &str| primary(code) == GENERIC && message.contains(word);
     if code == CONSTRAINT_FOREIGNKEY || is("foreign key mismatch") {
         return EngineError::Dependents(format!("rows of {subject} are referred to: {message}"));
     }

@@ -10,6 +10,7 @@ mod connect;
 mod error;
 mod expiry;
 mod predicate;
+mod samples;
 mod session;
 mod sql;
 mod sweep;
@@ -140,7 +141,11 @@ impl Engine for SqliteEngine {
     }
 
     async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError> {
-        Ok(audit::statistics(&plan.table))
+        let mut session = self.read().await?;
+        let statistics = audit::statistics(&mut session, plan).await;
+        session.close().await;
+        let table = plan.table.qualified();
+        statistics.map_err(|reason| self.error("reading the statistics of", Some(&table), &reason))
     }
 
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError> {

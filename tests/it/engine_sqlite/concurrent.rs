@@ -127,7 +127,7 @@ async fn rows_that_are_touched_in_time_stay() {
     "\"at\" is not what it was"
 )]
 #[case::column_renamed(
-    "ALTER TABLE logs RENAME COLUMN at TO then",
+    "ALTER TABLE logs RENAME COLUMN at TO then_",
     "\"at\" is not what it was"
 )]
 #[case::column_dropped("ALTER TABLE logs DROP COLUMN at", "\"at\" is not what it was")]

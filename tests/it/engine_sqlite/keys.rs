@@ -202,7 +202,7 @@ async fn a_table_whose_rows_cannot_be_named_is_refused() {
 #[tokio::test]
 async fn a_utf_16_database_is_swept_like_any_other() {
     let database = Database::new(&format!(
-        "PRAGMA encoding = 'UTF-16le'; CREATE TABLE logs (a TEXT PRIMARY KEY, at TEXT) WITHOUT ROWID;
+        "PRAGMA encoding = 'UTF-16le'; CREATE TABLE logs (a TEXT PRIMARY KEY, at) WITHOUT ROWID;
          {NUMBERS} INSERT INTO logs SELECT 'ключ' || n, {AT} FROM n;"
     ))
     .await;
