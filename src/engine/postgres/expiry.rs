@@ -91,9 +91,13 @@ pub(super) fn expired(plan: &RulePlan, cutoff: &Cutoff) -> String {
         return "FALSE".to_owned();
     };
     match encoded.plain_bound(cutoff) {
-        // The test of readability stands apart, and in a form that is no range of an index: together the planner would take
-        // both for a narrow range, and prefer an index to the range of tids.
-        Some(bound) => format!("{name} < {bound} AND ({}) IS TRUE", encoded.readable()),
+        // The test of readability stands apart, and so that the planner does not look into it: it would take both for a narrow
+        // range of an index and prefer that to the range of tids, and would probe the index's end for the first value above 0
+        // before every chunk.
+        Some(bound) => format!(
+            "{name} < {bound} AND CASE WHEN {} THEN TRUE ELSE FALSE END",
+            encoded.readable()
+        ),
         None => format!(
             "CASE WHEN {} THEN {} ELSE FALSE END",
             encoded.readable(),
