@@ -236,7 +236,7 @@ impl Encoded {
         let (form, and) = match self.encoding {
             Encoding::EpochSeconds | Encoding::EpochMillis | Encoding::EpochMicros => (
                 "[0-9]{1,18}(?:[.][0-9]{1,18})?".to_owned(),
-                format!("{text} ~ '[1-9]'"),
+                format!("pg_catalog.ltrim({text}, '0.') <> ''"),
             ),
             Encoding::UuidV7 => {
                 let hex = "[0-9a-fA-F]";
@@ -303,9 +303,9 @@ impl Encoded {
         );
         let precision =
             format!("CASE WHEN pg_catalog.substr({text}, 17, 1) = ':' THEN 26 ELSE 16 END");
-        let offset = format!(
-            "pg_catalog.split_part(pg_catalog.translate(pg_catalog.substr({text}, 17), '+', '-'), '-', 2)"
-        );
+        // What comes after the minute, with one sign for both.
+        let rest = format!("pg_catalog.translate(pg_catalog.substr({text}, 17), '+', '-')");
+        let offset = format!("pg_catalog.split_part({rest}, '-', 2)");
         let minutes = format!(
             "(CASE WHEN pg_catalog.strpos({text}, '+') > 0 THEN 1 ELSE -1 END \
              * (pg_catalog.left({offset}, 2)::pg_catalog.int4 * 60 \
@@ -318,7 +318,7 @@ impl Encoded {
         format!(
             "CASE WHEN pg_catalog.octet_length({text}) = 10 THEN {text} < pg_catalog.left({local}, 10) \
              WHEN pg_catalog.right({text}, 1) IN ('Z', 'z') THEN {value} < pg_catalog.left({utc}, {precision}) \
-             WHEN pg_catalog.substr({text}, 17) ~ '[-+]' THEN {value} < pg_catalog.left({moved}, {precision}) \
+             WHEN pg_catalog.strpos({rest}, '-') > 0 THEN {value} < pg_catalog.left({moved}, {precision}) \
              ELSE {value} < pg_catalog.left({local}, {precision}) END"
         )
     }
