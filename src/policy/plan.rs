@@ -204,7 +204,7 @@ fn check_domain(
         }
         (None, None, Some(names)) => {
             return refuse(format!(
-                "its values say nothing of their unit or format: state encoding: {names}; or name a timestamp, timestamptz or date column"
+                "their unit or format is never guessed: state encoding: {names}; or name a timestamp, timestamptz or date column"
             ));
         }
         (None, _, None) => {

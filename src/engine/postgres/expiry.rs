@@ -90,24 +90,21 @@ pub(super) fn expired(plan: &RulePlan, cutoff: &Cutoff) -> String {
     let Some(encoded) = Encoded::new(plan, encoding) else {
         return "FALSE".to_owned();
     };
-    match encoded.plain_bound(cutoff) {
-        // The test of readability stands apart, and in a form that is no range of an index: together the planner would take
-        // both for a narrow range, and prefer an index to the range of tids.
-        Some(bound) => format!("{name} < {bound} AND ({}) IS TRUE", encoded.readable()),
-        None => format!(
-            "CASE WHEN {} THEN {} ELSE FALSE END",
-            encoded.readable(),
-            encoded.before(cutoff)
-        ),
-    }
+    encoded.expired(cutoff)
 }
 
-/// True for values that are there and mean no time; `None` for a column of a time type, whose values all do.
-pub(super) fn unreadable(plan: &RulePlan) -> Option<String> {
+/// 2 for rows that are expired and for which `free` is true, 1 for the others whose value is readable, 0 for unreadable ones, NULL
+/// for NULL; `None` for a column of a time type, whose values all mean a time.
+pub(super) fn state(plan: &RulePlan, cutoff: &Cutoff, free: &str) -> Option<String> {
     let name = identifier(&plan.column);
-    let readable = Encoded::new(plan, plan.encoding?)
-        .map_or_else(|| "FALSE".to_owned(), |encoded| encoded.readable());
-    Some(format!("{name} IS NOT NULL AND ({readable}) IS NOT TRUE"))
+    let Some(encoded) = Encoded::new(plan, plan.encoding?) else {
+        return Some(format!("CASE WHEN {name} IS NOT NULL THEN 0 END"));
+    };
+    Some(format!(
+        "CASE WHEN {name} IS NULL THEN NULL WHEN {} THEN CASE WHEN {} AND {free} THEN 2 ELSE 1 END ELSE 0 END",
+        encoded.readable(),
+        encoded.before(cutoff)
+    ))
 }
 
 /// An encoded column in statements.
@@ -144,14 +141,11 @@ impl Encoded {
     /// The cutoff in the column's own type, where every value of that type can be compared with it.
     fn plain_bound(&self, cutoff: &Cutoff) -> Option<String> {
         match (self.encoding, self.storage) {
+            (Encoding::Compact14, Storage::Integer) => Some(cutoff.read_as("int8")),
             // The first whole number that is not before the cutoff.
-            (
-                Encoding::EpochSeconds | Encoding::EpochMillis | Encoding::EpochMicros,
-                Storage::Integer,
-            ) => Some(cutoff.derived(|text| {
+            (_, Storage::Integer) => Some(cutoff.derived(|text| {
                 format!("pg_catalog.ceil({text}::pg_catalog.numeric)::pg_catalog.int8")
             })),
-            (Encoding::Compact14, Storage::Integer) => Some(cutoff.read_as("int8")),
             (_, Storage::Decimal) => Some(cutoff.read_as("numeric")),
             (_, Storage::Float) => Some(cutoff.read_as("float8")),
             (_, Storage::Uuid) => Some(cutoff.read_as("uuid")),
@@ -159,59 +153,106 @@ impl Encoded {
         }
     }
 
+    /// True for readable values that are before the cutoff. What costs least and leaves most rows alone is asked first.
+    fn expired(&self, cutoff: &Cutoff) -> String {
+        if let Some(bound) = self.plain_bound(cutoff) {
+            // The test of readability stands apart, and so that the planner does not look into it: it would take both for a
+            // narrow range of an index and prefer that to the range of tids, and would probe the index's end for the first
+            // value above 0 before every chunk.
+            return format!(
+                "{} < {bound} AND CASE WHEN {} THEN TRUE ELSE FALSE END",
+                self.name,
+                self.readable()
+            );
+        }
+        let (form, before) = (self.form(), self.before(cutoff));
+        let (first, then) = match self.encoding {
+            Encoding::UuidV7 | Encoding::Ulid | Encoding::Compact14 => (before, form),
+            Encoding::EpochSeconds | Encoding::EpochMillis | Encoding::EpochMicros => {
+                (form, before)
+            }
+            Encoding::Iso8601 => (
+                self.iso_perhaps_before(cutoff),
+                format!("CASE WHEN {form} THEN {before} ELSE FALSE END"),
+            ),
+        };
+        format!(
+            "CASE WHEN {} THEN CASE WHEN {first} THEN {then} ELSE FALSE END ELSE FALSE END",
+            self.sized()
+        )
+    }
+
     /// True for values of the encoding. Fails for none; not true for NULL.
     fn readable(&self) -> String {
-        let Self { name, text, .. } = self;
+        let name = &self.name;
         match (self.encoding, self.storage) {
-            (
-                Encoding::EpochSeconds | Encoding::EpochMillis | Encoding::EpochMicros,
-                Storage::Integer,
-            ) => format!("{name} > 0"),
+            // Without a leading zero: a number of fewer digits is of another unit.
+            (Encoding::Compact14, Storage::Integer) => format!(
+                "CASE WHEN {name} BETWEEN 10000000000000 AND 99991231235959 THEN {} ELSE FALSE END",
+                self.form()
+            ),
+            (_, Storage::Integer) => format!("{name} > 0"),
             // NaN is greater than infinity.
             (_, Storage::Decimal) => {
                 format!("{name} > 0 AND {name} < 'Infinity'::pg_catalog.numeric")
             }
             (_, Storage::Float) => format!("{name} > 0 AND {name} < 'Infinity'::pg_catalog.float8"),
-            (_, Storage::Uuid) => format!(
-                "pg_catalog.substr({text}, 15, 1) = '7' AND pg_catalog.substr({text}, 20, 1) IN ('8', '9', 'a', 'b') \
-                 AND {}",
-                self.begins_otherwise("00000000-0000")
+            (_, Storage::Uuid) => {
+                let text = &self.text;
+                format!(
+                    "pg_catalog.substr({text}, 15, 1) = '7' AND pg_catalog.substr({text}, 20, 1) IN ('8', '9', 'a', 'b') \
+                     AND {}",
+                    self.begins_otherwise("00000000-0000")
+                )
+            }
+            _ => format!(
+                "CASE WHEN {} THEN {} ELSE FALSE END",
+                self.sized(),
+                self.form()
             ),
-            (Encoding::EpochSeconds | Encoding::EpochMillis | Encoding::EpochMicros, _) => {
-                let digits = "[0-9]{1,18}(?:[.][0-9]{1,18})?";
-                self.matches(1, LONGEST_EPOCH, digits, &format!("{text} ~ '[1-9]'"))
-            }
-            (Encoding::UuidV7, _) => {
-                let hex = "[0-9a-fA-F]";
-                let form =
-                    format!("{hex}{{8}}-{hex}{{4}}-7{hex}{{3}}-[89abAB]{hex}{{3}}-{hex}{{12}}");
-                self.matches(36, 36, &form, &self.begins_otherwise("00000000-0000"))
-            }
-            (Encoding::Ulid, _) => {
-                let form = "[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}";
-                self.matches(26, 26, form, &self.begins_otherwise("0000000000"))
-            }
-            // Without a leading zero: a number of less digits is of another unit.
-            (Encoding::Compact14, Storage::Integer) => format!(
-                "CASE WHEN {name} BETWEEN 10000000000000 AND 99991231235959 THEN {} ELSE FALSE END",
-                self.matches(14, 14, &compact(), &self.begins_otherwise("0000"))
-            ),
-            (Encoding::Compact14, _) => {
-                self.matches(14, 14, &compact(), &self.begins_otherwise("0000"))
-            }
-            (Encoding::Iso8601, _) => {
-                self.matches(10, LONGEST_ISO, &iso(), &self.begins_otherwise("0000"))
-            }
         }
     }
 
-    /// The whole text is of that length, in bytes, and of that form; `and` is asked of such texts only.
-    fn matches(&self, least: u32, most: u32, form: &str, and: &str) -> String {
-        let text = &self.text;
+    /// The text has as many bytes as one of the encoding may have.
+    fn sized(&self) -> String {
+        let (least, most) = match self.encoding {
+            Encoding::EpochSeconds | Encoding::EpochMillis | Encoding::EpochMicros => {
+                (1, LONGEST_EPOCH)
+            }
+            Encoding::UuidV7 => (36, 36),
+            Encoding::Ulid => (26, 26),
+            Encoding::Iso8601 => (10, LONGEST_ISO),
+            Encoding::Compact14 => (14, 14),
+        };
         format!(
-            "CASE WHEN pg_catalog.octet_length({text}) BETWEEN {least} AND {most} \
-             THEN {text} ~ '^(?:{form})$' AND {and} ELSE FALSE END"
+            "pg_catalog.octet_length({}) BETWEEN {least} AND {most}",
+            self.text
         )
+    }
+
+    /// The whole text is of the encoding's form; asked of a text of fitting length only.
+    fn form(&self) -> String {
+        let text = &self.text;
+        let (form, and) = match self.encoding {
+            Encoding::EpochSeconds | Encoding::EpochMillis | Encoding::EpochMicros => (
+                "[0-9]{1,18}(?:[.][0-9]{1,18})?".to_owned(),
+                format!("pg_catalog.ltrim({text}, '0.') <> ''"),
+            ),
+            Encoding::UuidV7 => {
+                let hex = "[0-9a-fA-F]";
+                (
+                    format!("{hex}{{8}}-{hex}{{4}}-7{hex}{{3}}-[89abAB]{hex}{{3}}-{hex}{{12}}"),
+                    self.begins_otherwise("00000000-0000"),
+                )
+            }
+            Encoding::Ulid => (
+                "[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}".to_owned(),
+                self.begins_otherwise("0000000000"),
+            ),
+            Encoding::Iso8601 => (iso(), self.begins_otherwise("0000")),
+            Encoding::Compact14 => (compact(), self.begins_otherwise("0000")),
+        };
+        format!("{text} ~ '^(?:{form})$' AND {and}")
     }
 
     /// The part that holds the time is not that of the beginning of time.
@@ -219,9 +260,13 @@ impl Encoded {
         format!("pg_catalog.left({}, {}) <> '{zero}'", self.text, zero.len())
     }
 
-    /// True for readable texts that are before the cutoff; only readable ones may come here.
+    /// True for readable values that are before the cutoff; only readable ones may come here, or texts of fitting length where
+    /// nothing is cast.
     fn before(&self, cutoff: &Cutoff) -> String {
         let text = &self.text;
+        if let Some(bound) = self.plain_bound(cutoff) {
+            return format!("{} < {bound}", self.name);
+        }
         match self.encoding {
             Encoding::EpochSeconds | Encoding::EpochMillis | Encoding::EpochMicros => {
                 format!("{text}::pg_catalog.numeric < {}", cutoff.read_as("numeric"))
@@ -233,6 +278,17 @@ impl Encoded {
         }
     }
 
+    /// False for most texts that are not before the cutoff, whatever their offset: those of two days later and after.
+    fn iso_perhaps_before(&self, cutoff: &Cutoff) -> String {
+        let latest = cutoff.derived(|text| {
+            format!(
+                "pg_catalog.to_char({} + pg_catalog.make_interval(days => 2), 'YYYY-MM-DD')",
+                utc_time(text)
+            )
+        });
+        format!("{} < {latest}", self.text)
+    }
+
     /// A date is compared with the cutoff's date, a time without seconds with the cutoff's minute. The cutoff is moved to
     /// the value's offset; its fraction ends with its last digit that is not 0, so that a longer text of the same time is not
     /// less.
@@ -240,18 +296,16 @@ impl Encoded {
         let text = &self.text;
         let local = cutoff.derived(|text| format!("pg_catalog.split_part({text}, '|', 1)"));
         let utc = cutoff.derived(|text| format!("pg_catalog.split_part({text}, '|', 2)"));
-        let utc_time = cutoff.derived(|text| {
-            format!("NULLIF(pg_catalog.split_part({text}, '|', 2), '')::pg_catalog.timestamp")
-        });
+        let utc_time = cutoff.derived(utc_time);
         // The value without its zone, and with a T.
         let value = format!(
             "(pg_catalog.left({text}, 10) || pg_catalog.split_part(pg_catalog.translate(pg_catalog.substr({text}, 11), ' Zz+', 'T---'), '-', 1))"
         );
         let precision =
             format!("CASE WHEN pg_catalog.substr({text}, 17, 1) = ':' THEN 26 ELSE 16 END");
-        let offset = format!(
-            "pg_catalog.split_part(pg_catalog.translate(pg_catalog.substr({text}, 17), '+', '-'), '-', 2)"
-        );
+        // What comes after the minute, with one sign for both.
+        let rest = format!("pg_catalog.translate(pg_catalog.substr({text}, 17), '+', '-')");
+        let offset = format!("pg_catalog.split_part({rest}, '-', 2)");
         let minutes = format!(
             "(CASE WHEN pg_catalog.strpos({text}, '+') > 0 THEN 1 ELSE -1 END \
              * (pg_catalog.left({offset}, 2)::pg_catalog.int4 * 60 \
@@ -264,10 +318,15 @@ impl Encoded {
         format!(
             "CASE WHEN pg_catalog.octet_length({text}) = 10 THEN {text} < pg_catalog.left({local}, 10) \
              WHEN pg_catalog.right({text}, 1) IN ('Z', 'z') THEN {value} < pg_catalog.left({utc}, {precision}) \
-             WHEN pg_catalog.substr({text}, 17) ~ '[-+]' THEN {value} < pg_catalog.left({moved}, {precision}) \
+             WHEN pg_catalog.strpos({rest}, '-') > 0 THEN {value} < pg_catalog.left({moved}, {precision}) \
              ELSE {value} < pg_catalog.left({local}, {precision}) END"
         )
     }
+}
+
+/// The second of the bound texts as a time; NULL if it is empty.
+fn utc_time(text: &str) -> String {
+    format!("NULLIF(pg_catalog.split_part({text}, '|', 2), '')::pg_catalog.timestamp")
 }
 
 /// The days that there are, of years 0 to 9999, as a regular expression; `dash` stands between the parts.

@@ -12,7 +12,10 @@ use super::{
     expiry::{self, Cutoff},
     predicate,
 };
-use crate::{engine::EngineError, policy::plan::RulePlan};
+use crate::{
+    engine::EngineError,
+    policy::{plan::RulePlan, predicate::Predicate},
+};
 
 /// A statement, or several, made in this file only.
 #[derive(Clone, Debug)]
@@ -249,14 +252,18 @@ impl LeafStatements {
 /// The whole predicate of a plan.
 fn condition(plan: &RulePlan, cutoff: &Cutoff) -> Result<String, EngineError> {
     let mut out = expiry::expired(plan, cutoff);
-    let filter = filter(plan)?;
-    if let Some(filter) = filter {
+    if let Some(filter) = filter(plan)? {
         let _ = write!(out, " AND {filter}");
     }
     for hold in &plan.holds {
-        let _ = write!(out, " AND ({}) IS NOT TRUE", predicate::print(hold)?);
+        let _ = write!(out, " AND {}", free(hold)?);
     }
     Ok(out)
+}
+
+/// A row is free of a hold unless it is true.
+fn free(hold: &Predicate) -> Result<String, EngineError> {
+    Ok(format!("({}) IS NOT TRUE", predicate::print(hold)?))
 }
 
 /// A plan's `where`.
@@ -280,12 +287,23 @@ pub(super) fn count_rows(schema: &str, name: &str) -> Sql {
 /// whose value is unreadable; `$1` is the cutoff.
 pub(super) fn count_expired(plan: &RulePlan, schema: &str, name: &str) -> Result<Sql, EngineError> {
     let leaf = table(schema, name);
-    let expired = condition(plan, &Cutoff::new("$1"))?;
-    Ok(Sql(match expiry::unreadable(plan) {
-        None => format!("SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} WHERE {expired}"),
-        Some(unreadable) => format!(
-            "SELECT pg_catalog.count(*) FILTER (WHERE {expired}) AS n, \
-             pg_catalog.count(*) FILTER (WHERE {unreadable}) AS unreadable FROM ONLY {leaf} WHERE {}",
+    let cutoff = Cutoff::new("$1");
+    let holds: Vec<String> = plan.holds.iter().map(free).collect::<Result<_, _>>()?;
+    let free = if holds.is_empty() {
+        "TRUE".to_owned()
+    } else {
+        holds.join(" AND ")
+    };
+    Ok(Sql(match expiry::state(plan, &cutoff, &free) {
+        None => format!(
+            "SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} WHERE {}",
+            condition(plan, &cutoff)?
+        ),
+        // Not merged into one query by the planner, which would work out the state twice.
+        Some(state) => format!(
+            "SELECT pg_catalog.count(*) FILTER (WHERE state = 2) AS n, \
+             pg_catalog.count(*) FILTER (WHERE state = 0) AS unreadable \
+             FROM (SELECT {state} AS state FROM ONLY {leaf} WHERE {} OFFSET 0) AS judged",
             filter(plan)?.as_deref().unwrap_or("TRUE")
         ),
     }
@@ -313,10 +331,9 @@ pub(super) fn checks(plan: &RulePlan) -> Result<Vec<(String, Sql)>, EngineError>
         out.push(("where".to_owned(), check(plan, &filter)));
     }
     for (n, hold) in plan.holds.iter().enumerate() {
-        let text = predicate::print(hold)?;
         out.push((
             format!("the where of hold {}", n + 1),
-            check(plan, &format!("({text}) IS NOT TRUE")),
+            check(plan, &free(hold)?),
         ));
     }
     Ok(out)
