@@ -25,6 +25,11 @@ impl Sql {
             |query, value| value.bind(query),
         )
     }
+
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
 }
 
 /// For a constant statement.

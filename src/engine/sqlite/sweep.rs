@@ -1,4 +1,7 @@
 //! One rule's walk over its table.
+//!
+//! `BEGIN IMMEDIATE` takes the lock of the whole database, which fences other sweeps off for one chunk. A lease in a ledger would be
+//! looked up in [`Sweep::begin`] and renewed in [`Sweep::end`], right before the COMMIT.
 
 use std::time::Duration;
 
@@ -162,6 +165,14 @@ impl Sweep {
         Ok(())
     }
 
+    /// Ends a chunk that deleted rows.
+    async fn end(&mut self) -> Result<(), sqlx::Error> {
+        self.session
+            .execute(sql::constant("COMMIT"))
+            .await
+            .map(drop)
+    }
+
     /// Something in the schema changed: of this table too? Its rows may have new keys (VACUUM gives them), so the walk begins anew.
     async fn look_again(&mut self, schema: i64) -> Result<(), EngineError> {
         let found = catalog::table(&mut self.session, &self.plan.table.name)
@@ -299,7 +310,7 @@ impl TableSweep for Sweep {
         if chunk.rows == 0 {
             // Nothing was deleted: no page is written, and what a trigger may have done instead of the delete that it vetoed is undone.
             self.session.rollback().await;
-        } else if let Err(reason) = self.session.execute(sql::constant("COMMIT")).await {
+        } else if let Err(reason) = self.end().await {
             self.session.rollback().await;
             if error::is_busy(&reason) {
                 self.was_crowded = true;

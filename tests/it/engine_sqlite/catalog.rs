@@ -376,7 +376,12 @@ async fn what_an_application_defines_for_itself_is_named() {
 
     assert_eq!(error.category(), "not_supported", "{error}");
     assert!(error.to_string().contains("german"), "{error}");
-    assert_eq!(database.scalar("SELECT count(*) FROM names").await, 2);
+    assert_eq!(
+        database
+            .scalar("SELECT count(*) FROM names NOT INDEXED")
+            .await,
+        2
+    );
 }
 
 #[tokio::test]

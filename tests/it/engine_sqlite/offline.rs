@@ -297,7 +297,16 @@ async fn a_killed_sweep_leaves_whole_chunks_and_a_sound_file(#[case] journal: &s
         sweep.kill9();
 
         database.assert_sound().await;
-        assert_eq!(rows(&database).await % 5_000, 0);
+        // The walk goes by key, and each chunk went whole or not at all: what has expired is left from some key on.
+        let first = database
+            .scalar("SELECT min(id) FROM logs WHERE at < 1000000000")
+            .await;
+        assert_eq!(
+            database
+                .scalar("SELECT count(*) FROM logs WHERE at < 1000000000")
+                .await,
+            (200_000 - first) / 2 + 1
+        );
         assert_eq!(
             database
                 .scalar("SELECT count(*) FROM logs WHERE at > 1000000000")

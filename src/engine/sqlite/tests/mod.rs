@@ -1,6 +1,7 @@
 //! What the conditions mean, asked of SQLite itself.
 
 mod expiry;
+mod plans;
 mod predicate;
 
 use std::time::Duration;
