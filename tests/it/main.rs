@@ -9,6 +9,7 @@
 )]
 
 mod api_server;
+mod conformance;
 mod engine_postgres;
 mod install;
 mod offline;
