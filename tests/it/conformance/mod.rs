@@ -6,5 +6,6 @@
 
 mod case;
 mod cases;
+mod property;
 mod run;
 mod target;

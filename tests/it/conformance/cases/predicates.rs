@@ -165,6 +165,7 @@ cases! {
     many_values: condition(
         &format!("n IN ({})", (1..150).map(|n| n.to_string()).collect::<Vec<_>>().join(", ")), "1 2 6 7");
 
+    a_condition_that_is_too_long: refused(&format!("status <> '{}'", "x".repeat(1020)), "at most 1024");
     an_array_column: refused("tags = '{a}'", "operators of types that do not belong");
     a_type_that_does_not_fit: refused("n = 'one'", "where does not fit table");
     two_types_that_do_not_fit: refused("status = 1", "operator does not exist");
