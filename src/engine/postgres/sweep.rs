@@ -9,7 +9,9 @@ use super::{
     Settings, catalog,
     chunk::{Leaf, LeafParts, Refusal},
     error::{self, Doing},
-    outcome, predicate, pressure, refuse_unsupported,
+    outcome, predicate, pressure,
+    pressure::ReplicaClock,
+    refuse_unsupported,
     session::{Session, Sessions},
     sql::{self, Begin, Sql},
     value::BoundCutoff,
@@ -35,6 +37,7 @@ pub(super) struct Sweep {
     /// In ascending order of their ids.
     leaves: Vec<Leaf>,
     leaf_ids: Vec<u32>,
+    replicas: ReplicaClock,
     finish: Sql,
     /// Server and timeline that the sweep began on.
     life: Option<String>,
@@ -122,6 +125,7 @@ impl Sweep {
                 .sum(),
             leaves,
             leaf_ids: ids,
+            replicas: ReplicaClock::default(),
             finish: sql::finish(&referrers),
             life: opening.life,
             position,
@@ -312,7 +316,13 @@ impl TableSweep for Sweep {
 
     async fn pressure(&mut self) -> Result<Pressure, EngineError> {
         self.rollback().await?;
-        pressure::read(&mut self.session, &self.settings, &self.leaf_ids).await
+        pressure::read(
+            &mut self.session,
+            &self.settings,
+            &self.leaf_ids,
+            &mut self.replicas,
+        )
+        .await
     }
 
     fn cursor(&self) -> Option<Cursor> {
