@@ -2,6 +2,7 @@
 
 mod catalog;
 mod faults;
+mod pressure;
 mod refusals;
 mod sweep;
 

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
-use super::process::{Process, free_port, perhaps_found_by, run_dir, serve, unique};
+use super::process::{Process, found_by, free_port, perhaps_found_by, run_dir, serve, unique};
 
 /// The superuser's name and, because every server is a throw-away on loopback, its password.
 pub const SUPERUSER: &str = "postgres";
@@ -60,7 +61,8 @@ impl Postgres {
         static NEWEST: OnceLock<Option<Postgres>> = OnceLock::new();
         let newest = NEWEST.get_or_init(|| {
             let bin = perhaps_found_by("postgres.sh", &["--newest"])?;
-            Some(Self::start_from(Some(bin), &[("autovacuum", "off")]))
+            let dir = run_dir().join(unique("postgres", '-'));
+            Some(Self::start_in(dir, Some(bin), &[("autovacuum", "off")]))
         });
         let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
         assert!(
@@ -73,11 +75,10 @@ impl Postgres {
     /// A server of the caller's own, with settings of `postgresql.conf`; it ends when it is dropped. `fsync` and
     /// `full_page_writes` are off and `shared_buffers` is 128 MB unless `settings` say otherwise.
     pub fn start_own(settings: &[(&str, &str)]) -> Self {
-        Self::start_from(None, settings)
+        Self::start_in(run_dir().join(unique("postgres", '-')), None, settings)
     }
 
-    fn start_from(bin: Option<PathBuf>, settings: &[(&str, &str)]) -> Self {
-        let dir = run_dir().join(unique("postgres", '-'));
+    fn start_in(dir: PathBuf, bin: Option<PathBuf>, settings: &[(&str, &str)]) -> Self {
         let port = free_port();
         let settings = settings
             .iter()
@@ -92,6 +93,27 @@ impl Postgres {
         };
         postgres.wait_ready();
         postgres
+    }
+
+    /// A standby of `primary`, streaming from it; it ends when it is dropped.
+    pub fn standby_of(primary: &Self, settings: &[(&str, &str)]) -> Self {
+        let dir = run_dir().join(unique("standby", '-'));
+        let bin = found_by("postgres.sh", &["pg_basebackup"]);
+        let copied = Command::new(bin.join("pg_basebackup"))
+            .args(["--no-sync", "--checkpoint=fast", "--write-recovery-conf"])
+            .args(["--host=127.0.0.1", "--username", SUPERUSER])
+            .arg(format!("--port={}", primary.port))
+            .arg("--pgdata")
+            .arg(dir.join("data"))
+            .env("PGPASSWORD", SUPERUSER)
+            .output()
+            .unwrap();
+        assert!(
+            copied.status.success(),
+            "{}",
+            String::from_utf8_lossy(&copied.stderr)
+        );
+        Self::start_in(dir, None, settings)
     }
 
     /// The port on 127.0.0.1.
