@@ -117,7 +117,11 @@ impl Control for Reference<'_> {
     async fn rest(&self, _: Duration) {}
 
     async fn begun(&self, state: &SweepState) -> Result<(), ControlError> {
-        let cutoff = state.rules[0].cutoff.to_string();
+        // A rule that is refused takes no part.
+        let Some(rule) = state.rules.first() else {
+            return Ok(());
+        };
+        let cutoff = rule.cutoff.to_string();
         let mut service = self.service.lock().await;
         for statement in self.world.at_the_cutoff(&cutoff) {
             service.run(&statement).await;

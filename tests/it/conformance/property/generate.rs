@@ -85,8 +85,8 @@ impl World {
         Self {
             setup,
             age: pick(rng, &["365d", "1y", "3mo 2d", "36h", "0s"]).to_string(),
-            condition: (rng.u8(0..4) > 0).then(|| condition(rng, 3)),
-            holds: (0..rng.u8(0..3)).map(|_| condition(rng, 2)).collect(),
+            condition: (rng.u8(0..4) > 0).then(|| predicate(rng, 3)),
+            holds: (0..rng.u8(0..3)).map(|_| predicate(rng, 2)).collect(),
             chunk_rows: rng.u64(20..2000),
             kind,
         }
@@ -201,6 +201,18 @@ fn fill(rng: &mut Rng, kind: &str) -> String {
         rng.u32(1..300),
         values.join(", ")
     )
+}
+
+/// A condition that reads a column at least: others are refused.
+fn predicate(rng: &mut Rng, depth: u8) -> String {
+    loop {
+        let condition = condition(rng, depth);
+        let outside_quotes: String = condition.split('\'').step_by(2).collect();
+        let mut words = outside_quotes.split(|c: char| !c.is_ascii_alphanumeric());
+        if words.any(|word| word == "at" || COLUMNS.iter().any(|(name, _, _)| *name == word)) {
+            return condition;
+        }
+    }
 }
 
 /// A condition as a person would write it. `depth` operators inside each other at most.
