@@ -6,6 +6,8 @@
 
 mod case;
 mod cases;
+mod concurrency;
+mod pooled;
 mod property;
 mod run;
 mod target;

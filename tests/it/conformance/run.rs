@@ -292,3 +292,37 @@ impl Control for Conductor {
 
     fn waits(&self, _: &RuleProgress, _: &str) {}
 }
+
+/// Lets a sweep run as it wants, with the rests that it wants.
+pub struct Unhindered;
+
+#[async_trait]
+impl Control for Unhindered {
+    fn stop(&self) -> Option<StopReason> {
+        None
+    }
+
+    async fn rest(&self, rest: Duration) {
+        tokio::time::sleep(rest).await;
+    }
+
+    async fn begun(&self, _: &SweepState) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    async fn record(&self, _: &RuleProgress) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    fn advanced(&self, _: &RuleProgress, _: u64, _: Duration) {}
+
+    fn waits(&self, _: &RuleProgress, _: &str) {}
+}
+
+/// A policy that enforces `rules` (YAML, as in [`Case::rule`]) on tables of `schema`, at a pace.
+pub fn policy(schema: &str, rules: &[&str], pace: &str) -> CheckedPolicy {
+    let case = Case::of("").policy(&format!("{{pace: {pace}}}"));
+    let case = rules.iter().fold(case, |case, rule| case.rule(rule));
+    let policy: RetentionPolicy = serde_json::from_value(case.document(schema)).unwrap();
+    read(&policy.spec)
+}
