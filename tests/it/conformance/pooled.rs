@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use retention_operator::sweep::RuleEnd;
-use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Executor, Row};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
 
 use super::run::{Service, Unhindered, policy, sweep};
 use super::target::Target;
 use crate::support::pgbouncer::PgBouncer;
-use crate::support::postgres::{Postgres, SUPERUSER, connect};
+use crate::support::postgres::{Postgres, SUPERUSER};
 
 /// Sessions on the server, for one sweep and three clients.
 const SESSIONS: u32 = 2;
@@ -43,6 +43,14 @@ impl Seen {
     fn note(&self, wrong: String) {
         self.wrong.lock().unwrap().push(wrong);
     }
+}
+
+/// A client with a name, as drivers give themselves one. PgBouncer sets the name that a client stated at its begin, and leaves it
+/// to clients that stated none, whoever the two are: that is between it and them.
+async fn connect(url: &str) -> PgConnection {
+    let options: PgConnectOptions = url.parse().unwrap();
+    let options = options.extra_float_digits(None).application_name("service");
+    options.connect().await.unwrap()
 }
 
 /// Asks one thing after the other, each with its own answer, in and out of transactions.
