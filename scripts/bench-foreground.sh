@@ -123,9 +123,10 @@ percentiles() {
   local kind
   for kind in 0 1; do
     cat "$dir"/pgbench.* | awk -v from="$1" -v to="$2" -v kind="$kind" '$4 == kind {at = $5 * 1000000 + $6; if (at >= from && at <= to) print $3}' |
-      sort -n | awk '{v[NR] = $1} END {if (NR == 0) {print "0 0 0 0"; exit}
+      sort -n | awk '{v[NR] = $1} END {if (NR == 0) {print "0 0 0 0 "; exit}
         printf "%.2f %.2f %.2f %d ", v[int(NR * 0.5) + 1] / 1000, v[int(NR * 0.99) + 1] / 1000, v[NR] / 1000, NR}'
-  done
+  done | tr '\n' ' '
+  echo
 }
 
 version=$(sql --command 'SHOW server_version')

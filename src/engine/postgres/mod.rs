@@ -37,6 +37,7 @@ use super::{
 };
 use crate::policy::{
     plan::RulePlan,
+    predicate::Predicate,
     table::{LeafFacts, TableFacts, TableName},
 };
 
@@ -49,6 +50,14 @@ const DEAD_ENTRIES_PER_PAGE: u64 = 8;
 /// From this correlation on, rows lie in the order of their times.
 const SIDE_BY_SIDE: f64 = 0.95;
 const READ_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A predicate as SQL, as every statement holds it: for whoever wants to judge it, tests and fuzzers above all.
+///
+/// # Errors
+/// [`EngineError::Predicate`] for what a statement cannot hold, such as a NUL.
+pub fn print_predicate(predicate: &Predicate) -> Result<String, EngineError> {
+    predicate::print(predicate)
+}
 
 /// One PostgreSQL database.
 #[derive(Debug)]
