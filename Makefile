@@ -89,6 +89,10 @@ integration: ## the tests on real servers
 	$(call step,integration tests)
 	$(CARGO) test $(LOCKED) --test it
 
+.PHONY: fuzz
+fuzz: ## fuzz the predicate: FUZZ_SECONDS=600 make fuzz
+	scripts/fuzz.sh
+
 .PHONY: bench
 bench: ## paired measurements: ours against the plain statement
 	scripts/bench.sh

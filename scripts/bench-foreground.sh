@@ -4,7 +4,7 @@
 # default pace, and beside one plain DELETE. All in one run, each arm on a fresh copy of the same files.
 #
 #   scripts/bench-foreground.sh         4 tables of 5 million rows, 60 s an arm
-#   ROWS=1000000 TABLES=2 SECONDS_PER_ARM=20 ARMS='quiet sweep' RATE=500 scripts/bench-foreground.sh
+#   ROWS=1000000 TABLES=2 SECONDS_PER_ARM=20 ARMS='quiet sweep sweep:10ms:10' RATE=500 scripts/bench-foreground.sh
 #
 # Percentiles are over the transactions that ended while the arm's load was at work, from their scheduled start. Lock waits of
 # more than 100 ms are counted by the server itself (log_lock_waits).
@@ -58,7 +58,8 @@ for _ in {1..300}; do
 done
 sql() { psql --quiet --no-psqlrc --tuples-only --no-align --set ON_ERROR_STOP=1 "$@"; }
 
-{
+# policy [CHUNK DUTY]: with the default pace, or with that one.
+policy() {
   cat <<YAML
 apiVersion: retention-operator.io/v1alpha1
 kind: RetentionPolicy
@@ -66,12 +67,13 @@ metadata: {name: bench}
 spec:
   mode: Enforce
   database: {urlFrom: {secretKeyRef: {name: unused, key: url}}}
+  pace: {${1:+chunkDuration: $1, maxDuty: $2}}
   rules:
 YAML
   for ((n = 1; n <= tables; n++)); do
     printf '    - {name: events-%d, table: events_%d, column: at, expireAfter: 292d, action: Delete}\n' "$n" "$n"
   done
-} >"$dir/policy.yaml"
+}
 
 # Reads and writes hit expired rows as well as live ones, on every table.
 {
@@ -108,6 +110,7 @@ now_us() { date +%s%6N; }
 work_quiet() { sleep "$seconds"; }
 work_hog() { timeout "$seconds" bash -c 'while :; do :; done' || true; }
 work_sweep() {
+  policy "$@" >"$dir/policy.yaml"
   DATABASE_URL=postgres://postgres:postgres@127.0.0.1:$port/work timeout --signal INT "$seconds" \
     "$operator" sweep -f "$dir/policy.yaml" --output json >"$dir/sweep.json" 2>"$dir/sweep.err" || true
 }
@@ -123,15 +126,16 @@ percentiles() {
   local kind
   for kind in 0 1; do
     cat "$dir"/pgbench.* | awk -v from="$1" -v to="$2" -v kind="$kind" '$4 == kind {at = $5 * 1000000 + $6; if (at >= from && at <= to) print $3}' |
-      sort -n | awk '{v[NR] = $1} END {if (NR == 0) {print "0 0 0 0"; exit}
+      sort -n | awk '{v[NR] = $1} END {if (NR == 0) {print "0 0 0 0 "; exit}
         printf "%.2f %.2f %.2f %d ", v[int(NR * 0.5) + 1] / 1000, v[int(NR * 0.99) + 1] / 1000, v[NR] / 1000, NR}'
-  done
+  done | tr '\n' ' '
+  echo
 }
 
 version=$(sql --command 'SHOW server_version')
 printf 'PostgreSQL %s, %s cores, %s tables of %s rows, 42 %% expired, pgbench %s/s for %s s an arm\n\n' \
   "$version" "$(nproc)" "$tables" "$rows" "$rate" "$seconds"
-printf '%-8s %28s %28s %8s %10s %12s %s\n' arm 'read p50/p99/max ms' 'write p50/p99/max ms' 's' 'tx' 'waits>100ms' 'rows deleted'
+printf '%-14s %28s %28s %8s %10s %12s %s\n' arm 'read p50/p99/max ms' 'write p50/p99/max ms' 's' 'tx' 'waits>100ms' 'rows deleted'
 
 declare -A read_p99 write_p99
 for arm in $arms; do
@@ -144,7 +148,8 @@ for arm in $arms; do
   load=$!
   sleep 3
   from=$(now_us)
-  "work_$arm"
+  IFS=: read -r what chunk duty <<<"$arm"
+  "work_$what" ${chunk:+"$chunk" "$duty"}
   to=$(now_us)
   wait "$load" || { cat "$dir/pgbench-$arm.out" >&2; exit 1; }
   load=
@@ -152,13 +157,13 @@ for arm in $arms; do
   read_p99[$arm]=$r99 write_p99[$arm]=$w99
   waits=$(tail -n "+$((before + 1))" "$dir/postgres.log" | grep -c 'still waiting for' || true)
   gone=$(sql --dbname work --command "SELECT $tables * $rows - ($(for ((n = 1; n <= tables; n++)); do printf '(SELECT count(*) FROM events_%d) + ' "$n"; done)0)")
-  printf '%-8s %28s %28s %8s %10s %12s %s\n' "$arm" "$r50 / $r99 / $rmax" "$w50 / $w99 / $wmax" \
+  printf '%-14s %28s %28s %8s %10s %12s %s\n' "$arm" "$r50 / $r99 / $rmax" "$w50 / $w99 / $wmax" \
     "$(awk -v a="$from" -v b="$to" 'BEGIN {printf "%.1f", (b - a) / 1e6}')" "$((rn + wn))" "$waits" "$gone"
 done
 if [[ -n ${read_p99[quiet]:-} ]]; then
   printf '\np99 over that of the quiet arm (read / write)\n'
   for arm in $arms; do
     awk -v arm="$arm" -v r="${read_p99[$arm]}" -v w="${write_p99[$arm]}" -v qr="${read_p99[quiet]}" -v qw="${write_p99[quiet]}" \
-      'BEGIN {printf "  %-8s %.2f / %.2f\n", arm, r / qr, w / qw}'
+      'BEGIN {printf "  %-14s %.2f / %.2f\n", arm, r / qr, w / qw}'
   done
 fi

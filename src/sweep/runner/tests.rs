@@ -278,6 +278,8 @@ fn plan(fake: &Fake, limits: Limits) -> RulePlan {
         filter: None,
         holds: Vec::new(),
         held_by: None,
+        dependents: crate::policy::dependents::Dependents::default(),
+        held_tables: Vec::new(),
         limits,
     }
 }
