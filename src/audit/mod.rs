@@ -245,7 +245,7 @@ pub async fn audit(
         let result = match plan {
             Err(refusal) => Err(refusal),
             Ok(plan) => {
-                let statistics = engine.statistics(&plan.table, &plan.column).await?;
+                let statistics = engine.statistics(&plan).await?;
                 Ok(report::findings(&plan, &statistics, facts.now))
             }
         };

@@ -40,6 +40,8 @@ pub struct RuleFindings {
     pub rows: Option<Measured>,
     /// Rows past their age.
     pub expired: Option<Measured>,
+    /// Rows whose value is not of the column's encoding; `None`: the column is of a time type, or nothing is known.
+    pub unreadable: Option<Measured>,
     /// Rows that the last due tick should have taken.
     pub overdue: Option<Measured>,
     /// The oldest value of the time column.
@@ -78,6 +80,7 @@ pub(super) fn findings(
     RuleFindings {
         rows: measure::rows(plan, statistics),
         expired: measure::before(plan.cutoff, plan, statistics),
+        unreadable: measure::unreadable(plan, statistics),
         overdue: measure::before(plan.overdue, plan, statistics),
         oldest,
         newest,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::{self, Planned},
-    engine::{Engine, EngineError},
+    engine::{Counted, Engine, EngineError},
     policy::{
         approval::plan_hash,
         check::CheckedPolicy,
@@ -44,6 +44,7 @@ struct Counts {
     expired: u64,
     /// Rows of other tables that would go along.
     along: u64,
+    unreadable: Option<u64>,
     blocked: Option<String>,
 }
 
@@ -87,8 +88,11 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
             Err(_) => None,
             Ok(plan) => {
                 let rows = offline.engine.count_rows(&plan.table).await?;
-                let expired = if plan.held_by.is_some() {
-                    0
+                let Counted {
+                    expired,
+                    unreadable,
+                } = if plan.held_by.is_some() {
+                    Counted::default()
                 } else {
                     offline.engine.count_expired(plan).await?
                 };
@@ -106,6 +110,7 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
                     rows,
                     expired,
                     along,
+                    unreadable,
                     blocked,
                 })
             }
@@ -209,6 +214,7 @@ fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
                 "rows": entry.counts.as_ref().map(|counts| counts.rows),
                 "expiredRows": entry.counts.as_ref().map(|counts| counts.expired),
                 "cascadedRows": entry.counts.as_ref().map(|counts| counts.along),
+                "unreadableRows": entry.counts.as_ref().and_then(|counts| counts.unreadable),
                 "bytesToRead": bytes_to_read(plan),
                 "blocked": entry.counts.as_ref().and_then(|counts| counts.blocked.clone()),
                 "tables": plan.table.leaves.iter().map(|leaf| format!("{}.{}", leaf.schema, leaf.name)).collect::<Vec<_>>(),
@@ -261,7 +267,14 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
             plan.table.qualified(),
             output::bytes(plan.table.total_bytes)
         );
-        output::say!("  expired    before {} in {}", plan.cutoff, plan.column);
+        let encoding = plan
+            .encoding
+            .map_or_else(String::new, |encoding| format!(" ({})", encoding.as_str()));
+        output::say!(
+            "  expired    before {} in {}{encoding}",
+            plan.cutoff,
+            plan.column
+        );
         if let Some(counts) = &entry.counts {
             let signed = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
             output::say!(
@@ -273,6 +286,12 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
                 output::say!(
                     "             and {} of other tables with them",
                     output::grouped(signed(counts.along))
+                );
+            }
+            if let Some(unreadable) = counts.unreadable.filter(|rows| *rows > 0) {
+                output::say!(
+                    "  unreadable {} rows, which never expire",
+                    output::grouped(signed(unreadable))
                 );
             }
         }

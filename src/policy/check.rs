@@ -11,6 +11,7 @@ use super::{
     age::Age,
     defaults::defaults,
     dependents::Dependents,
+    encoding::Encoding,
     limits::Limits,
     pace::Pace,
     predicate::Predicate,
@@ -80,6 +81,8 @@ pub struct CheckedRule {
     pub column: String,
     /// How old a row may become.
     pub age: Age,
+    /// How a number or a text holds the time; `None`: the column is of a time type.
+    pub encoding: Option<Encoding>,
     /// Zone of values that carry none; `None`: not stated, UTC.
     pub column_zone: Option<TimeZone>,
     /// The rule's `where`.
@@ -350,6 +353,7 @@ fn check_rule(rule: &RetentionRule, mode: Mode) -> Result<CheckedRule, Refusal> 
             .expire_after
             .parse()
             .map_err(|error| Refusal::invalid(format!("expireAfter: {error}")))?,
+        encoding: rule.encoding,
         column_zone: read_zone("columnTimeZone", rule.column_time_zone.as_deref())?,
         filter: rule
             .filter

@@ -49,7 +49,6 @@ pub fn in_policy(spec: &RetentionPolicySpec) -> Vec<&'static str> {
 #[must_use]
 pub fn in_rule(rule: &RetentionRule) -> Vec<&'static str> {
     used(&[
-        ("encoding", rule.encoding.is_some()),
         ("action: Archive", rule.action == RuleAction::Archive),
         (
             "partitions: Drop",

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer};
 use crate::{
-    engine::{Chunk, ChunkTarget, CommitOutcome, Cursor, Engine, EngineError, TableSweep},
+    engine::{Chunk, ChunkTarget, CommitOutcome, Counted, Cursor, Engine, EngineError, TableSweep},
     policy::{
         dependents::Dependents,
         limits::{Allowance, Verdict},
@@ -114,10 +114,18 @@ async fn run(
         }
         Stop::WalkedThrough => Ok(
             match counted(engine, plan, tally.report.rows_deleted, control).await? {
-                Ok(remaining) => RuleEnd::Complete { remaining },
+                Ok(left) => complete(tally, left),
                 Err(reason) => RuleEnd::Stopped(reason),
             },
         ),
+    }
+}
+
+/// The walk is over, and this was counted afterwards.
+fn complete(tally: &mut Tally, left: Counted) -> RuleEnd {
+    tally.report.unreadable_rows = left.unreadable;
+    RuleEnd::Complete {
+        remaining: left.expired,
     }
 }
 
@@ -127,7 +135,7 @@ async fn counted(
     plan: &RulePlan,
     deleted: u64,
     control: &dyn Control,
-) -> Result<Result<u64, StopReason>, EngineError> {
+) -> Result<Result<Counted, StopReason>, EngineError> {
     unless_stopped(engine.count_left(plan, deleted), control).await
 }
 
@@ -144,19 +152,19 @@ async fn counted_with_all(
             Dependents::Cascade => engine.count_along(plan).await?,
             Dependents::Refuse | Dependents::Skip => 0,
         };
-        Ok(left.saturating_add(along))
+        Ok(left.expired.saturating_add(along))
     };
     unless_stopped(counting, control).await
 }
 
-async fn unless_stopped(
-    counting: impl Future<Output = Result<u64, EngineError>>,
+async fn unless_stopped<T>(
+    counting: impl Future<Output = Result<T, EngineError>>,
     control: &dyn Control,
-) -> Result<Result<u64, StopReason>, EngineError> {
+) -> Result<Result<T, StopReason>, EngineError> {
     tokio::pin!(counting);
     loop {
         tokio::select! {
-            rows = &mut counting => return rows.map(Ok),
+            counted = &mut counting => return counted.map(Ok),
             () = tokio::time::sleep(GLANCE) => {
                 if let Some(reason) = control.stop() {
                     return Ok(Err(reason));
@@ -269,7 +277,7 @@ async fn walk(
                 pacer.has_looked();
                 let deleted = tally.report.rows_deleted;
                 match counted(engine, plan, deleted, control).await? {
-                    Ok(0) => return Ok(Stop::End(RuleEnd::Complete { remaining: 0 })),
+                    Ok(left) if left.expired == 0 => return Ok(Stop::End(complete(tally, left))),
                     Ok(_) => {}
                     Err(reason) => return Ok(Stop::End(RuleEnd::Stopped(reason))),
                 }

@@ -3,6 +3,7 @@
 mod blocked;
 mod catalog;
 mod dependents;
+mod encoding;
 mod faults;
 mod pressure;
 mod refusals;

@@ -405,12 +405,13 @@ const fn time_domain(base: u32) -> Option<TimeDomain> {
     }
 }
 
-/// What an encoding may be held by: the integers, numeric, floats, text types, uuid.
+/// What an encoding may be held by: the integers, numeric, double precision, text types, uuid. Not real, which holds the
+/// seconds since 1970 to two minutes only.
 const fn storage(base: u32) -> Option<Storage> {
     match base {
         20 | 21 | 23 => Some(Storage::Integer),
         1700 => Some(Storage::Decimal),
-        700 | 701 => Some(Storage::Float),
+        701 => Some(Storage::Float),
         25 | 1042 | 1043 => Some(Storage::Text),
         2950 => Some(Storage::Uuid),
         _ => None,

@@ -8,8 +8,14 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, Postgres, RawSql, postgres::PgArguments, query::Query};
 
-use super::{predicate, value::BoundCutoff};
-use crate::{engine::EngineError, policy::plan::RulePlan};
+use super::{
+    expiry::{self, Cutoff},
+    predicate,
+};
+use crate::{
+    engine::EngineError,
+    policy::{plan::RulePlan, predicate::Predicate},
+};
 
 /// A statement, or several, made by this engine from quoted names, quoted literals and checked numbers only.
 #[derive(Clone, Debug)]
@@ -248,41 +254,37 @@ pub(super) fn expired(
     leaf: &str,
     id: u32,
 ) -> Result<String, EngineError> {
-    condition(plan, &guarded(plan, parameter, leaf, id))
+    condition(plan, &Cutoff::new(parameter).guarded(leaf, id))
 }
 
 /// The whole predicate of a plan, wherever its rows are.
 pub(super) fn expired_by(plan: &RulePlan, parameter: &str) -> Result<String, EngineError> {
-    condition(plan, &cutoff(plan, parameter))
+    condition(plan, &Cutoff::new(parameter))
 }
 
-/// The cutoff `$n` of a plan.
-fn cutoff(plan: &RulePlan, parameter: &str) -> String {
-    let kind = BoundCutoff::new(&plan.cutoff).type_name();
-    format!("SELECT {parameter}::pg_catalog.{kind}")
-}
-
-/// The cutoff, or NULL (before which nothing lies) if the leaf's name does not lead to the planned table: renaming a schema
-/// needs no lock on its tables, so the name could come to mean another one between two statements. Costs nothing per row.
-fn guarded(plan: &RulePlan, parameter: &str, leaf: &str, id: u32) -> String {
-    format!(
-        "{} WHERE {}::pg_catalog.regclass = {id}::oid",
-        cutoff(plan, parameter),
-        literal(leaf)
-    )
-}
-
-/// The whole predicate of a plan. The cutoff stands in a subselect: the planner then treats it as unknown, and does not leave
-/// the range of tids for an index because of statistics that a sweep itself makes stale.
-fn condition(plan: &RulePlan, cutoff: &str) -> Result<String, EngineError> {
-    let mut out = format!("{} < ({cutoff})", identifier(&plan.column));
-    if let Some(filter) = &plan.filter {
-        let _ = write!(out, " AND ({}) IS TRUE", predicate::print(filter)?);
+/// The whole predicate of a plan.
+fn condition(plan: &RulePlan, cutoff: &Cutoff) -> Result<String, EngineError> {
+    let mut out = expiry::expired(plan, cutoff);
+    if let Some(filter) = filter(plan)? {
+        let _ = write!(out, " AND {filter}");
     }
     for hold in &plan.holds {
-        let _ = write!(out, " AND ({}) IS NOT TRUE", predicate::print(hold)?);
+        let _ = write!(out, " AND {}", free(hold)?);
     }
     Ok(out)
+}
+
+/// A row is free of a hold unless it is true.
+fn free(hold: &Predicate) -> Result<String, EngineError> {
+    Ok(format!("({}) IS NOT TRUE", predicate::print(hold)?))
+}
+
+/// A plan's `where`.
+fn filter(plan: &RulePlan) -> Result<Option<String>, EngineError> {
+    plan.filter
+        .as_ref()
+        .map(|filter| Ok(format!("({}) IS TRUE", predicate::print(filter)?)))
+        .transpose()
 }
 
 /// Counts a leaf's rows.
@@ -294,13 +296,30 @@ pub(super) fn count_rows(schema: &str, name: &str) -> Sql {
     .into())
 }
 
-/// Counts the rows of a leaf that a plan would take; `$1` is the cutoff.
+/// Counts the rows of a leaf that a plan would take (`n`), and for an encoded column in the same scan those of its `where`
+/// whose value is unreadable; `$1` is the cutoff.
 pub(super) fn count_expired(plan: &RulePlan, schema: &str, name: &str) -> Result<Sql, EngineError> {
-    Ok(Sql(format!(
-        "SELECT pg_catalog.count(*) AS n FROM ONLY {} WHERE {}",
-        table(schema, name),
-        expired_by(plan, "$1")?
-    )
+    let leaf = table(schema, name);
+    let cutoff = Cutoff::new("$1");
+    let holds: Vec<String> = plan.holds.iter().map(free).collect::<Result<_, _>>()?;
+    let free = if holds.is_empty() {
+        "TRUE".to_owned()
+    } else {
+        holds.join(" AND ")
+    };
+    Ok(Sql(match expiry::state(plan, &cutoff, &free) {
+        None => format!(
+            "SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} WHERE {}",
+            condition(plan, &cutoff)?
+        ),
+        // Not merged into one query by the planner, which would work out the state twice.
+        Some(state) => format!(
+            "SELECT pg_catalog.count(*) FILTER (WHERE state = 2) AS n, \
+             pg_catalog.count(*) FILTER (WHERE state = 0) AS unreadable \
+             FROM (SELECT {state} AS state FROM ONLY {leaf} WHERE {} OFFSET 0) AS judged",
+            filter(plan)?.as_deref().unwrap_or("TRUE")
+        ),
+    }
     .into()))
 }
 
@@ -321,26 +340,17 @@ fn check_on(schema: &str, name: &str, condition: &str) -> Sql {
 
 /// One statement for each part of a plan that may not fit its table, with the words for the error.
 pub(super) fn checks(plan: &RulePlan) -> Result<Vec<(String, Sql)>, EngineError> {
-    let kind = BoundCutoff::new(&plan.cutoff).type_name();
     let mut out = vec![(
         format!("column {}", plan.column),
-        check(
-            plan,
-            &format!("{} < NULL::pg_catalog.{kind}", identifier(&plan.column)),
-        ),
+        check(plan, &expiry::expired(plan, &Cutoff::new("NULL"))),
     )];
-    if let Some(filter) = &plan.filter {
-        let text = predicate::print(filter)?;
-        out.push((
-            "where".to_owned(),
-            check(plan, &format!("({text}) IS TRUE")),
-        ));
+    if let Some(filter) = filter(plan)? {
+        out.push(("where".to_owned(), check(plan, &filter)));
     }
     for (n, hold) in plan.holds.iter().enumerate() {
-        let text = predicate::print(hold)?;
         out.push((
             format!("the where of hold {}", n + 1),
-            check(plan, &format!("({text}) IS NOT TRUE")),
+            check(plan, &free(hold)?),
         ));
     }
     for hold in &plan.held_tables {

@@ -10,6 +10,7 @@ use super::{
     chunk::{Finish, Leaf, LeafParts, Look, Refusal},
     dependents::{self, must_lock},
     error::{self, Doing},
+    expiry,
     obstacles::{self, Obstacles, Pair},
     outcome, predicate, pressure,
     pressure::ReplicaClock,
@@ -173,7 +174,7 @@ impl Sweep {
             session,
             settings: settings.clone(),
             table: plan.table.qualified(),
-            cutoff: BoundCutoff::new(&plan.cutoff),
+            cutoff: BoundCutoff::of(plan),
             walked: leaves
                 .iter()
                 .take(position.leaf)
@@ -606,10 +607,10 @@ fn check(plan: &RulePlan, now: &TableFacts, role: &str) -> Result<(), EngineErro
             _ => return changed(&format!("column {name:?} is not what it was")),
         }
     }
-    let domain = now
+    if !now
         .column(&plan.column)
-        .and_then(|column| column.time_domain);
-    if domain.is_none() || !BoundCutoff::new(&plan.cutoff).fits(domain) {
+        .is_some_and(|column| expiry::fits(plan, column))
+    {
         return Err(EngineError::NotSupported(format!(
             "{table}: column {:?} cannot be compared with the cutoff",
             plan.column

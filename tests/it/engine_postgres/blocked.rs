@@ -34,7 +34,7 @@ async fn rows_whose_delete_a_trigger_vetoes_are_walked_once_and_are_still_expire
     let swept = run(&engine, &plan, 3).await.unwrap();
 
     assert_eq!(swept.rows, 490);
-    assert_eq!(engine.count_left(&plan, 490).await.unwrap(), 10);
+    assert_eq!(engine.count_left(&plan, 490).await.unwrap().expired, 10);
 }
 
 #[tokio::test]
@@ -53,7 +53,10 @@ async fn rows_that_a_trigger_inserts_again_do_not_keep_the_walk_going_for_ever()
     let swept = run(&engine, &plan, 3).await.unwrap();
 
     assert!((500..2_000).contains(&swept.rows), "{swept:?}");
-    assert_eq!(engine.count_left(&plan, swept.rows).await.unwrap(), 500);
+    assert_eq!(
+        engine.count_left(&plan, swept.rows).await.unwrap().expired,
+        500
+    );
 }
 
 #[rstest]
