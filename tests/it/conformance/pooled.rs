@@ -16,7 +16,7 @@ use crate::support::postgres::{Postgres, SUPERUSER};
 const SESSIONS: u32 = 2;
 
 /// Everything that a session could carry over from one client to the next.
-const STATE: &str = "SELECT (SELECT string_agg(name || '=' || setting, ', ' ORDER BY name) FROM pg_settings)
+const STATE: &str = "SELECT (SELECT string_agg(name || '=' || setting, ', ' ORDER BY name) FROM pg_settings WHERE name NOT LIKE 'plpgsql.%')
     || ', prepared=' || (SELECT count(*) FROM pg_prepared_statements)
     || ', cursors=' || (SELECT count(*) FROM pg_cursors WHERE name <> '')
     || ', locks=' || (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory')
@@ -35,7 +35,17 @@ impl Seen {
         self.questions.fetch_add(1, Ordering::Relaxed);
         match answer {
             Ok(answer) if answer == expected => {}
-            Ok(answer) => self.note(format!("wanted {expected}\n   got {answer}")),
+            Ok(answer) => {
+                let wanted: Vec<&str> = expected.split(", ").collect();
+                let other: Vec<&str> = answer
+                    .split(", ")
+                    .filter(|it| !wanted.contains(it))
+                    .collect();
+                self.note(format!(
+                    "{other:?} are other than of {} wanted ones",
+                    wanted.len()
+                ));
+            }
             Err(error) => self.note(error.to_string()),
         }
     }
