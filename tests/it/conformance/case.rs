@@ -41,6 +41,8 @@ pub struct Rule {
     pub document: Value,
     /// What becomes of it.
     pub end: End,
+    /// Rows whose value is not of the encoding; `None`: not said.
+    pub unreadable: Option<u64>,
 }
 
 /// What must become of a rule.
@@ -114,7 +116,24 @@ impl Case {
                 blocked: 0,
                 left: 0,
             },
+            unreadable: None,
         });
+        self
+    }
+
+    /// More fields of the last rule: YAML.
+    pub fn rule_is(mut self, yaml: &str) -> Self {
+        if let Some(rule) = self.rules.last_mut() {
+            merge(&mut rule.document, yaml);
+        }
+        self
+    }
+
+    /// The last rule's sweep reports so many rows whose value is not of the encoding.
+    pub fn unreadable(mut self, rows: u64) -> Self {
+        if let Some(rule) = self.rules.last_mut() {
+            rule.unreadable = Some(rows);
+        }
         self
     }
 

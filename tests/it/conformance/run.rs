@@ -18,7 +18,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 use tokio::sync::Mutex;
 
-use super::case::{Case, End};
+use super::case::{Case, End, Rule};
 use super::target::{Place, ROLE, Target};
 
 /// Runs `case` on `target`, and asserts what it says.
@@ -87,7 +87,7 @@ async fn run(target: Target, place: Place, case: &Case) {
     for rule in &case.rules {
         let name = rule.document["name"].as_str().unwrap();
         let gone = before.len().saturating_sub(first.len());
-        assert_end(name, &rule.end, gone, &swept, &context);
+        assert_end(name, rule, gone, &swept, &context);
     }
 
     if let Some(stays) = &case.then_stays {
@@ -137,7 +137,8 @@ pub fn engine(url: &str, policy: &CheckedPolicy) -> PostgresEngine {
     .unwrap()
 }
 
-fn assert_end(name: &str, end: &End, gone: usize, swept: &Swept, context: &str) {
+fn assert_end(name: &str, rule: &Rule, gone: usize, swept: &Swept, context: &str) {
+    let end = &rule.end;
     let audited = swept.audited.rules.iter().find(|rule| rule.name == name);
     let refusal = audited.unwrap().result.as_ref().err();
     let reports = swept.report.iter().flat_map(|report| &report.rules);
@@ -166,6 +167,9 @@ fn assert_end(name: &str, end: &End, gone: usize, swept: &Swept, context: &str) 
                 (deleted, *blocked, *left),
                 "deleted, passed over, still there; {context}"
             );
+            if rule.unreadable.is_some() {
+                assert_eq!(report.unreadable_rows, rule.unreadable, "{context}");
+            }
         }
         (End::Ended, None, Some(report)) => {
             let complete = matches!(report.end, RuleEnd::Complete { .. });

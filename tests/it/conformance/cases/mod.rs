@@ -30,6 +30,8 @@ macro_rules! cases {
     )*};
 }
 
+mod dependents;
+mod encodings;
 mod hostile;
 mod limits;
 mod meanwhile;
