@@ -10,6 +10,7 @@
 
 mod api_server;
 mod engine_postgres;
+mod engine_sqlite;
 mod install;
 mod offline;
 mod operator;
