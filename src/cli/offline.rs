@@ -9,7 +9,7 @@ use super::input::{self, Input};
 use crate::{
     api::{self, RetentionPolicy, RetentionPolicyStatus},
     audit::AuditReport,
-    engine::{DatabaseTarget, postgres::PostgresEngine},
+    engine::{self, DatabaseTarget, Engine},
     operator::resolve,
     policy::check::{CheckedPolicy, check},
     report::{self, Known},
@@ -29,7 +29,7 @@ pub(super) enum Format {
 pub(super) struct Offline {
     pub(super) policy: RetentionPolicy,
     pub(super) checked: CheckedPolicy,
-    pub(super) engine: PostgresEngine,
+    pub(super) engine: Box<dyn Engine>,
 }
 
 impl Offline {
@@ -68,7 +68,7 @@ pub(super) fn open(input: &Input) -> Result<Offline, String> {
     let policy = input::read(input)?;
     let checked = check(&policy.spec);
     let url = input.database_url.clone().ok_or(
-        "set DATABASE_URL to the database's address: postgres://user:password@host:5432/database",
+        "set DATABASE_URL to the database's address: postgres://user:password@host:5432/database, or sqlite:///path/file.db",
     )?;
     let tls = policy.spec.database.tls.as_ref();
     if tls.is_some_and(|tls| tls.ca_secret_ref.is_some()) {
@@ -91,7 +91,7 @@ pub(super) fn open(input: &Input) -> Result<Offline, String> {
         max_connections: checked.max_connections,
         allow_local_files: true,
     };
-    let engine = PostgresEngine::new(target).map_err(|error| format!("DATABASE_URL: {error}"))?;
+    let engine = engine::open(target).map_err(|error| format!("DATABASE_URL: {error}"))?;
     Ok(Offline {
         policy,
         checked,

@@ -21,7 +21,6 @@ use super::{
 use crate::{
     api::RetentionPolicyStatus,
     audit::{self, AuditReport},
-    engine::Engine,
     policy::approval::{approved_by, plan_hash},
     report,
     sweep::{
@@ -94,7 +93,7 @@ async fn sweep(
     approve: Option<&str>,
     control: &Terminal,
 ) -> Result<Swept, String> {
-    let engine = &offline.engine;
+    let engine = offline.engine.as_ref();
     let audited = audit::audit(engine, &offline.checked)
         .await
         .map_err(|error| error.to_string())?;
@@ -150,7 +149,7 @@ async fn retry_approved(
         progress.rows_approved = Some(rows);
         state.put(progress);
     }
-    let mut second = sweep_policy(&offline.engine, &offline.checked, 0, state, control)
+    let mut second = sweep_policy(offline.engine.as_ref(), &offline.checked, 0, state, control)
         .await
         .map_err(|error| error.to_string())?;
     // What was complete before the approval stays in the report.

@@ -251,7 +251,7 @@ async fn walk(
     control: &dyn Control,
     tally: &mut Tally,
 ) -> Result<Stop, EngineError> {
-    let mut pacer = Pacer::new(pace, &plan.table, estimate);
+    let mut pacer = Pacer::new(pace, &plan.table, engine.walk_page(), estimate);
     let mut cursor: Option<Cursor> = None;
     let mut failures = 0;
     loop {

@@ -11,6 +11,7 @@
 mod api_server;
 mod conformance;
 mod engine_postgres;
+mod engine_sqlite;
 mod install;
 mod offline;
 mod operator;
