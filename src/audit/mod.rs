@@ -14,6 +14,7 @@ use crate::{
     engine::{DatabaseFacts, Engine, EngineError},
     policy::{
         check::{CheckedHold, CheckedPolicy, CheckedRule, Refusal, reason},
+        dependents::{Dependents, HeldTable, reached},
         plan::{RulePlan, check_deletable, resolve},
         table::{TableFacts, TableKind, TableName},
     },
@@ -130,10 +131,11 @@ async fn plan_rule(
         .schedule
         .as_ref()
         .and_then(|schedule| schedule.last_at(now));
-    let plan = match resolve(name, rule, table, &held, &policy.zone, now, last_tick) {
+    let mut plan = match resolve(name, rule, table, &held, &policy.zone, now, last_tick) {
         Ok(plan) => plan,
         Err(refusal) => return Ok(Err(refusal)),
     };
+    plan.held_tables = held_tables(policy, tables, &plan);
     if let Some(refusal) = unresolved {
         return Ok(Err(refusal.clone()));
     }
@@ -151,10 +153,13 @@ async fn plan_rule(
         Err(EngineError::Permission(message)) => {
             return Ok(Err(Refusal::new(reason::PERMISSION_DENIED, message)));
         }
+        Err(EngineError::NotSupported(message)) => {
+            return Ok(Err(Refusal::new(reason::NOT_SUPPORTED, message)));
+        }
         Err(error) => return Err(error),
     }
     if rule.enforced
-        && let Err(refusal) = check_deletable(&plan.table)
+        && let Err(refusal) = check_deletable(&plan)
     {
         return Ok(Err(refusal));
     }
@@ -170,6 +175,31 @@ fn touches(table: &TableFacts, held: &TableFacts) -> bool {
     };
     let held = parts(held);
     parts(table).iter().any(|id| held.contains(id))
+}
+
+/// The holds on tables whose rows would go along, or be changed, with rows of the plan's table.
+fn held_tables(policy: &CheckedPolicy, tables: &Tables, plan: &RulePlan) -> Vec<HeldTable> {
+    if plan.dependents != Dependents::Cascade {
+        return Vec::new();
+    }
+    let reached = reached(&plan.table.incoming, plan.dependents);
+    policy
+        .holds
+        .iter()
+        .filter_map(|hold| {
+            let table = tables.get(&hold.table)?;
+            Some(HeldTable {
+                hold: hold.name.clone(),
+                schema: table.schema.clone(),
+                name: table.name.clone(),
+                ids: std::iter::once(table.id)
+                    .chain(table.leaves.iter().map(|leaf| leaf.id))
+                    .collect(),
+                filter: hold.filter.clone(),
+            })
+        })
+        .filter(|hold| reached.iter().any(|key| key.is_held_by(hold)))
+        .collect()
 }
 
 /// A hold that cannot be resolved stops every rule of the policy.

@@ -87,7 +87,7 @@ pub(super) fn findings(
         usage: usage(statistics),
         size_bytes: plan.table.known_bytes(),
         dead_rows: statistics.dead_rows,
-        obstacle: check_deletable(&plan.table).err(),
+        obstacle: check_deletable(plan).err(),
         plan: plan.clone(),
         as_of: now,
     }

@@ -15,6 +15,7 @@ use crate::{
     policy::{
         approval::plan_hash,
         check::CheckedPolicy,
+        dependents::{Dependents, in_words, reached},
         limits::Verdict,
         plan::{RulePlan, check_deletable},
     },
@@ -41,6 +42,8 @@ struct Entry {
 struct Counts {
     rows: u64,
     expired: u64,
+    /// Rows of other tables that would go along.
+    along: u64,
     unreadable: Option<u64>,
     blocked: Option<String>,
 }
@@ -93,13 +96,20 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
                 } else {
                     offline.engine.count_expired(plan).await?
                 };
-                let blocked = match plan.limits.allowance(rows).admits(0, expired) {
+                let along = if plan.held_by.is_some() || plan.dependents != Dependents::Cascade {
+                    0
+                } else {
+                    offline.engine.count_along(plan).await?
+                };
+                let all = expired.saturating_add(along);
+                let blocked = match plan.limits.allowance(rows).admits(0, all) {
                     Verdict::Block { reason } if planned.enforced => Some(reason),
                     _ => None,
                 };
                 Some(Counts {
                     rows,
                     expired,
+                    along,
                     unreadable,
                     blocked,
                 })
@@ -114,7 +124,10 @@ fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
     let rules: Vec<(&str, u64)> = blocked
         .iter()
         .map(|entry| {
-            let rows = entry.counts.as_ref().map_or(0, |counts| counts.expired);
+            let rows = entry
+                .counts
+                .as_ref()
+                .map_or(0, |counts| counts.expired.saturating_add(counts.along));
             (entry.planned.name.as_str(), rows)
         })
         .collect();
@@ -132,11 +145,44 @@ fn technique(page: WalkPage, plan: &RulePlan) -> String {
         return "DELETE by ranges of keys, every row looked at once".to_owned();
     }
     let leaves = plan.table.leaves.len();
+    let mut words = "DELETE by physical ranges".to_owned();
     if leaves > 1 {
-        format!("DELETE by physical ranges, one of {leaves} tables after the other")
-    } else {
-        "DELETE by physical ranges".to_owned()
+        words.push_str(&format!(", one of {leaves} tables after the other"));
     }
+    match plan.dependents {
+        Dependents::Skip if !plan.table.incoming.is_empty() => {
+            words.push_str(", of rows that were locked first and that no row refers to");
+        }
+        Dependents::Cascade if !plan.held_tables.is_empty() => {
+            words.push_str(", of rows that were locked first and below which nothing is held");
+        }
+        _ => {}
+    }
+    words
+}
+
+/// What happens to rows that refer to the table's; `None`: there are none.
+fn dependents(plan: &RulePlan) -> Option<String> {
+    if plan.table.incoming.is_empty() {
+        return None;
+    }
+    let keys: Vec<String> = match plan.dependents {
+        Dependents::Refuse => plan.table.incoming.iter().map(in_words).collect(),
+        dependents => reached(&plan.table.incoming, dependents)
+            .into_iter()
+            .map(in_words)
+            .collect(),
+    };
+    let effect = match plan.dependents {
+        Dependents::Refuse => "must be empty",
+        Dependents::Skip => "their rows keep the ones that they refer to",
+        Dependents::Cascade => "rows go along where the key says so, and count against the limits",
+    };
+    Some(format!(
+        "{}: {}; {effect}",
+        plan.dependents.as_str(),
+        keys.join(", ")
+    ))
 }
 
 /// Bytes that the walk reads, every page of the table once; `None`: not known.
@@ -172,12 +218,15 @@ fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
                 "cutoff": plan.cutoff.to_string(),
                 "rows": entry.counts.as_ref().map(|counts| counts.rows),
                 "expiredRows": entry.counts.as_ref().map(|counts| counts.expired),
+                "cascadedRows": entry.counts.as_ref().map(|counts| counts.along),
                 "unreadableRows": entry.counts.as_ref().and_then(|counts| counts.unreadable),
                 "bytesToRead": bytes_to_read(page, plan),
                 "blocked": entry.counts.as_ref().and_then(|counts| counts.blocked.clone()),
                 "tables": plan.table.leaves.iter().map(|leaf| format!("{}.{}", leaf.schema, leaf.name)).collect::<Vec<_>>(),
+                "dependents": plan.dependents.as_str(),
+                "referredToBy": dependents(plan),
                 "deleteTriggers": plan.table.delete_triggers,
-                "obstacle": check_deletable(&plan.table).err().map(|refusal| refusal.message),
+                "obstacle": check_deletable(plan).err().map(|refusal| refusal.message),
             }),
         })
         .collect();
@@ -201,7 +250,6 @@ fn settings(policy: &CheckedPolicy) -> Value {
         "lockTimeoutMillis": u64::try_from(policy.lock_timeout.as_millis()).unwrap_or(u64::MAX),
         "statementTimeoutSeconds": policy.statement_timeout.as_secs(),
         "maxConnections": policy.max_connections,
-        "dependents": "Refuse",
         "partitions": "Rows",
     })
 }
@@ -242,6 +290,12 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
                 output::grouped(signed(counts.expired)),
                 output::grouped(signed(counts.rows))
             );
+            if plan.dependents == Dependents::Cascade {
+                output::say!(
+                    "             and {} of other tables with them",
+                    output::grouped(signed(counts.along))
+                );
+            }
             if let Some(unreadable) = counts.unreadable.filter(|rows| *rows > 0) {
                 output::say!(
                     "  unreadable {} rows, which never expire",
@@ -253,13 +307,16 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
         if let Some(bytes) = bytes_to_read(page, plan) {
             output::say!("  reads      {}", output::bytes(bytes));
         }
+        if let Some(words) = dependents(plan) {
+            output::say!("  dependents {words}");
+        }
         if !plan.table.delete_triggers.is_empty() {
             output::say!(
                 "  triggers   {} fire for every row",
                 plan.table.delete_triggers.join(", ")
             );
         }
-        if let Some(obstacle) = check_deletable(&plan.table).err() {
+        if let Some(obstacle) = check_deletable(plan).err() {
             output::say!("  obstacle   {}: {}", obstacle.reason, obstacle.message);
         }
         if let Some(reason) = entry

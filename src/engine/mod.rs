@@ -107,16 +107,26 @@ pub struct ChunkTarget {
 /// What a chunk has done in its still open transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chunk {
-    /// Rows deleted.
+    /// Rows of the rule's own table deleted.
     pub rows: u64,
+    /// Rows that went along with them, through foreign keys that cascade.
+    pub cascaded_rows: u64,
     /// Pages walked.
     pub pages: u32,
-    /// Expired rows left because somebody held their lock.
+    /// Expired rows left because somebody held their lock, or because a row that stays refers to them.
     pub blocked_rows: u64,
     /// Bytes of write-ahead log that the server wrote meanwhile, whoever caused them.
     pub wal_bytes: u64,
     /// Sessions that waited for a lock of the chunk when it was done.
     pub waiters: u32,
+}
+
+impl Chunk {
+    /// All rows that it takes: what counts against limits and is reported.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.rows.saturating_add(self.cascaded_rows)
+    }
 }
 
 /// What became of a chunk's transaction.
@@ -163,6 +173,13 @@ pub trait Engine: Send + Sync {
     /// Counts the rows that a plan would still take after `deleted` of them were deleted: the proof of a sweep. The entries
     /// of the deleted rows are still in every index, so that the way to read may be another than before.
     async fn count_left(&self, plan: &RulePlan, deleted: u64) -> Result<Counted, EngineError>;
+
+    /// Counts the rows that would go along with those that a plan takes, through foreign keys that cascade (reads the tables; for
+    /// sweeps and plans only). Rows that a circle of keys reaches are left out; rows whose parents have to stay are not.
+    async fn count_along(&self, plan: &RulePlan) -> Result<u64, EngineError> {
+        let _ = plan;
+        Ok(0)
+    }
 
     /// Lets the database check the types of a plan's `where` and holds, without running or planning anything.
     ///

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use super::{
     age::Age,
     defaults::defaults,
+    dependents::Dependents,
     encoding::Encoding,
     limits::Limits,
     pace::Pace,
@@ -18,7 +19,7 @@ use super::{
     table::TableName,
     unsupported,
 };
-use crate::api::{Mode, RetentionPolicySpec, RetentionRule};
+use crate::api::{DependentHandling, Mode, RetentionPolicySpec, RetentionRule};
 
 /// Why a rule, or a whole policy, is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +89,8 @@ pub struct CheckedRule {
     pub filter: Option<Predicate>,
     /// The blast-radius cap.
     pub limits: Limits,
+    /// What is done about rows that refer to expired ones.
+    pub dependents: Dependents,
 }
 
 /// A hold whose texts are all readable.
@@ -359,6 +362,11 @@ fn check_rule(rule: &RetentionRule, mode: Mode) -> Result<CheckedRule, Refusal> 
             .transpose()
             .map_err(|error| Refusal::new(reason::INVALID_WHERE, format!("where: {error}")))?,
         limits: read_limits(rule)?,
+        dependents: match rule.dependents.unwrap_or_default() {
+            DependentHandling::Refuse => Dependents::Refuse,
+            DependentHandling::Skip => Dependents::Skip,
+            DependentHandling::Cascade => Dependents::Cascade,
+        },
     })
 }
 

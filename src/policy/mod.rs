@@ -7,6 +7,7 @@ pub mod approval;
 pub mod check;
 pub mod cutoff;
 pub mod defaults;
+pub mod dependents;
 pub mod encoding;
 pub mod estimate;
 pub mod limits;

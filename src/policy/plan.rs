@@ -5,10 +5,11 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     check::{CheckedHold, CheckedRule, Refusal, reason},
     cutoff::{Cutoff, cutoff_instant},
+    dependents::{Dependents, HeldTable, check_dependents},
     encoding::{Encoding, Storage},
     limits::Limits,
     predicate::Predicate,
-    table::{ColumnFacts, OnDelete, TableFacts, TableKind, TimeDomain},
+    table::{ColumnFacts, TableFacts, TableKind, TimeDomain},
 };
 
 /// One rule, ready to be swept. Everything that the engine needs, nothing that it may interpret.
@@ -36,6 +37,10 @@ pub struct RulePlan {
     pub held_by: Option<String>,
     /// The blast-radius cap.
     pub limits: Limits,
+    /// What is done about rows that refer to expired ones.
+    pub dependents: Dependents,
+    /// Holds on tables whose rows could be reached through foreign keys.
+    pub held_tables: Vec<HeldTable>,
 }
 
 impl RulePlan {
@@ -116,6 +121,8 @@ pub fn resolve(
             .find(|hold| hold.filter.is_none())
             .map(|hold| hold.name.clone()),
         limits: rule.limits,
+        dependents: rule.dependents,
+        held_tables: Vec::new(),
     })
 }
 
@@ -247,7 +254,8 @@ fn fitting_encodings(storage: Storage) -> String {
 ///
 /// # Errors
 /// The first reason found.
-pub fn check_deletable(table: &TableFacts) -> Result<(), Refusal> {
+pub fn check_deletable(plan: &RulePlan) -> Result<(), Refusal> {
+    let table = &plan.table;
     let name = table.qualified();
     if let Some(leaf) = table.leaves.iter().find(|leaf| leaf.unsupported.is_some()) {
         let what = leaf.unsupported.as_deref().unwrap_or_default();
@@ -281,38 +289,11 @@ pub fn check_deletable(table: &TableFacts) -> Result<(), Refusal> {
             format!("rule {rewrite} changes what a DELETE on {name} does"),
         ));
     }
-    check_dependents(table)?;
+    check_dependents(plan)?;
     if !table.may_delete {
         return Err(permission(&name, "DELETE"));
     }
     Ok(())
-}
-
-fn check_dependents(table: &TableFacts) -> Result<(), Refusal> {
-    let referring: Vec<String> = table
-        .incoming
-        .iter()
-        .filter(|key| !key.empty)
-        .map(|key| {
-            let effect = match key.on_delete {
-                OnDelete::Restrict => "",
-                OnDelete::Cascade => ", ON DELETE CASCADE",
-                OnDelete::Set => ", ON DELETE SET",
-            };
-            format!("{} ({}{effect})", key.table, key.name)
-        })
-        .collect();
-    if referring.is_empty() {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        reason::DEPENDENTS,
-        format!(
-            "dependents: Refuse: {} is referred to by {}; sweep the rows that refer to it first",
-            table.qualified(),
-            referring.join(", ")
-        ),
-    ))
 }
 
 fn permission(table: &str, right: &str) -> Refusal {
@@ -347,6 +328,7 @@ mod tests {
         zone: Option<&str>,
     ) -> Result<RulePlan, Refusal> {
         let rule = CheckedRule {
+            dependents: Dependents::default(),
             enforced: true,
             table: "logs".parse().unwrap(),
             column: "at".into(),

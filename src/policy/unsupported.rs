@@ -2,8 +2,8 @@
 //! wrote is silently ignored. A field's default is not a use.
 
 use crate::api::{
-    DependentHandling, LedgerMode, PartitionHandling, ReindexMode, RetentionPolicySpec,
-    RetentionRule, RuleAction, VacuumMode,
+    LedgerMode, PartitionHandling, ReindexMode, RetentionPolicySpec, RetentionRule, RuleAction,
+    VacuumMode,
 };
 
 /// Policy-wide fields in use that this version cannot carry out, as paths below `spec`.
@@ -57,14 +57,6 @@ pub fn in_rule(rule: &RetentionRule) -> Vec<&'static str> {
         (
             "partitions: Detach",
             rule.partitions == Some(PartitionHandling::Detach),
-        ),
-        (
-            "dependents: Skip",
-            rule.dependents == Some(DependentHandling::Skip),
-        ),
-        (
-            "dependents: Cascade",
-            rule.dependents == Some(DependentHandling::Cascade),
         ),
         ("usage", rule.usage.is_some()),
     ])

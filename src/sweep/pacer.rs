@@ -20,9 +20,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const WAIT: Duration = Duration::from_secs(2);
 /// The least rest after a chunk that kept somebody waiting.
 const REST_FOR_WAITERS: Duration = Duration::from_millis(250);
-/// So many chunks in a row without a row, and a look whether anything is left is worth its cost: the count proves the sweep
-/// in any case.
-const EMPTY_CHUNKS: u32 = 2;
+/// Pages that give less than this part of what pages gave so far, once what was expected is done: a look whether anything is
+/// left is worth its cost, as the count proves the sweep in any case.
+const THIN: f64 = 0.5;
 
 pub(super) struct Pacer {
     pace: Pace,
@@ -37,8 +37,11 @@ pub(super) struct Pacer {
     rows_per_page: f64,
     /// With so many rows deleted the sweep may be done before its walk is; `None`: not known, or looked already.
     likely: Option<u64>,
-    /// Chunks in a row that found nothing.
-    empty: u32,
+    /// Pages walked, and rows that they gave.
+    pages: u64,
+    rows: u64,
+    /// The last chunk's pages gave much less than the ones before.
+    thin: bool,
 }
 
 /// Rows of an average page; `None`: unknown.
@@ -76,7 +79,9 @@ impl Pacer {
             likely: estimate
                 .map(|rows| rows - rows / 10)
                 .filter(|rows| *rows > 0),
-            empty: 0,
+            pages: 0,
+            rows: 0,
+            thin: false,
         }
     }
 
@@ -132,9 +137,11 @@ impl Pacer {
     /// Learns from a committed chunk.
     pub(super) fn observe(&mut self, chunk: Chunk, took: Duration) {
         self.transactions += 1;
-        self.sizer.observe(chunk.pages, chunk.rows, took);
-        self.empty = if chunk.rows == 0 { self.empty + 1 } else { 0 };
-        let density = to_f64(chunk.rows) / f64::from(chunk.pages.max(1));
+        self.sizer.observe(chunk.pages, chunk.taken(), took);
+        let density = to_f64(chunk.taken()) / f64::from(chunk.pages.max(1));
+        self.thin = density * to_f64(self.pages) <= THIN * to_f64(self.rows);
+        self.pages += u64::from(chunk.pages);
+        self.rows += chunk.taken();
         self.rows_per_page = self.rows_per_page.max(density);
         if chunk.waiters > 0 {
             self.openness.close();
@@ -145,7 +152,7 @@ impl Pacer {
     /// How long to rest after it.
     pub(super) fn rest_after(&mut self, chunk: Chunk, took: Duration) -> Duration {
         let rest = self.throttle.rest_after(Work {
-            rows: chunk.rows,
+            rows: chunk.taken(),
             wal_bytes: chunk.wal_bytes,
             took,
             duty: self.openness.duty(&self.pace),
@@ -157,13 +164,13 @@ impl Pacer {
         }
     }
 
-    /// What was expected is done, much of the walk lies ahead, and chunk after chunk finds nothing. `progress` are the pages
+    /// What was expected is done, much of the walk lies ahead, and there is little left on the pages. `progress` are the pages
     /// walked and those to walk in all.
     pub(super) fn is_perhaps_done(&self, rows_deleted: u64, progress: (u64, u64)) -> bool {
         let (walked, pages) = progress;
         let much_ahead = pages.saturating_sub(walked) > pages / 8;
         let expected_done = self.likely.is_some_and(|likely| rows_deleted >= likely);
-        expected_done && much_ahead && self.empty >= EMPTY_CHUNKS
+        expected_done && much_ahead && self.thin
     }
 
     /// A count has looked what is left: the rest is walked to its end.

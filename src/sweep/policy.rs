@@ -160,6 +160,7 @@ mod tests {
     use super::*;
     use crate::{
         policy::{
+            dependents::Dependents,
             limits::Limits,
             table::{TableFacts, TableKind},
         },
@@ -230,6 +231,8 @@ mod tests {
             holds: Vec::new(),
             held_by: None,
             limits: Limits::default(),
+            dependents: Dependents::default(),
+            held_tables: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@ use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer
 use crate::{
     engine::{Chunk, ChunkTarget, CommitOutcome, Counted, Cursor, Engine, EngineError, TableSweep},
     policy::{
+        dependents::Dependents,
         limits::{Allowance, Verdict},
         pace::{Pace, Veto},
         plan::RulePlan,
@@ -96,10 +97,11 @@ async fn run(
         // `walk` has dealt with the second.
         Stop::OverLimit | Stop::PerhapsDone => {
             // What is asked for is what the sweep needs, not what the chunk at hand would have taken.
-            let left = match counted(engine, plan, tally.report.rows_deleted, control).await? {
-                Ok(left) => left.expired,
-                Err(reason) => return Ok(RuleEnd::Stopped(reason)),
-            };
+            let left =
+                match counted_with_all(engine, plan, tally.report.rows_deleted, control).await? {
+                    Ok(left) => left,
+                    Err(reason) => return Ok(RuleEnd::Stopped(reason)),
+                };
             let spent = tally.report.progress.spent();
             let reason = match tally.allowance.admits(spent, left) {
                 Verdict::Block { reason } | Verdict::Wait { reason } => reason,
@@ -134,7 +136,31 @@ async fn counted(
     deleted: u64,
     control: &dyn Control,
 ) -> Result<Result<Counted, StopReason>, EngineError> {
-    let counting = engine.count_left(plan, deleted);
+    unless_stopped(engine.count_left(plan, deleted), control).await
+}
+
+/// Counts what the sweep would take: what is expired, and what would go along.
+async fn counted_with_all(
+    engine: &dyn Engine,
+    plan: &RulePlan,
+    deleted: u64,
+    control: &dyn Control,
+) -> Result<Result<u64, StopReason>, EngineError> {
+    let counting = async {
+        let left = engine.count_left(plan, deleted).await?;
+        let along = match plan.dependents {
+            Dependents::Cascade => engine.count_along(plan).await?,
+            Dependents::Refuse | Dependents::Skip => 0,
+        };
+        Ok(left.expired.saturating_add(along))
+    };
+    unless_stopped(counting, control).await
+}
+
+async fn unless_stopped<T>(
+    counting: impl Future<Output = Result<T, EngineError>>,
+    control: &dyn Control,
+) -> Result<Result<T, StopReason>, EngineError> {
     tokio::pin!(counting);
     loop {
         tokio::select! {
@@ -171,12 +197,20 @@ async fn check_limits(
     };
 
     let mut known = None;
+    // A count knows nothing of rows that went along: then the whole reservation counts.
+    let totals = plan.dependents != Dependents::Cascade;
+    if !totals {
+        progress.rows_total = None;
+    }
     if progress.was_killed() {
-        let left = match counted(engine, plan, 0, control).await? {
-            Ok(left) => left.expired,
+        let left = match counted_with_all(engine, plan, 0, control).await? {
+            Ok(left) => left,
             Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
         };
         progress.settle(left);
+        if !totals {
+            progress.rows_total = None;
+        }
         known = Some(left);
     }
     let spent = progress.spent();
@@ -191,13 +225,13 @@ async fn check_limits(
     }
     let left = match known {
         Some(left) => left,
-        None => match counted(engine, plan, 0, control).await? {
-            Ok(left) => left.expired,
+        None => match counted_with_all(engine, plan, 0, control).await? {
+            Ok(left) => left,
             Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
         },
     };
     let progress = &mut tally.report.progress;
-    if progress.rows_total.is_none() {
+    if totals && progress.rows_total.is_none() {
         progress.rows_total = Some(spent.saturating_add(left));
     }
     Ok(match tally.allowance.admits(spent, left) {
@@ -291,14 +325,14 @@ async fn chunks(
             return Ok(Stop::WalkedThrough);
         };
         let spent = tally.report.progress.spent();
-        if tally.allowance.admits(spent, chunk.rows) != Verdict::Go {
+        if tally.allowance.admits(spent, chunk.taken()) != Verdict::Go {
             sweep.rollback().await?;
             return Ok(Stop::OverLimit);
         }
-        if spent.saturating_add(chunk.rows) > tally.report.progress.rows_reserved {
+        if spent.saturating_add(chunk.taken()) > tally.report.progress.rows_reserved {
             // Rare: the chunk found more than was reserved. Its rows come back, and are taken once the reservation is durable.
             sweep.rollback().await?;
-            if let Err(unrecorded) = reserve(control, tally, chunk.rows).await {
+            if let Err(unrecorded) = reserve(control, tally, chunk.taken()).await {
                 return Ok(Stop::End(unrecorded));
             }
             continue;
@@ -309,7 +343,7 @@ async fn chunks(
             Err(error) => {
                 if error.is_transient() {
                     // Nobody could say whether they are gone: not reported, but counted against the limits.
-                    tally.report.progress.rows_unknown += chunk.rows;
+                    tally.report.progress.rows_unknown += chunk.taken();
                 }
                 return Err(error);
             }
@@ -318,10 +352,11 @@ async fn chunks(
         *failures = 0;
         count(tally, chunk, took);
         pacer.observe(chunk, took);
-        control.advanced(&tally.report.progress, chunk.rows, took);
+        control.advanced(&tally.report.progress, chunk.taken(), took);
         tracing::debug!(
             rule = plan.rule,
             rows = chunk.rows,
+            cascaded = chunk.cascaded_rows,
             pages = chunk.pages,
             ?took,
             "chunk"
@@ -338,8 +373,8 @@ async fn chunks(
 
 fn count(tally: &mut Tally, chunk: Chunk, took: Duration) {
     let report = &mut tally.report;
-    report.progress.rows_done += chunk.rows;
-    report.rows_deleted += chunk.rows;
+    report.progress.rows_done += chunk.taken();
+    report.rows_deleted += chunk.taken();
     report.blocked_rows += chunk.blocked_rows;
     report.chunks += 1;
     report.longest_chunk = report.longest_chunk.max(took);

@@ -9,6 +9,7 @@
 )]
 
 mod api_server;
+mod conformance;
 mod engine_postgres;
 mod engine_sqlite;
 mod install;

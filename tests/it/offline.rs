@@ -283,6 +283,86 @@ async fn a_sweep_over_its_limits_runs_with_the_approval_of_that_plan_only() {
     assert_eq!(rows(&database).await, 11_600);
 }
 
+/// 100 of the 8,400 expired rows have 100 items each.
+async fn with_items() -> TestDatabase {
+    let database = database().await;
+    database
+        .execute(
+            "CREATE TABLE items (log_id bigint CONSTRAINT item_of REFERENCES logs ON DELETE CASCADE);
+             CREATE INDEX ON items (log_id);
+             INSERT INTO items SELECT id FROM logs, generate_series(1, 100) WHERE id > 19900; ANALYZE items",
+        )
+        .await;
+    database
+}
+
+fn cascading(max_rows: i64) -> Value {
+    let mut logs = rule("logs", "logs");
+    logs["dependents"] = json!("Cascade");
+    logs["limits"] = json!({"maxRows": max_rows, "maxPercent": 100});
+    json!({"rules": [logs]})
+}
+
+#[tokio::test]
+async fn rows_that_go_along_count_against_the_limits_and_are_reported() {
+    let database = with_items().await;
+
+    // 8,400 rows with 10,000 items.
+    let blocked = verb(&database, "sweep", cascading(9_000), &[]);
+    let left: i64 = database
+        .scalar("SELECT (SELECT count(*) FROM logs) + (SELECT count(*) FROM items)")
+        .await;
+    let swept = verb(&database, "sweep", cascading(20_000), &["-o", "json"]);
+
+    assert_eq!(blocked.code, Some(3), "{blocked:?}");
+    assert!(
+        blocked.stdout.contains("18400 rows would be"),
+        "{blocked:?}"
+    );
+    assert!((21_000..30_000).contains(&left), "{left}");
+    assert_eq!(swept.code, Some(0), "{swept:?}");
+    let report: Value = serde_json::from_str(&swept.stdout).unwrap();
+    let rest: i64 = database
+        .scalar("SELECT (SELECT count(*) FROM logs) + (SELECT count(*) FROM items)")
+        .await;
+    assert_eq!(rest, 11_600);
+    assert_eq!(report["status"]["lastSweep"]["rowsDeleted"], left - rest);
+}
+
+#[tokio::test]
+async fn a_plan_names_what_refers_to_the_table_and_what_becomes_of_it() {
+    let database = with_items().await;
+
+    let refused = verb(&database, "plan", json!({}), &[]);
+    let cascades = verb(&database, "plan", cascading(20_000), &[]);
+    let too_many = verb(&database, "plan", cascading(18_399), &[]);
+
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    for part in [
+        "public.items",
+        "item_of",
+        "about 10000 rows",
+        "dependents: Skip",
+    ] {
+        assert!(refused.stdout.contains(part), "{refused:?}");
+    }
+    assert_eq!(cascades.code, Some(0), "{cascades:?}");
+    assert!(
+        cascades
+            .stdout
+            .contains("Cascade: public.items (item_of, ON DELETE CASCADE"),
+        "{cascades:?}"
+    );
+    assert!(
+        cascades
+            .stdout
+            .contains("and 10,000 of other tables with them"),
+        "{cascades:?}"
+    );
+    assert_eq!(too_many.code, Some(3), "{too_many:?}");
+    assert!(too_many.stdout.contains("-18400"), "{too_many:?}");
+}
+
 #[rstest]
 #[case::interrupted("INT")]
 #[case::terminated("TERM")]

@@ -411,6 +411,11 @@ async fn incoming(session: &mut Session, name: &str) -> Result<Vec<IncomingKey>,
             // SQLite forgets the names of constraints.
             name: row.try_get("columns")?,
             table: format!("{SCHEMA}.{child}"),
+            schema: SCHEMA.to_owned(),
+            relation: child.clone(),
+            own: child == name,
+            may_select: true,
+            may_lock: true,
             table_id: page(row)?,
             on_delete: match on_delete.as_str() {
                 "CASCADE" => OnDelete::Cascade,
@@ -418,6 +423,7 @@ async fn incoming(session: &mut Session, name: &str) -> Result<Vec<IncomingKey>,
                 _ => OnDelete::Restrict,
             },
             empty: is_empty(session, &child).await?,
+            ..IncomingKey::default()
         });
     }
     Ok(keys)

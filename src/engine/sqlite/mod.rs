@@ -33,6 +33,7 @@ use super::{
     TableSweep, WalkPage,
 };
 use crate::policy::{
+    dependents::Dependents,
     plan::RulePlan,
     table::{TableFacts, TableName},
 };
@@ -168,6 +169,12 @@ impl Engine for SqliteEngine {
     async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError> {
         let checks = sql::checks(plan)?;
         let table = plan.table.qualified();
+        if plan.dependents != Dependents::Refuse && !plan.table.incoming.is_empty() {
+            return Err(EngineError::NotSupported(format!(
+                "dependents: {} is not carried out on SQLite, and other tables refer to {table}: write dependents: Refuse, and sweep those first",
+                plan.dependents.as_str()
+            )));
+        }
         let mut session = self.read().await?;
         for (part, sql) in &checks {
             if let Err(reason) = session.rows(sql.query([])).await {

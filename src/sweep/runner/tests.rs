@@ -51,15 +51,15 @@ impl Fake {
         look(&mut self.0.lock().unwrap())
     }
 
-    fn left(&self) -> u64 {
-        self.with(|table| table.pages.iter().sum())
-    }
-
     fn counted(&self) -> Counted {
         Counted {
             expired: self.left(),
             unreadable: None,
         }
+    }
+
+    fn left(&self) -> u64 {
+        self.with(|table| table.pages.iter().sum())
     }
 }
 
@@ -288,6 +288,8 @@ fn plan(fake: &Fake, limits: Limits) -> RulePlan {
         filter: None,
         holds: Vec::new(),
         held_by: None,
+        dependents: crate::policy::dependents::Dependents::default(),
+        held_tables: Vec::new(),
         limits,
     }
 }

@@ -302,7 +302,7 @@ async fn rows_that_others_refer_to_are_refused(#[case] action: &str, #[case] on_
     .await;
     let plan = database.plan("logs").await;
 
-    let refusal = check_deletable(&plan.table).unwrap_err();
+    let refusal = check_deletable(&plan).unwrap_err();
     let error = database.sweep(&plan).await.unwrap_err();
 
     assert_eq!(plan.table.incoming.len(), 1);

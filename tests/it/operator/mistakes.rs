@@ -226,11 +226,6 @@ fn mistakes(closed_port: u16) -> Vec<Mistake> {
             &["partitions: Drop"],
         ),
         stalled(
-            "dependents",
-            in_rule(json!({"dependents": "Cascade"})),
-            &["dependents: Cascade"],
-        ),
-        stalled(
             "ledger",
             in_spec(json!({"database": other("Auto")})),
             &["database.ledger: Auto"],

@@ -89,6 +89,8 @@ impl Database {
             filter: None,
             holds: Vec::new(),
             held_by: None,
+            dependents: crate::policy::dependents::Dependents::default(),
+            held_tables: Vec::new(),
             limits: Limits::default(),
         }
     }
