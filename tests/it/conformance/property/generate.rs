@@ -409,7 +409,7 @@ fn text(rng: &mut Rng) -> String {
 }
 
 fn text_literal(rng: &mut Rng) -> &'static str {
-    pick(
+    pick::<&str>(
         rng,
         &[
             "'open'", "''", "'it''s'", "'a%b'", "'é'", "'x'", "NULL", "'closed'", "'\\'",
