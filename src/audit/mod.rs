@@ -2,11 +2,13 @@
 //!
 //! Touches no row of a user table.
 
+mod around;
 mod measure;
 mod report;
 
 use jiff::Timestamp;
 
+pub use around::{Book, Neighbour, RemovedHold, Surroundings};
 pub use measure::{Measured, MeasuredInstant, Method, expired};
 pub use report::{AuditReport, RuleAudit, RuleFindings, Usage};
 
@@ -19,6 +21,17 @@ use crate::{
     },
 };
 
+/// What a sweep would do, rule by rule.
+#[derive(Debug)]
+pub struct Plan {
+    /// The database.
+    pub facts: DatabaseFacts,
+    /// The rules in the policy's order.
+    pub rules: Vec<Planned>,
+    /// The ledger, as far as the policy uses it.
+    pub book: Book,
+}
+
 /// Resolves every rule of a policy against the database: the good ones as plans, the others with their refusal.
 ///
 /// # Errors
@@ -26,47 +39,82 @@ use crate::{
 pub async fn plan(
     engine: &dyn Engine,
     policy: &CheckedPolicy,
-) -> Result<(DatabaseFacts, Vec<Planned>), EngineError> {
+    around: &Surroundings,
+) -> Result<Plan, EngineError> {
     let facts = engine.facts().await?;
-    let mut names: Vec<TableName> = Vec::new();
-    for table in policy
+    let mut tables = Tables::default();
+    let rules = policy
         .rules
         .iter()
-        .filter_map(|(_, rule)| rule.as_ref().ok().map(|rule| &rule.table))
-        .chain(policy.holds.iter().map(|hold| &hold.table))
-    {
-        if !names.contains(table) {
-            names.push(table.clone());
-        }
-    }
-    let found = if names.is_empty() {
-        Vec::new()
-    } else {
-        engine.tables(&names).await?
+        .filter_map(|(_, rule)| rule.as_ref().ok().map(|rule| &rule.table));
+    let own = rules.chain(policy.holds.iter().map(|hold| &hold.table));
+    tables.look_up(engine, own).await?;
+    let wanted: Vec<_> = policy
+        .rules
+        .iter()
+        .filter_map(|(name, rule)| {
+            let table = tables.get(&rule.as_ref().ok()?.table)?;
+            Some(around::wanted(name, table))
+        })
+        .collect();
+    let book = Book::open(engine, policy, around, &wanted).await?;
+    let identity = &facts.identity;
+    let removed = book.removed_holds(around, policy);
+    let others = book.holds(around, identity);
+    let theirs = others.iter().flatten().map(|hold| &hold.table);
+    let beside = around
+        .neighbours
+        .iter()
+        .filter(|neighbour| neighbour.identity == *identity)
+        .flat_map(|neighbour| &neighbour.tables);
+    let named = theirs
+        .chain(removed.iter().map(|hold| &hold.table))
+        .chain(beside);
+    tables.look_up(engine, named).await?;
+    let claims = book.claims(around, identity, |name| tables.get(name).cloned());
+
+    let (holds, unreadable) = match others {
+        Ok(others) => (policy.holds.iter().cloned().chain(others).collect(), None),
+        Err(refusal) => (policy.holds.clone(), Some(refusal)),
     };
-    let tables = Tables { names, found };
-    let mut unresolved = unresolved_hold(policy, &tables);
+    let mut unresolved = unreadable.or_else(|| unresolved_hold(&holds, &tables));
     let mut planned = Vec::with_capacity(policy.rules.len());
     for (name, rule) in &policy.rules {
         let plan = match rule {
             Err(refusal) => Err(refusal.clone()),
             Ok(rule) => {
-                plan_rule(
-                    engine,
+                let context = Context {
                     policy,
-                    name,
-                    rule,
-                    &tables,
-                    facts.now,
-                    unresolved.as_ref(),
-                )
-                .await?
+                    holds: &holds,
+                    tables: &tables,
+                    now: facts.now,
+                    unresolved: unresolved.as_ref(),
+                    forbids: book.forbids.as_ref().filter(|_| rule.enforced),
+                };
+                let table = tables.get(&rule.table);
+                match table.and_then(|table| around::claimed(around, table, &claims)) {
+                    Some(refusal) => Err(refusal),
+                    None => plan_rule(engine, &context, name, rule).await?,
+                }
             }
+        };
+        let removed_holds = match &plan {
+            Ok(plan) => removed
+                .iter()
+                .filter(|hold| {
+                    tables
+                        .get(&hold.table)
+                        .is_some_and(|held| touches(&plan.table, held))
+                })
+                .cloned()
+                .collect(),
+            Err(_) => Vec::new(),
         };
         planned.push(Planned {
             name: name.clone(),
             enforced: rule.as_ref().is_ok_and(|rule| rule.enforced),
             plan,
+            removed_holds,
         });
     }
     // A hold that only the server can judge stops every rule, too.
@@ -82,7 +130,11 @@ pub async fn plan(
             planned.plan = Err(refusal.clone());
         }
     }
-    Ok((facts, planned))
+    Ok(Plan {
+        facts,
+        rules: planned,
+        book,
+    })
 }
 
 /// A rule after its look-up.
@@ -94,32 +146,70 @@ pub struct Planned {
     pub enforced: bool,
     /// What it would do, or why it is refused.
     pub plan: Result<RulePlan, Refusal>,
+    /// Holds on its table that their policies do not have any more: a sweep needs an approval.
+    pub removed_holds: Vec<RemovedHold>,
 }
 
+#[derive(Default)]
 struct Tables {
     names: Vec<TableName>,
     found: Vec<Option<TableFacts>>,
 }
 
 impl Tables {
+    /// Looks up what is not known yet.
+    async fn look_up<'a>(
+        &mut self,
+        engine: &dyn Engine,
+        names: impl Iterator<Item = &'a TableName> + Send,
+    ) -> Result<(), EngineError> {
+        let mut fresh: Vec<TableName> = Vec::new();
+        for name in names {
+            if !self.names.contains(name) && !fresh.contains(name) {
+                fresh.push(name.clone());
+            }
+        }
+        if !fresh.is_empty() {
+            self.found.extend(engine.tables(&fresh).await?);
+            self.names.extend(fresh);
+        }
+        Ok(())
+    }
+
     fn get(&self, name: &TableName) -> Option<&TableFacts> {
         let position = self.names.iter().position(|known| known == name)?;
         self.found.get(position)?.as_ref()
     }
 }
 
+/// What all rules of a policy are planned with.
+struct Context<'a> {
+    policy: &'a CheckedPolicy,
+    /// Of all policies on the database, as far as they are known.
+    holds: &'a [CheckedHold],
+    tables: &'a Tables,
+    now: Timestamp,
+    unresolved: Option<&'a Refusal>,
+    /// Why the rule may not delete.
+    forbids: Option<&'a Refusal>,
+}
+
 async fn plan_rule(
     engine: &dyn Engine,
-    policy: &CheckedPolicy,
+    context: &Context<'_>,
     name: &str,
     rule: &CheckedRule,
-    tables: &Tables,
-    now: Timestamp,
-    unresolved: Option<&Refusal>,
 ) -> Result<Result<RulePlan, Refusal>, EngineError> {
+    let Context {
+        policy,
+        holds,
+        tables,
+        now,
+        unresolved,
+        forbids,
+    } = *context;
     let table = tables.get(&rule.table);
-    let held: Vec<&CheckedHold> = policy
-        .holds
+    let held: Vec<&CheckedHold> = holds
         .iter()
         .filter(|hold| match (table, tables.get(&hold.table)) {
             (Some(table), Some(held)) => touches(table, held),
@@ -134,7 +224,7 @@ async fn plan_rule(
         Ok(plan) => plan,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    if let Some(refusal) = unresolved {
+    if let Some(refusal) = unresolved.or(forbids) {
         return Ok(Err(refusal.clone()));
     }
     match engine.check_plan(&plan).await {
@@ -163,18 +253,13 @@ async fn plan_rule(
 
 /// A hold on a table binds the rules on it, on the tables that hold its rows, and on a parent of which it is a part.
 fn touches(table: &TableFacts, held: &TableFacts) -> bool {
-    let parts = |facts: &TableFacts| {
-        std::iter::once(facts.id)
-            .chain(facts.leaves.iter().map(|leaf| leaf.id))
-            .collect::<Vec<u32>>()
-    };
-    let held = parts(held);
-    parts(table).iter().any(|id| held.contains(id))
+    let held = held.parts();
+    table.parts().iter().any(|id| held.contains(id))
 }
 
 /// A hold that cannot be resolved stops every rule of the policy.
-fn unresolved_hold(policy: &CheckedPolicy, tables: &Tables) -> Option<Refusal> {
-    policy.holds.iter().find_map(|hold| {
+fn unresolved_hold(holds: &[CheckedHold], tables: &Tables) -> Option<Refusal> {
+    holds.iter().find_map(|hold| {
         let refuse = |what: String| {
             Refusal::new(
                 reason::HOLD_UNRESOLVED,
@@ -206,13 +291,19 @@ fn unresolved_hold(policy: &CheckedPolicy, tables: &Tables) -> Option<Refusal> {
 pub async fn audit(
     engine: &dyn Engine,
     policy: &CheckedPolicy,
+    around: &Surroundings,
 ) -> Result<AuditReport, EngineError> {
-    let (facts, planned) = plan(engine, policy).await?;
+    let Plan {
+        facts,
+        rules: planned,
+        book,
+    } = plan(engine, policy, around).await?;
     let mut rules = Vec::with_capacity(planned.len());
     for Planned {
         name,
         enforced,
         plan,
+        ..
     } in planned
     {
         let result = match plan {
@@ -228,5 +319,12 @@ pub async fn audit(
             result,
         });
     }
-    Ok(AuditReport { facts, rules })
+    Ok(AuditReport {
+        facts,
+        rules,
+        totals: book.ledger.as_ref().map(|_| book.view.totals),
+        note: book.note,
+        paused: book.view.paused,
+        unfinished: book.view.unfinished,
+    })
 }

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::input::{self, Input};
 use crate::{
     api::{self, RetentionPolicy, RetentionPolicyStatus},
-    audit::AuditReport,
+    audit::{AuditReport, Surroundings},
     engine::{DatabaseTarget, postgres::PostgresEngine},
     operator::resolve,
     policy::check::{CheckedPolicy, check},
@@ -33,6 +33,18 @@ pub(super) struct Offline {
 }
 
 impl Offline {
+    /// The policy's surroundings: nobody else is known offline but whom the ledger knows. Only a sweep enters anything.
+    pub(super) fn around(&self, enters: bool) -> Surroundings {
+        let namespace = self
+            .policy
+            .namespace()
+            .unwrap_or_else(|| "default".to_owned());
+        let mut around = Surroundings::alone(format!("{namespace}/{}", self.policy.name_any()));
+        around.party.sweeper = format!("offline/{:016x}", fastrand::u64(..));
+        around.enters = enters;
+        around
+    }
+
     /// Sets the conditions as the controller would. There is no object, and so no generation.
     pub(super) fn judge(
         &self,

@@ -77,9 +77,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
 }
 
 async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
-    let (facts, planned) = audit::plan(&offline.engine, &offline.checked).await?;
-    let mut entries = Vec::with_capacity(planned.len());
-    for planned in planned {
+    let around = offline.around(false);
+    let plan = audit::plan(&offline.engine, &offline.checked, &around).await?;
+    let mut entries = Vec::with_capacity(plan.rules.len());
+    for planned in plan.rules {
         let counts = match &planned.plan {
             Err(_) => None,
             Ok(plan) => {
@@ -89,9 +90,13 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
                 } else {
                     offline.engine.count_expired(plan).await?
                 };
+                let removed = planned.removed_holds.first();
                 let blocked = match plan.limits.allowance(rows).admits(0, expired) {
-                    Verdict::Block { reason } if planned.enforced => Some(reason),
-                    _ => None,
+                    _ if !planned.enforced => None,
+                    Verdict::Block { reason } => Some(reason),
+                    _ => removed.map(|hold| {
+                        format!("hold {} was removed since the last sweep", hold.label)
+                    }),
                 };
                 Some(Counts {
                     rows,
@@ -102,7 +107,7 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
         };
         entries.push(Entry { planned, counts });
     }
-    Ok((facts.identity, entries))
+    Ok((plan.facts.identity, entries))
 }
 
 fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
@@ -190,6 +195,7 @@ fn settings(policy: &CheckedPolicy) -> Value {
         "lockTimeoutMillis": u64::try_from(policy.lock_timeout.as_millis()).unwrap_or(u64::MAX),
         "statementTimeoutSeconds": policy.statement_timeout.as_secs(),
         "maxConnections": policy.max_connections,
+        "ledger": format!("{:?}", policy.ledger),
         "dependents": "Refuse",
         "partitions": "Rows",
     })

@@ -4,6 +4,7 @@
 //! [`RulePlan`] and a chunk's size, and report what was committed.
 
 pub mod error;
+pub mod ledger;
 pub mod postgres;
 pub mod target;
 
@@ -11,12 +12,14 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::policy::{
+    claims::LedgerMode,
     estimate::ColumnStatistics,
     plan::RulePlan,
     table::{TableFacts, TableName},
 };
 
 pub use error::EngineError;
+use ledger::LedgerAccess;
 pub use target::DatabaseTarget;
 
 /// Facts about the database itself, read in one short read-only transaction.
@@ -151,6 +154,12 @@ pub trait Engine: Send + Sync {
         from: Option<Cursor>,
     ) -> Result<Box<dyn TableSweep>, EngineError>;
 
+    /// Looks for the database's ledger as `mode` says, and makes it where `create` and the role allow.
+    async fn ledger(&self, mode: LedgerMode, create: bool) -> Result<LedgerAccess, EngineError> {
+        let _ = (mode, create);
+        Ok(LedgerAccess::Absent { note: None })
+    }
+
     /// Closes every connection; used at the end so that no session lingers.
     async fn close(&self);
 }
@@ -170,6 +179,12 @@ pub trait TableSweep: Send {
 
     /// Where the walk stands after the last commit.
     fn cursor(&self) -> Option<Cursor>;
+
+    /// Rows that the ledger had of this rule when the walk began: from there on each chunk counts itself in its own
+    /// transaction. `None`: no ledger, and the caller keeps the count.
+    fn recorded(&self) -> Option<u64> {
+        None
+    }
 
     /// Pages walked and pages to walk in all, for progress.
     fn progress(&self) -> (u64, u64);

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod faults;
+mod ledger;
 mod refusals;
 mod sweep;
 

@@ -8,6 +8,7 @@ use super::{
     Settings,
     connect::Server,
     error::{self, Doing},
+    ledger::{self, Lease, WATCH},
     session::Session,
     sql::{self, ChunkBegin, LeafStatements, Sql},
     value::BoundCutoff,
@@ -40,6 +41,8 @@ pub(super) struct LeafParts<'a> {
     pub(super) fingerprint: String,
     pub(super) may_lock: bool,
     pub(super) role: &'a str,
+    /// Chunks look at the ledger too.
+    pub(super) watched: bool,
 }
 
 /// What the leaf looks like at the beginning of a chunk.
@@ -67,6 +70,7 @@ impl Leaf {
             fingerprint,
             may_lock,
             role,
+            watched,
         } = parts;
         // A rule on the whole table and a rule on this part of it must fence each other off.
         let mut fences = vec![sql::fence_key(plan.table.id)];
@@ -80,6 +84,7 @@ impl Leaf {
             id: facts.id,
             columns,
             fences: &fences,
+            watch: if watched { WATCH } else { "" },
         };
         Ok(Self {
             id: facts.id,
@@ -110,6 +115,9 @@ impl Leaf {
             grant: Some(&self.grant),
             statement_timeout: settings.statement_timeout,
         };
+        if let Some(gone) = ledger::gone(reason) {
+            return gone;
+        }
         match error::code(reason) {
             // BEGIN and LOCK TABLE say it in other words than DELETE does.
             Some("0A000" | "55000") => EngineError::ReadOnly(format!(
@@ -134,6 +142,7 @@ impl Leaf {
         server: &Server,
         settings: &Settings,
         table: &str,
+        lease: Option<&Lease>,
     ) -> Result<Look, EngineError> {
         session.limit(settings.statement_timeout);
         let mut answer = session.raw(&self.begin).await;
@@ -142,7 +151,12 @@ impl Leaf {
             answer = session.raw(&self.begin).await;
         }
         let looked = match answer {
-            Ok(rows) => self.judge(&rows, table),
+            Ok(rows) => self
+                .judge(&rows, table)
+                .and_then(|look| match (lease, rows.first()) {
+                    (Some(lease), Some(row)) => lease.admits(row).map(|()| look),
+                    _ => Ok(look),
+                }),
             Err(reason) => Err(self.error(server, settings, &reason)),
         };
         if looked.is_err() {
@@ -293,16 +307,21 @@ impl Leaf {
     }
 
     /// Ends a chunk that deleted rows, up to its COMMIT: deferred constraints have fired, no row of another table was reached,
-    /// and the transaction lives. Its xid.
+    /// the lease is held, and the transaction lives. Its xid.
     pub(super) async fn finish(
         &self,
         session: &mut Session,
         server: &Server,
         settings: &Settings,
         finish: &Sql,
+        lease: Option<&Lease>,
     ) -> Result<String, EngineError> {
         let outcome = match session.raw(finish).await {
-            Ok(rows) => self.judge_finish(&rows),
+            // The lease's own row comes last: without it the chunk is another sweeper's.
+            Ok(rows) => match lease {
+                Some(lease) if rows.len() != 2 => Err(lease.lost()),
+                _ => self.judge_finish(&rows),
+            },
             Err(reason) => Err(self.error(server, settings, &reason)),
         };
         if outcome.is_err() {
@@ -337,8 +356,9 @@ fn tid(block: u64) -> String {
     format!("({block},0)")
 }
 
-/// How long a chunk may stay open while the runner decides.
-const CHUNK_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a chunk may stay open while the runner decides; a process that is stopped in the middle of one keeps its rows
+/// locked no longer.
+pub(super) const CHUNK_IDLE_TIMEOUT: Duration = Duration::from_secs(7);
 
 impl Settings {
     /// How a chunk begins. It does not ask for READ WRITE: where the server, the database or the role was set read-only, it stays so.

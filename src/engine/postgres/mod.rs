@@ -9,6 +9,7 @@ mod catalog_sql;
 mod chunk;
 mod connect;
 mod error;
+mod ledger;
 mod outcome;
 mod predicate;
 mod session;
@@ -33,8 +34,10 @@ use self::{
 };
 use super::{
     Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics, TableSweep,
+    ledger::LedgerAccess,
 };
 use crate::policy::{
+    claims::LedgerMode,
     plan::RulePlan,
     table::{LeafFacts, TableFacts, TableName},
 };
@@ -268,8 +271,12 @@ impl Engine for PostgresEngine {
         plan: &RulePlan,
         from: Option<Cursor>,
     ) -> Result<Box<dyn TableSweep>, EngineError> {
-        let sweep = Sweep::open(&self.sessions, &self.settings, plan, from).await?;
+        let sweep = Sweep::open(&self.sessions, &self.settings, plan, from, false).await?;
         Ok(Box::new(sweep))
+    }
+
+    async fn ledger(&self, mode: LedgerMode, create: bool) -> Result<LedgerAccess, EngineError> {
+        ledger::access(&self.sessions, &self.settings, mode, create).await
     }
 
     async fn close(&self) {

@@ -9,6 +9,7 @@ use super::{
     Settings, catalog,
     chunk::{Leaf, LeafParts, Refusal},
     error::{self, Doing},
+    ledger::Lease,
     outcome, predicate, refuse_unsupported,
     session::{Session, Sessions},
     sql::{self, Begin, Sql},
@@ -44,6 +45,8 @@ pub(super) struct Sweep {
     narrow: Option<u32>,
     /// Pages that the runner asked for last.
     target: u32,
+    /// The ledger's lease on the table, where there is a ledger.
+    lease: Option<Lease>,
 }
 
 #[derive(Debug)]
@@ -67,6 +70,7 @@ impl Sweep {
         settings: &Settings,
         plan: &RulePlan,
         from: Option<Cursor>,
+        watched: bool,
     ) -> Result<Self, EngineError> {
         let columns = columns(plan);
         let begin = Begin {
@@ -91,6 +95,7 @@ impl Sweep {
                     fingerprint,
                     may_lock,
                     role: &sessions.server().user,
+                    watched,
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -125,7 +130,14 @@ impl Sweep {
             open: None,
             narrow: None,
             target: 1,
+            lease: None,
         })
+    }
+
+    /// The same walk, under a lease.
+    pub(super) fn under(mut self, lease: Lease) -> Self {
+        self.lease = Some(lease);
+        self
     }
 
     /// The plain form first; when somebody holds a lock, the careful one.
@@ -154,7 +166,13 @@ impl Sweep {
             return Ok(None);
         }
         let looked = leaf
-            .begin(&mut self.session, &server, &self.settings, &self.table)
+            .begin(
+                &mut self.session,
+                &server,
+                &self.settings,
+                &self.table,
+                self.lease.as_ref(),
+            )
             .await?;
         if looked.filenode != self.position.filenode {
             // Rewritten between the two attempts: the range means other rows now.
@@ -222,7 +240,13 @@ impl TableSweep for Sweep {
                 return Ok(None);
             };
             let looked = leaf
-                .begin(&mut self.session, &server, &self.settings, &self.table)
+                .begin(
+                    &mut self.session,
+                    &server,
+                    &self.settings,
+                    &self.table,
+                    self.lease.as_ref(),
+                )
                 .await?;
             self.position.look(looked.filenode, looked.blocks);
             let Some(range) = self.position.range(self.pages(target)) else {
@@ -235,10 +259,17 @@ impl TableSweep for Sweep {
                 continue;
             };
             let xid = match self.leaves.get(self.position.leaf) {
-                Some(leaf) if deleted.rows > 0 => Some(
-                    leaf.finish(&mut self.session, &server, &self.settings, &self.finish)
-                        .await?,
-                ),
+                Some(leaf) if deleted.rows > 0 => {
+                    let lease = self.lease.as_ref();
+                    let finish = lease.map_or_else(
+                        || self.finish.clone(),
+                        |lease| lease.finish(&self.finish, deleted.rows),
+                    );
+                    Some(
+                        leaf.finish(&mut self.session, &server, &self.settings, &finish, lease)
+                            .await?,
+                    )
+                }
                 _ => None,
             };
             self.open = Some(OpenChunk { range, xid });
@@ -258,6 +289,9 @@ impl TableSweep for Sweep {
             // Nothing was deleted: to roll back costs the server no transaction number, and undoes what a trigger may have done
             // instead of the delete that it vetoed.
             self.session.rollback().await;
+            if let Some(lease) = &mut self.lease {
+                lease.renew(&mut self.session, &self.settings).await?;
+            }
             self.advance(chunk.range);
             return Ok(CommitOutcome::Committed);
         };
@@ -288,6 +322,9 @@ impl TableSweep for Sweep {
         };
         if outcome == CommitOutcome::Committed {
             self.advance(chunk.range);
+            if let Some(lease) = &mut self.lease {
+                lease.was_renewed();
+            }
         }
         Ok(outcome)
     }
@@ -303,6 +340,10 @@ impl TableSweep for Sweep {
         self.leaves
             .get(self.position.leaf)
             .map(|leaf| self.position.cursor(leaf.id))
+    }
+
+    fn recorded(&self) -> Option<u64> {
+        self.lease.as_ref().map(Lease::recorded)
     }
 
     fn progress(&self) -> (u64, u64) {
@@ -325,8 +366,11 @@ impl TableSweep for Sweep {
     }
 
     async fn close(mut self: Box<Self>) {
-        let Self { mut session, .. } = *self;
-        session.rollback().await;
+        self.session.rollback().await;
+        if let Some(lease) = &self.lease {
+            lease.give_back(&mut self.session, &self.settings).await;
+        }
+        let Self { session, .. } = *self;
         session.close().await;
     }
 }
@@ -429,7 +473,7 @@ fn check(plan: &RulePlan, now: &TableFacts, role: &str) -> Result<(), EngineErro
     }
     if now.system {
         return Err(EngineError::NotSupported(format!(
-            "{table} belongs to the database system or to an extension"
+            "{table} belongs to the database system, to an extension or to the operator"
         )));
     }
     refuse_unsupported(now)?;
