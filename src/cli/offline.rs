@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use secrecy::SecretString;
 
-use super::input::{self, Input};
+use super::{
+    input::{self, Input},
+    output,
+};
 use crate::{
     api::{self, RetentionPolicy, RetentionPolicyStatus},
     audit::{AuditReport, Surroundings},
@@ -35,11 +38,7 @@ pub(super) struct Offline {
 impl Offline {
     /// The policy's surroundings: nobody else is known offline but whom the ledger knows. Only a sweep enters anything.
     pub(super) fn around(&self, enters: bool) -> Surroundings {
-        let namespace = self
-            .policy
-            .namespace()
-            .unwrap_or_else(|| "default".to_owned());
-        let mut around = Surroundings::alone(format!("{namespace}/{}", self.policy.name_any()));
+        let mut around = Surroundings::alone(output::full_name(&self.policy));
         around.party.sweeper = format!("offline/{:016x}", fastrand::u64(..));
         around.enters = enters;
         around

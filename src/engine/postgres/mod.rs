@@ -9,6 +9,7 @@ mod catalog_sql;
 mod chunk;
 mod connect;
 mod error;
+mod grants;
 mod ledger;
 mod outcome;
 mod predicate;
@@ -24,6 +25,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use sqlx::Row;
 
+pub use self::grants::{GrantRequest, GrantedTable, Rights, grants, revokes};
 use self::{
     connect::Connector,
     error::Doing,
@@ -107,6 +109,18 @@ impl PostgresEngine {
     pub fn address(&self) -> String {
         let server = self.sessions.server();
         format!("{}/{}", server.address, server.database)
+    }
+
+    /// The role that logs in.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.sessions.server().user
+    }
+
+    /// The database's name.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.sessions.server().database
     }
 
     fn error(&self, what: &str, table: Option<&str>, reason: &sqlx::Error) -> EngineError {

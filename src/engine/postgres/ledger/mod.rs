@@ -179,10 +179,22 @@ const IDENTIFIER: &str =
 
 /// What gives a role the use of a ledger that is there.
 pub(super) fn grant(role: &str) -> String {
-    let role = sql::identifier(role);
+    format!("{}; {}", grant_schema(role), grant_tables(role))
+}
+
+pub(super) fn grant_schema(role: &str) -> String {
     format!(
-        "GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
-        schema = ddl::SCHEMA
+        "GRANT USAGE ON SCHEMA {} TO {}",
+        ddl::SCHEMA,
+        sql::identifier(role)
+    )
+}
+
+pub(super) fn grant_tables(role: &str) -> String {
+    format!(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {} TO {}",
+        ddl::SCHEMA,
+        sql::identifier(role)
     )
 }
 
@@ -195,12 +207,12 @@ pub(super) fn creation() -> Vec<String> {
             .map(|(_, statement)| (*statement).to_owned()),
     );
     statements.push(ddl::INDEX.to_owned());
-    statements.push(
+    statements.push(format!(
         "INSERT INTO retention_operator.meta (one, version, system_identifier, database_oid, created_at) \
-         SELECT true, 1, system_identifier::text, d.oid::int8, clock_timestamp() FROM pg_control_system(), pg_database d \
-         WHERE d.datname = current_database() ON CONFLICT (one) DO NOTHING"
-            .to_owned(),
-    );
+         SELECT true, {}, system_identifier::text, d.oid::int8, clock_timestamp() FROM pg_control_system(), pg_database d \
+         WHERE d.datname = current_database() ON CONFLICT (one) DO NOTHING",
+        ddl::VERSION
+    ));
     statements.push(ddl::CONTROL.to_owned());
     statements
 }
