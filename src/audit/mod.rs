@@ -91,11 +91,13 @@ pub async fn plan(
                     unresolved: unresolved.as_ref(),
                     forbids: book.forbids.as_ref().filter(|_| rule.enforced),
                 };
-                let table = tables.get(&rule.table);
-                match table.and_then(|table| around::claimed(around, table, &claims)) {
-                    Some(refusal) => Err(refusal),
-                    None => plan_rule(engine, &context, name, rule).await?,
-                }
+                // What is wrong with the rule itself comes first: whose table it is matters when nothing is.
+                plan_rule(engine, &context, name, rule).await?.and_then(
+                    |plan| match around::claimed(around, &plan.table, &claims) {
+                        Some(refusal) => Err(refusal),
+                        None => Ok(plan),
+                    },
+                )
             }
         };
         let removed_holds = match &plan {
@@ -224,9 +226,6 @@ async fn plan_rule(
         Ok(plan) => plan,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    if let Some(refusal) = unresolved.or(forbids) {
-        return Ok(Err(refusal.clone()));
-    }
     match engine.check_plan(&plan).await {
         Ok(()) => {}
         Err(EngineError::Predicate(message)) => {
@@ -248,7 +247,10 @@ async fn plan_rule(
     {
         return Ok(Err(refusal));
     }
-    Ok(Ok(plan))
+    Ok(match unresolved.or(forbids) {
+        Some(refusal) => Err(refusal.clone()),
+        None => Ok(plan),
+    })
 }
 
 /// A hold on a table binds the rules on it, on the tables that hold its rows, and on a parent of which it is a part.

@@ -170,6 +170,7 @@ mod tests {
                 ".status.trend".into(),
                 ".spec.holds".into(),
             ]),
+            ..ServedCrd::default()
         };
         let mut status = serde_json::json!({"rules": [{"name": "a", "watermark": "x"}], "trend": [], "holds": 1});
         served.prune(&mut status);

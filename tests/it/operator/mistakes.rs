@@ -77,7 +77,6 @@ fn secret(name: &str) -> Value {
 fn mistakes(closed_port: u16) -> Vec<Mistake> {
     let in_rule = |fields| spec(fields, json!({}));
     let in_spec = |fields| spec(json!({}), fields);
-    let other = |name: &str| json!({"secretRef": {"name": "app"}, "ledger": name});
     vec![
         stalled("table", in_rule(json!({"table": "logz"})), &["table logz"]),
         stalled(
@@ -219,11 +218,6 @@ fn mistakes(closed_port: u16) -> Vec<Mistake> {
             "dependents",
             in_rule(json!({"dependents": "Cascade"})),
             &["dependents: Cascade"],
-        ),
-        stalled(
-            "ledger",
-            in_spec(json!({"database": other("Auto")})),
-            &["database.ledger: Auto"],
         ),
         stalled(
             "workers",
