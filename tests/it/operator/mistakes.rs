@@ -470,13 +470,13 @@ async fn assert_no_secret(rig: &Rig, mistakes: &[Mistake]) {
 async fn what_waits_for_somebody_is_looked_at_again_at_the_audits_interval() {
     let rig = Rig::start("repaired").await;
     rig.database
-        .execute("CREATE TABLE logs (id int, at timestamptz); ANALYZE logs")
+        .execute("CREATE TABLE logs (id int, at timestamptz); CREATE TABLE mails (id int, at timestamptz); ANALYZE")
         .await;
     let often = json!({"interval": "10s"});
     let late = json!({"secretRef": {"name": "late"}});
     rig.apply(
         "secret",
-        json!({"audit": often, "database": late, "rules": [rule("logs", "logs")]}),
+        json!({"audit": often, "database": late, "rules": [rule("mails", "mails")]}),
     )
     .await;
     rig.apply(
