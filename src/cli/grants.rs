@@ -11,7 +11,7 @@ use crate::{
     api::{Mode, RetentionPolicy},
     engine::{
         Engine,
-        postgres::{GrantRequest, GrantedTable, Rights, grants, revokes},
+        postgres::{GrantRequest, GrantedTable, Rights, grants, reads_all_stats, revokes},
     },
     policy::{
         defaults::defaults,
@@ -63,6 +63,19 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     for statement in statements {
         output::say!("{statement};");
     }
+    let enforced = policy.spec.mode == Mode::Enforce;
+    let lag = policy
+        .spec
+        .pace
+        .as_ref()
+        .and_then(|pace| pace.max_replica_lag.as_ref());
+    if enforced && lag.is_some() {
+        let statement = reads_all_stats(&request.role, arguments.revoke);
+        output::say!(
+            "-- By a superuser: without it nobody may see how far replicas are behind (pace.maxReplicaLag)."
+        );
+        output::say!("{statement};");
+    }
     if !arguments.revoke {
         notes(&arguments.input, &missing);
     }
@@ -79,10 +92,10 @@ fn notes(input: &Input, missing: &[String]) {
         );
     }
     output::say!(
-        "-- SELECT is on whole tables, because rows are walked by their physical place. Not needed: UPDATE (with it on one column of a"
+        "-- SELECT is on whole tables, because rows are walked by their physical place. Of use and not needed: UPDATE on one column of a"
     );
     output::say!(
-        "-- table, rows that the service has locked are found in one step), pg_monitor, pg_read_all_stats."
+        "-- table (rows that the service has locked are found in one step); pg_read_all_stats (a sweep sees how busy others are)."
     );
 }
 

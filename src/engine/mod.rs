@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use crate::policy::{
     claims::LedgerMode,
     estimate::ColumnStatistics,
+    pace::Pressure,
     plan::RulePlan,
     table::{TableFacts, TableName},
 };
@@ -89,6 +90,10 @@ pub struct Chunk {
     pub pages: u32,
     /// Expired rows left because somebody held their lock.
     pub blocked_rows: u64,
+    /// Bytes of write-ahead log that the server wrote meanwhile, whoever caused them.
+    pub wal_bytes: u64,
+    /// Sessions that waited for a lock of the chunk when it was done.
+    pub waiters: u32,
 }
 
 /// What became of a chunk's transaction.
@@ -185,6 +190,9 @@ pub trait TableSweep: Send {
     fn recorded(&self) -> Option<u64> {
         None
     }
+
+    /// What the database says of itself between two chunks, over the sweep's own session.
+    async fn pressure(&mut self) -> Result<Pressure, EngineError>;
 
     /// Pages walked and pages to walk in all, for progress.
     fn progress(&self) -> (u64, u64);

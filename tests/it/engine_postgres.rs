@@ -3,6 +3,7 @@
 mod catalog;
 mod faults;
 mod ledger;
+mod pressure;
 mod refusals;
 mod sweep;
 

@@ -50,6 +50,18 @@ pub(super) struct LeafParts<'a> {
 pub(super) struct Look {
     pub(super) filenode: u32,
     pub(super) blocks: u64,
+    /// Where the write-ahead log stood.
+    pub(super) wal: u64,
+}
+
+/// What is known of a chunk right before its COMMIT.
+#[derive(Clone, Debug)]
+pub(super) struct Finished {
+    pub(super) xid: String,
+    /// Where the write-ahead log stands.
+    pub(super) wal: u64,
+    /// Sessions that wait for a lock of the chunk.
+    pub(super) waiters: u32,
 }
 
 /// Why the plain form of a chunk did not go through.
@@ -196,6 +208,7 @@ impl Leaf {
         }
         let filenode: Option<i64> = row.try_get("filenode").map_err(unreadable)?;
         let blocks: Option<i64> = row.try_get("blocks").map_err(unreadable)?;
+        let wal: i64 = row.try_get("wal").map_err(unreadable)?;
         Ok(Look {
             filenode: filenode
                 .and_then(|node| u32::try_from(node).ok())
@@ -203,6 +216,7 @@ impl Leaf {
             blocks: blocks
                 .and_then(|blocks| u64::try_from(blocks).ok())
                 .unwrap_or(0),
+            wal: u64::try_from(wal).unwrap_or(0),
         })
     }
 
@@ -307,7 +321,7 @@ impl Leaf {
     }
 
     /// Ends a chunk that deleted rows, up to its COMMIT: deferred constraints have fired, no row of another table was reached,
-    /// the lease is held, and the transaction lives. Its xid.
+    /// the lease is held, and the transaction lives.
     pub(super) async fn finish(
         &self,
         session: &mut Session,
@@ -315,7 +329,7 @@ impl Leaf {
         settings: &Settings,
         finish: &Sql,
         lease: Option<&Lease>,
-    ) -> Result<String, EngineError> {
+    ) -> Result<Finished, EngineError> {
         let outcome = match session.raw(finish).await {
             // The lease's own row comes last: without it the chunk is another sweeper's.
             Ok(rows) => match lease {
@@ -330,7 +344,7 @@ impl Leaf {
         outcome
     }
 
-    fn judge_finish(&self, rows: &[sqlx::postgres::PgRow]) -> Result<String, EngineError> {
+    fn judge_finish(&self, rows: &[sqlx::postgres::PgRow]) -> Result<Finished, EngineError> {
         let odd = |message: String| EngineError::Database {
             what: format!("deleting expired rows of {}", self.qualified()),
             message,
@@ -347,7 +361,16 @@ impl Leaf {
             )));
         }
         let xid: Option<String> = row.try_get("xid").map_err(|e| odd(e.to_string()))?;
-        xid.ok_or_else(|| odd("the transaction has no number although it deleted rows".to_owned()))
+        let xid = xid.ok_or_else(|| {
+            odd("the transaction has no number although it deleted rows".to_owned())
+        })?;
+        let wal: i64 = row.try_get("wal").map_err(|e| odd(e.to_string()))?;
+        let waiters: i64 = row.try_get("waiters").map_err(|e| odd(e.to_string()))?;
+        Ok(Finished {
+            xid,
+            wal: u64::try_from(wal).unwrap_or(0),
+            waiters: u32::try_from(waiters).unwrap_or(u32::MAX),
+        })
     }
 }
 

@@ -98,6 +98,17 @@ pub fn revokes(request: &GrantRequest) -> Vec<String> {
     out
 }
 
+/// The statement that lets a role see what other sessions and replicas do, or does not any more.
+#[must_use]
+pub fn reads_all_stats(role: &str, revoke: bool) -> String {
+    let role = identifier(role);
+    if revoke {
+        format!("REVOKE pg_read_all_stats FROM {role}")
+    } else {
+        format!("GRANT pg_read_all_stats TO {role}")
+    }
+}
+
 /// Statements that are run where there is a ledger.
 fn where_it_is(statements: &[String]) -> String {
     let statements: Vec<String> = statements

@@ -10,7 +10,9 @@ use super::{
     chunk::{Leaf, LeafParts, Refusal},
     error::{self, Doing},
     ledger::Lease,
-    outcome, predicate, refuse_unsupported,
+    outcome, predicate, pressure,
+    pressure::ReplicaClock,
+    refuse_unsupported,
     session::{Session, Sessions},
     sql::{self, Begin, Sql},
     value::BoundCutoff,
@@ -19,6 +21,7 @@ use super::{
 use crate::{
     engine::{Chunk, ChunkTarget, CommitOutcome, Cursor, EngineError, TableSweep},
     policy::{
+        pace::Pressure,
         plan::RulePlan,
         table::{TableFacts, TableKind, TableName},
     },
@@ -34,6 +37,8 @@ pub(super) struct Sweep {
     cutoff: BoundCutoff,
     /// In ascending order of their ids.
     leaves: Vec<Leaf>,
+    leaf_ids: Vec<u32>,
+    replicas: ReplicaClock,
     finish: Sql,
     /// Server and timeline that the sweep began on.
     life: Option<String>,
@@ -124,6 +129,8 @@ impl Sweep {
                 .map(|leaf| leaf.pages)
                 .sum(),
             leaves,
+            leaf_ids: ids,
+            replicas: ReplicaClock::default(),
             finish: sql::finish(&referrers),
             life: opening.life,
             position,
@@ -258,7 +265,7 @@ impl TableSweep for Sweep {
             let Some(deleted) = self.delete(range).await? else {
                 continue;
             };
-            let xid = match self.leaves.get(self.position.leaf) {
+            let finished = match self.leaves.get(self.position.leaf) {
                 Some(leaf) if deleted.rows > 0 => {
                     let lease = self.lease.as_ref();
                     let finish = lease.map_or_else(
@@ -272,12 +279,20 @@ impl TableSweep for Sweep {
                 }
                 _ => None,
             };
-            self.open = Some(OpenChunk { range, xid });
-            return Ok(Some(Chunk {
+            let chunk = Chunk {
                 rows: deleted.rows,
                 pages: u32::try_from(range.pages()).unwrap_or(u32::MAX),
                 blocked_rows: deleted.blocked,
-            }));
+                wal_bytes: finished
+                    .as_ref()
+                    .map_or(0, |finished| finished.wal.saturating_sub(looked.wal)),
+                waiters: finished.as_ref().map_or(0, |finished| finished.waiters),
+            };
+            self.open = Some(OpenChunk {
+                range,
+                xid: finished.map(|finished| finished.xid),
+            });
+            return Ok(Some(chunk));
         }
     }
 
@@ -334,6 +349,17 @@ impl TableSweep for Sweep {
             self.session.rollback().await;
         }
         Ok(())
+    }
+
+    async fn pressure(&mut self) -> Result<Pressure, EngineError> {
+        self.rollback().await?;
+        pressure::read(
+            &mut self.session,
+            &self.settings,
+            &self.leaf_ids,
+            &mut self.replicas,
+        )
+        .await
     }
 
     fn cursor(&self) -> Option<Cursor> {
