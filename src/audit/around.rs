@@ -125,7 +125,16 @@ impl Book {
                 book.note = Some(why);
                 ledger.view(&around.party.policy).await?
             }
-            Ok(()) if around.enters => enter(ledger.as_ref(), policy, around, wanted).await?,
+            Ok(()) if around.enters => match enter(ledger.as_ref(), policy, around, wanted).await {
+                // Whatever the rights say, this session only reads: an audit can do with that.
+                Err(error @ (EngineError::ReadOnly(_) | EngineError::Permission(_))) => {
+                    let why = format!("the ledger cannot be written to: {error}");
+                    book.forbids = Some(Refusal::new(reason::LEDGER_REQUIRED, why.clone()));
+                    book.note = Some(why);
+                    ledger.view(&around.party.policy).await?
+                }
+                entered => entered?,
+            },
             Ok(()) => ledger.view(&around.party.policy).await?,
         };
         book.view = view;

@@ -10,7 +10,7 @@ use super::{
     output,
 };
 use crate::{
-    audit::{self, Planned},
+    audit::{self, Book, Planned},
     engine::{Engine, EngineError},
     policy::{
         approval::plan_hash,
@@ -48,7 +48,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     let offline = offline::open(&arguments.input)?;
     let result = make(&offline).await;
     offline.engine.close().await;
-    let (identity, entries) = result.map_err(|error| error.to_string())?;
+    let (identity, entries, book) = result.map_err(|error| error.to_string())?;
     let blocked: Vec<&Entry> = entries
         .iter()
         .filter(|entry| {
@@ -61,7 +61,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     let hash = (!blocked.is_empty()).then(|| hash(&offline, &blocked, &identity));
     match arguments.output {
         Format::Json => output::print_json(&as_json(&offline, &entries, hash.as_deref()))?,
-        Format::Table => print(&offline, &entries, hash.as_deref()),
+        Format::Table => {
+            print(&offline, &entries, hash.as_deref());
+            print_ledger(&book);
+        }
     }
     Ok(
         if entries.iter().any(|entry| entry.planned.plan.is_err())
@@ -76,7 +79,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     )
 }
 
-async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
+async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineError> {
     let around = offline.around(false);
     let plan = audit::plan(&offline.engine, &offline.checked, &around).await?;
     let mut entries = Vec::with_capacity(plan.rules.len());
@@ -107,7 +110,7 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
         };
         entries.push(Entry { planned, counts });
     }
-    Ok((plan.facts.identity, entries))
+    Ok((plan.facts.identity, entries, plan.book))
 }
 
 fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
@@ -199,6 +202,17 @@ fn settings(policy: &CheckedPolicy) -> Value {
         "dependents": "Refuse",
         "partitions": "Rows",
     })
+}
+
+fn print_ledger(book: &Book) {
+    if let Some(why) = &book.view.paused {
+        output::say!("{}", EngineError::Paused(why.clone()));
+    }
+    match (&book.note, &book.ledger) {
+        (Some(note), _) => output::say!("ledger: {note}"),
+        (None, Some(_)) => output::say!("ledger: it is there and is used"),
+        (None, None) => {}
+    }
 }
 
 fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {

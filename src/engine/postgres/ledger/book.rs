@@ -41,6 +41,11 @@ const GRANT_CLAIMS: &str = "\
 INSERT INTO retention_operator.claim (table_id, table_name, policy, rule, cluster, since) \
 SELECT w.table_id, w.table_name, $4::text, w.rule, $5::text, clock_timestamp() \
 FROM unnest($1::int8[], $2::text[], $3::text[]) AS w(table_id, table_name, rule) ON CONFLICT (table_id) DO NOTHING";
+/// An offline verb knows no cluster; the operator that carries the policy out does. `$1`: the policy, `$2`: its cluster.
+const NAME_CLUSTER: [&str; 2] = [
+    "UPDATE retention_operator.claim SET cluster = $2::text WHERE policy = $1::text AND cluster IS DISTINCT FROM $2::text",
+    "UPDATE retention_operator.hold SET cluster = $2::text WHERE policy = $1::text AND cluster IS DISTINCT FROM $2::text",
+];
 const REMOVE_HOLDS: &str = "\
 UPDATE retention_operator.hold SET removed_at = clock_timestamp(), asked_at = NULL WHERE id = ANY ($1::int8[])";
 const RESTORE_HOLDS: &str = "\
@@ -117,6 +122,14 @@ pub(super) async fn enter(
             .bind(identity.system.clone())
             .bind(i64::from(identity.database));
         session.execute(adopted).await?;
+    }
+    if let Some(cluster) = &entry.party.cluster {
+        for statement in NAME_CLUSTER {
+            let named = constant(statement)
+                .bind(entry.party.policy.clone())
+                .bind(cluster.clone());
+            session.execute(named).await?;
+        }
     }
     enter_claims(session, entry).await?;
     enter_holds(session, entry).await?;
