@@ -102,6 +102,29 @@ pub(super) fn before(
     })
 }
 
+/// Rows whose value is not of the plan's encoding. Of a rule with `where` not all of them need be its own.
+pub(super) fn unreadable(plan: &RulePlan, statistics: &TableStatistics) -> Option<Measured> {
+    plan.encoding?;
+    let value: Option<f64> = statistics
+        .leaves
+        .iter()
+        .map(|leaf| match leaf.rows? {
+            0.0 => Some(0.0),
+            rows => Some(rows * leaf.column.as_ref()?.unreadable_fraction),
+        })
+        .sum();
+    Some(Measured {
+        value: rounded(value?),
+        method: if plan.filter.is_some() {
+            Method::UpperBound
+        } else {
+            Method::Histogram
+        },
+        exact: statistics.leaves.is_empty(),
+        as_of: as_of(statistics),
+    })
+}
+
 fn expired_in_leaf(leaf: &LeafStatistics, cutoff: f64) -> Option<f64> {
     let rows = leaf.rows?;
     if rows == 0.0 {
@@ -121,10 +144,13 @@ pub(super) fn ends(
             .iter()
             .filter_map(|leaf| leaf.column.as_ref())
     };
-    let domain = plan
-        .table
-        .column(&plan.column)
-        .and_then(|column| column.time_domain);
+    let domain = match plan.encoding {
+        Some(_) => Some(TimeDomain::Instant),
+        None => plan
+            .table
+            .column(&plan.column)
+            .and_then(|column| column.time_domain),
+    };
     let measured = |value: Option<f64>| {
         Some(MeasuredInstant {
             value: in_words(value?, domain?)?,

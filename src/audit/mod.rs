@@ -16,6 +16,7 @@ use crate::{
     engine::{DatabaseFacts, Engine, EngineError},
     policy::{
         check::{CheckedHold, CheckedPolicy, CheckedRule, Refusal, reason},
+        dependents::{Dependents, HeldTable, reached},
         plan::{RulePlan, check_deletable, resolve},
         table::{TableFacts, TableKind, TableName},
     },
@@ -104,9 +105,9 @@ pub async fn plan(
             Ok(plan) => removed
                 .iter()
                 .filter(|hold| {
-                    tables
-                        .get(&hold.table)
-                        .is_some_and(|held| touches(&plan.table, held))
+                    tables.get(&hold.table).is_some_and(|held| {
+                        touches(&plan.table, held) || reaches(plan, &held_table(&hold.label, held))
+                    })
                 })
                 .cloned()
                 .collect(),
@@ -222,10 +223,11 @@ async fn plan_rule(
         .schedule
         .as_ref()
         .and_then(|schedule| schedule.last_at(now));
-    let plan = match resolve(name, rule, table, &held, &policy.zone, now, last_tick) {
+    let mut plan = match resolve(name, rule, table, &held, &policy.zone, now, last_tick) {
         Ok(plan) => plan,
         Err(refusal) => return Ok(Err(refusal)),
     };
+    plan.held_tables = held_tables(holds, tables, &plan);
     match engine.check_plan(&plan).await {
         Ok(()) => {}
         Err(EngineError::Predicate(message)) => {
@@ -243,7 +245,7 @@ async fn plan_rule(
         Err(error) => return Err(error),
     }
     if rule.enforced
-        && let Err(refusal) = check_deletable(&plan.table)
+        && let Err(refusal) = check_deletable(&plan)
     {
         return Ok(Err(refusal));
     }
@@ -257,6 +259,43 @@ async fn plan_rule(
 fn touches(table: &TableFacts, held: &TableFacts) -> bool {
     let held = held.parts();
     table.parts().iter().any(|id| held.contains(id))
+}
+
+/// The holds on tables whose rows would go along, or be changed, with rows of the plan's table.
+fn held_tables(holds: &[CheckedHold], tables: &Tables, plan: &RulePlan) -> Vec<HeldTable> {
+    if plan.dependents != Dependents::Cascade {
+        return Vec::new();
+    }
+    holds
+        .iter()
+        .filter_map(|hold| {
+            let table = tables.get(&hold.table)?;
+            Some(HeldTable {
+                filter: hold.filter.clone(),
+                ..held_table(&hold.name, table)
+            })
+        })
+        .filter(|hold| reaches(plan, hold))
+        .collect()
+}
+
+/// A whole table as a hold means it.
+fn held_table(hold: &str, table: &TableFacts) -> HeldTable {
+    HeldTable {
+        hold: hold.to_owned(),
+        schema: table.schema.clone(),
+        name: table.name.clone(),
+        ids: table.parts(),
+        filter: None,
+    }
+}
+
+/// Rows of the held table would go along, or be changed, with rows of the plan's table.
+fn reaches(plan: &RulePlan, held: &HeldTable) -> bool {
+    plan.dependents == Dependents::Cascade
+        && reached(&plan.table.incoming, plan.dependents)
+            .iter()
+            .any(|key| key.is_held_by(held))
 }
 
 /// A hold that cannot be resolved stops every rule of the policy.
@@ -311,7 +350,7 @@ pub async fn audit(
         let result = match plan {
             Err(refusal) => Err(refusal),
             Ok(plan) => {
-                let statistics = engine.statistics(&plan.table, &plan.column).await?;
+                let statistics = engine.statistics(&plan).await?;
                 Ok(report::findings(&plan, &statistics, facts.now))
             }
         };

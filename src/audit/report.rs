@@ -51,6 +51,8 @@ pub struct RuleFindings {
     pub rows: Option<Measured>,
     /// Rows past their age.
     pub expired: Option<Measured>,
+    /// Rows whose value is not of the column's encoding; `None`: the column is of a time type, or nothing is known.
+    pub unreadable: Option<Measured>,
     /// Rows that the last due tick should have taken.
     pub overdue: Option<Measured>,
     /// The oldest value of the time column.
@@ -89,13 +91,14 @@ pub(super) fn findings(
     RuleFindings {
         rows: measure::rows(plan, statistics),
         expired: measure::before(plan.cutoff, plan, statistics),
+        unreadable: measure::unreadable(plan, statistics),
         overdue: measure::before(plan.overdue, plan, statistics),
         oldest,
         newest,
         usage: usage(statistics),
         size_bytes: plan.table.total_bytes,
         dead_rows: statistics.dead_rows,
-        obstacle: check_deletable(&plan.table).err(),
+        obstacle: check_deletable(plan).err(),
         plan: plan.clone(),
         as_of: now,
     }

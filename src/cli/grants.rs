@@ -8,13 +8,14 @@ use super::{
     offline, output,
 };
 use crate::{
-    api::{Mode, RetentionPolicy},
+    api::{DependentHandling, Mode, RetentionPolicy, RetentionRule},
     engine::{
         Engine,
         postgres::{GrantRequest, GrantedTable, Rights, grants, reads_all_stats, revokes},
     },
     policy::{
         defaults::defaults,
+        dependents::{Dependents, reached},
         table::{TableFacts, TableName},
     },
 };
@@ -88,7 +89,10 @@ fn notes(input: &Input, missing: &[String]) {
     }
     if input.database_url.is_none() {
         output::say!(
-            "-- Partitions and inheritance children need the same rights as their parent: set DATABASE_URL to have them listed."
+            "-- Partitions and inheritance children need the same rights as their parent, and SELECT is needed on tables that refer to the"
+        );
+        output::say!(
+            "-- table of a rule with dependents: Skip or Cascade. Set DATABASE_URL to have them listed."
         );
     }
     output::say!(
@@ -104,6 +108,7 @@ struct Named {
     rule: String,
     table: TableName,
     rights: Rights,
+    dependents: Dependents,
 }
 
 fn tables(policy: &RetentionPolicy) -> Result<Vec<Named>, String> {
@@ -117,10 +122,18 @@ fn tables(policy: &RetentionPolicy) -> Result<Vec<Named>, String> {
         named.push(Named {
             rule: rule.name.clone(),
             table: parse(&rule.table)?,
-            rights: if enforced {
-                Rights::Sweep
+            rights: match (enforced, dependents(rule)) {
+                (false, _) => Rights::Audit,
+                (true, Dependents::Skip) => Rights::SweepLocked(rule.column.clone()),
+                (true, Dependents::Cascade) if !policy.spec.holds.is_empty() => {
+                    Rights::SweepLocked(rule.column.clone())
+                }
+                (true, _) => Rights::Sweep,
+            },
+            dependents: if enforced {
+                dependents(rule)
             } else {
-                Rights::Audit
+                Dependents::Refuse
             },
         });
         let archive = rule.archive.as_ref().and_then(|to| to.table.as_ref());
@@ -129,10 +142,19 @@ fn tables(policy: &RetentionPolicy) -> Result<Vec<Named>, String> {
                 rule: rule.name.clone(),
                 table: parse(&archive.name)?,
                 rights: Rights::Make,
+                dependents: Dependents::Refuse,
             });
         }
     }
     Ok(named)
+}
+
+fn dependents(rule: &RetentionRule) -> Dependents {
+    match rule.dependents.unwrap_or_default() {
+        DependentHandling::Refuse => Dependents::Refuse,
+        DependentHandling::Skip => Dependents::Skip,
+        DependentHandling::Cascade => Dependents::Cascade,
+    }
 }
 
 fn by_name(policy: &RetentionPolicy, role: String, named: &[Named]) -> GrantRequest {
@@ -144,7 +166,7 @@ fn by_name(policy: &RetentionPolicy, role: String, named: &[Named]) -> GrantRequ
             .map(|named| GrantedTable {
                 schema: schema(&named.table),
                 name: named.table.name.clone(),
-                rights: named.rights,
+                rights: named.rights.clone(),
             })
             .collect(),
         ledger: policy.spec.database.ledger.unwrap_or(defaults().ledger),
@@ -178,7 +200,18 @@ async fn look_up(
     let mut missing = Vec::new();
     for (named, facts) in named.iter().zip(&found) {
         match facts {
-            Some(facts) => request.tables.extend(parts(facts, named.rights)),
+            Some(facts) => {
+                request.tables.extend(parts(facts, &named.rights));
+                let locks =
+                    named.dependents == Dependents::Cascade && !policy.spec.holds.is_empty();
+                for key in reached(&facts.incoming, named.dependents) {
+                    request.tables.push(GrantedTable {
+                        schema: key.schema.clone(),
+                        name: key.relation.clone(),
+                        rights: if locks { Rights::Lock } else { Rights::Audit },
+                    });
+                }
+            }
             None if named.rights == Rights::Make => request.tables.push(GrantedTable {
                 schema: schema(&named.table),
                 name: named.table.name.clone(),
@@ -190,21 +223,21 @@ async fn look_up(
     Ok((request, missing))
 }
 
-fn parts(facts: &TableFacts, rights: Rights) -> Vec<GrantedTable> {
-    let granted = |schema: &str, name: &str, rights| GrantedTable {
+fn parts(facts: &TableFacts, rights: &Rights) -> Vec<GrantedTable> {
+    let granted = |schema: &str, name: &str, rights: &Rights| GrantedTable {
         schema: schema.to_owned(),
         name: name.to_owned(),
-        rights,
+        rights: rights.clone(),
     };
-    if rights == Rights::Make {
-        return vec![granted(&facts.schema, &facts.name, Rights::Fill)];
+    if *rights == Rights::Make {
+        return vec![granted(&facts.schema, &facts.name, &Rights::Fill)];
     }
     // What holds no rows is only looked at.
     let itself = facts.leaves.iter().any(|leaf| leaf.id == facts.id);
     let mut parts = vec![granted(
         &facts.schema,
         &facts.name,
-        if itself { rights } else { Rights::Audit },
+        if itself { rights } else { &Rights::Audit },
     )];
     for leaf in facts.leaves.iter().filter(|leaf| leaf.id != facts.id) {
         parts.push(granted(&leaf.schema, &leaf.name, rights));

@@ -11,10 +11,11 @@ use super::{
 };
 use crate::{
     audit::{self, Book, Planned},
-    engine::{Engine, EngineError},
+    engine::{Counted, Engine, EngineError},
     policy::{
         approval::plan_hash,
         check::CheckedPolicy,
+        dependents::{Dependents, in_words, reached},
         limits::Verdict,
         plan::{RulePlan, check_deletable},
     },
@@ -41,6 +42,9 @@ struct Entry {
 struct Counts {
     rows: u64,
     expired: u64,
+    /// Rows of other tables that would go along.
+    along: u64,
+    unreadable: Option<u64>,
     blocked: Option<String>,
 }
 
@@ -88,13 +92,22 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
             Err(_) => None,
             Ok(plan) => {
                 let rows = offline.engine.count_rows(&plan.table).await?;
-                let expired = if plan.held_by.is_some() {
-                    0
+                let Counted {
+                    expired,
+                    unreadable,
+                } = if plan.held_by.is_some() {
+                    Counted::default()
                 } else {
                     offline.engine.count_expired(plan).await?
                 };
+                let along = if plan.held_by.is_some() || plan.dependents != Dependents::Cascade {
+                    0
+                } else {
+                    offline.engine.count_along(plan).await?
+                };
+                let all = expired.saturating_add(along);
                 let removed = planned.removed_holds.first();
-                let blocked = match plan.limits.allowance(rows).admits(0, expired) {
+                let blocked = match plan.limits.allowance(rows).admits(0, all) {
                     _ if !planned.enforced => None,
                     Verdict::Block { reason } => Some(reason),
                     _ => removed.map(|hold| {
@@ -104,6 +117,8 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
                 Some(Counts {
                     rows,
                     expired,
+                    along,
+                    unreadable,
                     blocked,
                 })
             }
@@ -117,7 +132,10 @@ fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
     let rules: Vec<(&str, u64)> = blocked
         .iter()
         .map(|entry| {
-            let rows = entry.counts.as_ref().map_or(0, |counts| counts.expired);
+            let rows = entry
+                .counts
+                .as_ref()
+                .map_or(0, |counts| counts.expired.saturating_add(counts.along));
             (entry.planned.name.as_str(), rows)
         })
         .collect();
@@ -132,11 +150,44 @@ fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
 /// How the rows are found, in words.
 fn technique(plan: &RulePlan) -> String {
     let leaves = plan.table.leaves.len();
+    let mut words = "DELETE by physical ranges".to_owned();
     if leaves > 1 {
-        format!("DELETE by physical ranges, one of {leaves} tables after the other")
-    } else {
-        "DELETE by physical ranges".to_owned()
+        words.push_str(&format!(", one of {leaves} tables after the other"));
     }
+    match plan.dependents {
+        Dependents::Skip if !plan.table.incoming.is_empty() => {
+            words.push_str(", of rows that were locked first and that no row refers to");
+        }
+        Dependents::Cascade if !plan.held_tables.is_empty() => {
+            words.push_str(", of rows that were locked first and below which nothing is held");
+        }
+        _ => {}
+    }
+    words
+}
+
+/// What happens to rows that refer to the table's; `None`: there are none.
+fn dependents(plan: &RulePlan) -> Option<String> {
+    if plan.table.incoming.is_empty() {
+        return None;
+    }
+    let keys: Vec<String> = match plan.dependents {
+        Dependents::Refuse => plan.table.incoming.iter().map(in_words).collect(),
+        dependents => reached(&plan.table.incoming, dependents)
+            .into_iter()
+            .map(in_words)
+            .collect(),
+    };
+    let effect = match plan.dependents {
+        Dependents::Refuse => "must be empty",
+        Dependents::Skip => "their rows keep the ones that they refer to",
+        Dependents::Cascade => "rows go along where the key says so, and count against the limits",
+    };
+    Some(format!(
+        "{}: {}; {effect}",
+        plan.dependents.as_str(),
+        keys.join(", ")
+    ))
 }
 
 /// Bytes that the walk reads: every page of the heap once.
@@ -170,11 +221,15 @@ fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
                 "cutoff": plan.cutoff.to_string(),
                 "rows": entry.counts.as_ref().map(|counts| counts.rows),
                 "expiredRows": entry.counts.as_ref().map(|counts| counts.expired),
+                "cascadedRows": entry.counts.as_ref().map(|counts| counts.along),
+                "unreadableRows": entry.counts.as_ref().and_then(|counts| counts.unreadable),
                 "bytesToRead": bytes_to_read(plan),
                 "blocked": entry.counts.as_ref().and_then(|counts| counts.blocked.clone()),
                 "tables": plan.table.leaves.iter().map(|leaf| format!("{}.{}", leaf.schema, leaf.name)).collect::<Vec<_>>(),
+                "dependents": plan.dependents.as_str(),
+                "referredToBy": dependents(plan),
                 "deleteTriggers": plan.table.delete_triggers,
-                "obstacle": check_deletable(&plan.table).err().map(|refusal| refusal.message),
+                "obstacle": check_deletable(plan).err().map(|refusal| refusal.message),
             }),
         })
         .collect();
@@ -199,7 +254,6 @@ fn settings(policy: &CheckedPolicy) -> Value {
         "statementTimeoutSeconds": policy.statement_timeout.as_secs(),
         "maxConnections": policy.max_connections,
         "ledger": format!("{:?}", policy.ledger),
-        "dependents": "Refuse",
         "partitions": "Rows",
     })
 }
@@ -233,7 +287,14 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
             plan.table.qualified(),
             output::bytes(plan.table.total_bytes)
         );
-        output::say!("  expired    before {} in {}", plan.cutoff, plan.column);
+        let encoding = plan
+            .encoding
+            .map_or_else(String::new, |encoding| format!(" ({})", encoding.as_str()));
+        output::say!(
+            "  expired    before {} in {}{encoding}",
+            plan.cutoff,
+            plan.column
+        );
         if let Some(counts) = &entry.counts {
             let signed = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
             output::say!(
@@ -241,16 +302,31 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
                 output::grouped(signed(counts.expired)),
                 output::grouped(signed(counts.rows))
             );
+            if plan.dependents == Dependents::Cascade {
+                output::say!(
+                    "             and {} of other tables with them",
+                    output::grouped(signed(counts.along))
+                );
+            }
+            if let Some(unreadable) = counts.unreadable.filter(|rows| *rows > 0) {
+                output::say!(
+                    "  unreadable {} rows, which never expire",
+                    output::grouped(signed(unreadable))
+                );
+            }
         }
         output::say!("  technique  {}", action(&entry.planned, plan));
         output::say!("  reads      {}", output::bytes(bytes_to_read(plan)));
+        if let Some(words) = dependents(plan) {
+            output::say!("  dependents {words}");
+        }
         if !plan.table.delete_triggers.is_empty() {
             output::say!(
                 "  triggers   {} fire for every row",
                 plan.table.delete_triggers.join(", ")
             );
         }
-        if let Some(obstacle) = check_deletable(&plan.table).err() {
+        if let Some(obstacle) = check_deletable(plan).err() {
             output::say!("  obstacle   {}: {}", obstacle.reason, obstacle.message);
         }
         if let Some(reason) = entry

@@ -291,6 +291,15 @@ fn print(offline: &Offline, report: &SweepReport, status: &RetentionPolicyStatus
         "RULE", "TABLE", "CUTOFF", "DELETED", "LEFT", "CHUNKS", "LONGEST", "TOOK", "ROWS/S",
     ];
     output::say!("{}", output::table(&heading, rows, &[3, 4, 5, 6, 7, 8]));
+    for rule in &report.rules {
+        if let Some(unreadable) = rule.unreadable_rows.filter(|rows| *rows > 0) {
+            output::say!(
+                "\nrule {}: {} rows are unreadable: their values are not of the encoding, and never expire",
+                rule.progress.name,
+                output::grouped(signed(unreadable))
+            );
+        }
+    }
     for rule in status.rules.iter().filter(|rule| rule.reason.is_some()) {
         output::say!(
             "\nrule {} is refused: {}: {}",

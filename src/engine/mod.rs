@@ -74,6 +74,27 @@ pub struct LeafStatistics {
     pub analyzed_at: Option<Timestamp>,
 }
 
+/// What a count of a plan's table found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Rows that the plan would take.
+    pub expired: u64,
+    /// Rows of the rule's `where`, held ones too, whose value is not of the column's encoding: they never expire. `None`: the
+    /// column is of a time type.
+    pub unreadable: Option<u64>,
+}
+
+impl Counted {
+    /// Adds what was counted in another part of the table.
+    pub fn add(&mut self, other: Self) {
+        self.expired += other.expired;
+        self.unreadable = match (self.unreadable, other.unreadable) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
+    }
+}
+
 /// How much the next chunk may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkTarget {
@@ -84,16 +105,26 @@ pub struct ChunkTarget {
 /// What a chunk has done in its still open transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chunk {
-    /// Rows deleted.
+    /// Rows of the rule's own table deleted.
     pub rows: u64,
+    /// Rows that went along with them, through foreign keys that cascade.
+    pub cascaded_rows: u64,
     /// Pages walked.
     pub pages: u32,
-    /// Expired rows left because somebody held their lock.
+    /// Expired rows left because somebody held their lock, or because a row that stays refers to them.
     pub blocked_rows: u64,
     /// Bytes of write-ahead log that the server wrote meanwhile, whoever caused them.
     pub wal_bytes: u64,
     /// Sessions that waited for a lock of the chunk when it was done.
     pub waiters: u32,
+}
+
+impl Chunk {
+    /// All rows that it takes: what counts against limits and is reported.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.rows.saturating_add(self.cascaded_rows)
+    }
 }
 
 /// What became of a chunk's transaction.
@@ -129,22 +160,25 @@ pub trait Engine: Send + Sync {
     /// Looks tables up in the catalog, in the given order; `None`: there is no such relation.
     async fn tables(&self, names: &[TableName]) -> Result<Vec<Option<TableFacts>>, EngineError>;
 
-    /// Reads what the statistics know of a table and its time column. Touches no row and moves no scan counter of the table.
-    async fn statistics(
-        &self,
-        table: &TableFacts,
-        column: &str,
-    ) -> Result<TableStatistics, EngineError>;
+    /// Reads what the statistics know of a plan's table and its time column. Touches no row and moves no scan counter of the table.
+    async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError>;
 
     /// Counts a table's rows exactly (reads the table; for sweeps and plans only).
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError>;
 
     /// Counts the rows that a plan would take exactly (reads the table; for sweeps and plans only).
-    async fn count_expired(&self, plan: &RulePlan) -> Result<u64, EngineError>;
+    async fn count_expired(&self, plan: &RulePlan) -> Result<Counted, EngineError>;
 
     /// Counts the rows that a plan would still take after `deleted` of them were deleted: the proof of a sweep. The entries
     /// of the deleted rows are still in every index, so that the way to read may be another than before.
-    async fn count_left(&self, plan: &RulePlan, deleted: u64) -> Result<u64, EngineError>;
+    async fn count_left(&self, plan: &RulePlan, deleted: u64) -> Result<Counted, EngineError>;
+
+    /// Counts the rows that would go along with those that a plan takes, through foreign keys that cascade (reads the tables; for
+    /// sweeps and plans only). Rows that a circle of keys reaches are left out; rows whose parents have to stay are not.
+    async fn count_along(&self, plan: &RulePlan) -> Result<u64, EngineError> {
+        let _ = plan;
+        Ok(0)
+    }
 
     /// Lets the database check the types of a plan's `where` and holds, without running or planning anything.
     ///

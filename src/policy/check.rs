@@ -11,6 +11,8 @@ use super::{
     age::Age,
     claims::LedgerMode,
     defaults::defaults,
+    dependents::Dependents,
+    encoding::Encoding,
     limits::Limits,
     pace::Pace,
     predicate::Predicate,
@@ -18,7 +20,7 @@ use super::{
     table::TableName,
     unsupported,
 };
-use crate::api::{Mode, RetentionPolicySpec, RetentionRule};
+use crate::api::{DependentHandling, Mode, RetentionPolicySpec, RetentionRule};
 
 /// Why a rule, or a whole policy, is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,12 +86,16 @@ pub struct CheckedRule {
     pub column: String,
     /// How old a row may become.
     pub age: Age,
+    /// How a number or a text holds the time; `None`: the column is of a time type.
+    pub encoding: Option<Encoding>,
     /// Zone of values that carry none; `None`: not stated, UTC.
     pub column_zone: Option<TimeZone>,
     /// The rule's `where`.
     pub filter: Option<Predicate>,
     /// The blast-radius cap.
     pub limits: Limits,
+    /// What is done about rows that refer to expired ones.
+    pub dependents: Dependents,
 }
 
 /// A hold whose texts are all readable.
@@ -365,6 +371,7 @@ fn check_rule(rule: &RetentionRule, mode: Mode) -> Result<CheckedRule, Refusal> 
             .expire_after
             .parse()
             .map_err(|error| Refusal::invalid(format!("expireAfter: {error}")))?,
+        encoding: rule.encoding,
         column_zone: read_zone("columnTimeZone", rule.column_time_zone.as_deref())?,
         filter: rule
             .filter
@@ -373,6 +380,11 @@ fn check_rule(rule: &RetentionRule, mode: Mode) -> Result<CheckedRule, Refusal> 
             .transpose()
             .map_err(|error| Refusal::new(reason::INVALID_WHERE, format!("where: {error}")))?,
         limits: read_limits(rule)?,
+        dependents: match rule.dependents.unwrap_or_default() {
+            DependentHandling::Refuse => Dependents::Refuse,
+            DependentHandling::Skip => Dependents::Skip,
+            DependentHandling::Cascade => Dependents::Cascade,
+        },
     })
 }
 

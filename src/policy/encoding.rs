@@ -3,8 +3,11 @@
 //! Units and formats are never guessed: a policy states its encoding. A value that is not of that encoding is unreadable, and
 //! an unreadable value never expires.
 
+mod decode;
+
 use jiff::{Timestamp, civil, tz::TimeZone};
 
+pub use self::decode::decode;
 pub use crate::api::Encoding;
 
 use super::cutoff::{Cutoff, first_unexpired};
@@ -29,6 +32,17 @@ pub enum Storage {
 }
 
 impl Encoding {
+    /// All of them, in the order of the schema.
+    pub const ALL: [Self; 7] = [
+        Self::EpochSeconds,
+        Self::EpochMillis,
+        Self::EpochMicros,
+        Self::UuidV7,
+        Self::Ulid,
+        Self::Iso8601,
+        Self::Compact14,
+    ];
+
     /// As the policy spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

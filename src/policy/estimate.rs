@@ -5,6 +5,8 @@
 pub struct ColumnStatistics {
     /// Fraction of the rows that are NULL, 0 to 1.
     pub null_fraction: f64,
+    /// Fraction of the rows whose value is not of the column's encoding, 0 to 1; they never expire.
+    pub unreadable_fraction: f64,
     /// Bounds of equally filled bins, ascending; the most common values are not in it.
     pub histogram: Vec<f64>,
     /// The most common values with their fraction of all rows.
@@ -12,15 +14,56 @@ pub struct ColumnStatistics {
 }
 
 impl ColumnStatistics {
+    /// From values that were decoded; `None` stands for an unreadable one. The bounds come in the order of the stored values,
+    /// which need not be that of the times.
+    #[must_use]
+    pub fn decoded(
+        null_fraction: f64,
+        bounds: &[Option<f64>],
+        common: &[(Option<f64>, f64)],
+    ) -> Self {
+        let share = |part: f64, of: f64| if of > 0.0 { part / of } else { 0.0 };
+        let all: f64 = common.iter().map(|(_, part)| fraction(*part)).sum();
+        let unreadable: f64 = common
+            .iter()
+            .filter(|(value, _)| value.is_none())
+            .map(|(_, part)| fraction(*part))
+            .sum();
+        let mut histogram: Vec<f64> = bounds.iter().copied().flatten().collect();
+        // What the common values do not cover is as the bounds are, or without any as the common values are.
+        let unreadable_share = if bounds.is_empty() {
+            share(unreadable, all)
+        } else {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "histograms have at most 10,001 bounds"
+            )]
+            let counts = ((bounds.len() - histogram.len()) as f64, bounds.len() as f64);
+            share(counts.0, counts.1)
+        };
+        let rest = (1.0 - fraction(null_fraction) - all).max(0.0);
+        histogram.sort_by(f64::total_cmp);
+        Self {
+            null_fraction,
+            unreadable_fraction: fraction(unreadable + rest * unreadable_share),
+            histogram,
+            common: common
+                .iter()
+                .filter_map(|(value, part)| value.map(|value| (value, *part)))
+                .collect(),
+        }
+    }
+
     /// Fraction of the rows whose value is before `cutoff`, 0 to 1.
     ///
-    /// Never decreases with the cutoff. NULL and infinity are never before it, -infinity always is. Without any statistics: 0.
+    /// Never decreases with the cutoff. NULL, infinity and unreadable values are never before it, -infinity always is. Without any statistics: 0.
     #[must_use]
     pub fn expired_fraction(&self, cutoff: f64) -> f64 {
         if cutoff.is_nan() {
             return 0.0;
         }
-        let not_null = 1.0 - fraction(self.null_fraction);
+        let not_null =
+            (1.0 - fraction(self.null_fraction) - fraction(self.unreadable_fraction)).max(0.0);
         let (mut common, mut common_before) = (0.0, 0.0);
         for &(value, part) in &self.common {
             let part = fraction(part);
@@ -132,6 +175,7 @@ mod tests {
     fn common_values_nulls_and_histogram_share_the_rows() {
         let statistics = ColumnStatistics {
             null_fraction: 0.2,
+            unreadable_fraction: 0.0,
             histogram: vec![0.0, 100.0],
             common: vec![(10.0, 0.1), (90.0, 0.3)],
         };
@@ -144,6 +188,7 @@ mod tests {
     fn infinity_never_expires_and_minus_infinity_has() {
         let statistics = ColumnStatistics {
             null_fraction: 0.0,
+            unreadable_fraction: 0.0,
             histogram: vec![],
             common: vec![(-INFINITE, 0.25), (INFINITE, 0.75)],
         };
@@ -166,10 +211,35 @@ mod tests {
     fn a_few_distinct_values_stand_for_all_rows() {
         let statistics = ColumnStatistics {
             null_fraction: 0.1,
+            unreadable_fraction: 0.0,
             histogram: vec![],
             common: vec![(1.0, 0.4), (2.0, 0.4)],
         };
         assert!(close(statistics.expired_fraction(1.5), 0.45));
+    }
+
+    #[test]
+    fn unreadable_values_never_count_as_expired() {
+        // A tenth NULL; common values: a fifth readable, a tenth not; a quarter of the bounds is unreadable.
+        let statistics = ColumnStatistics::decoded(
+            0.1,
+            &[Some(100.0), None, Some(0.0), Some(50.0)],
+            &[(Some(10.0), 0.2), (None, 0.1)],
+        );
+        assert!(close(statistics.unreadable_fraction, 0.1 + 0.6 * 0.25));
+        assert_eq!(statistics.histogram, [0.0, 50.0, 100.0]);
+        assert!(close(statistics.expired_fraction(1e9), 0.2 + 0.45));
+        assert!(close(statistics.expired_fraction(50.0), 0.2 + 0.225));
+    }
+
+    #[test]
+    fn without_bounds_the_rest_is_as_readable_as_the_common_values_are() {
+        let statistics = ColumnStatistics::decoded(0.0, &[], &[(Some(1.0), 0.3), (None, 0.1)]);
+        assert!(close(statistics.unreadable_fraction, 0.25));
+        assert!(close(statistics.expired_fraction(2.0), 0.75));
+        let unreadable = ColumnStatistics::decoded(0.0, &[None, None], &[]);
+        assert!(close(unreadable.unreadable_fraction, 1.0));
+        assert_eq!(unreadable.expired_fraction(1e9), 0.0);
     }
 
     #[test]
@@ -183,6 +253,7 @@ mod tests {
     fn oldest_and_newest_look_at_common_values_too() {
         let statistics = ColumnStatistics {
             null_fraction: 0.0,
+            unreadable_fraction: 0.0,
             histogram: vec![5.0, 6.0],
             common: vec![(1.0, 0.1), (9.0, 0.1)],
         };
@@ -203,11 +274,12 @@ mod tests {
     prop_compose! {
         fn statistics()(
             null_fraction in prop_oneof![0.0..=1.0_f64, any::<f64>()],
+            unreadable_fraction in prop_oneof![3 => Just(0.0), 1 => 0.0..=1.0_f64, 1 => any::<f64>()],
             mut histogram in prop::collection::vec(value(), 0..20),
             common in prop::collection::vec((value(), prop_oneof![0.0..0.3_f64, any::<f64>()]), 0..6),
         ) -> ColumnStatistics {
             histogram.sort_by(f64::total_cmp);
-            ColumnStatistics { null_fraction, histogram, common }
+            ColumnStatistics { null_fraction, unreadable_fraction, histogram, common }
         }
     }
 

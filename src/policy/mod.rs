@@ -8,6 +8,7 @@ pub mod check;
 pub mod claims;
 pub mod cutoff;
 pub mod defaults;
+pub mod dependents;
 pub mod encoding;
 pub mod estimate;
 pub mod limits;

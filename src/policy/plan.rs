@@ -5,10 +5,11 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     check::{CheckedHold, CheckedRule, Refusal, reason},
     cutoff::{Cutoff, cutoff_instant},
-    encoding::Encoding,
+    dependents::{Dependents, HeldTable, check_dependents},
+    encoding::{Encoding, Storage},
     limits::Limits,
     predicate::Predicate,
-    table::{ColumnFacts, OnDelete, TableFacts, TableKind, TimeDomain},
+    table::{ColumnFacts, TableFacts, TableKind, TimeDomain},
 };
 
 /// One rule, ready to be swept. Everything that the engine needs, nothing that it may interpret.
@@ -36,6 +37,10 @@ pub struct RulePlan {
     pub held_by: Option<String>,
     /// The blast-radius cap.
     pub limits: Limits,
+    /// What is done about rows that refer to expired ones.
+    pub dependents: Dependents,
+    /// Holds on tables whose rows could be reached through foreign keys.
+    pub held_tables: Vec<HeldTable>,
 }
 
 impl RulePlan {
@@ -105,7 +110,7 @@ pub fn resolve(
         rule: name.to_owned(),
         table: table.clone(),
         column: rule.column.clone(),
-        encoding: None,
+        encoding: rule.encoding,
         column_zone: column_zone.clone(),
         cutoff,
         overdue,
@@ -116,6 +121,8 @@ pub fn resolve(
             .find(|hold| hold.filter.is_none())
             .map(|hold| hold.name.clone()),
         limits: rule.limits,
+        dependents: rule.dependents,
+        held_tables: Vec::new(),
     })
 }
 
@@ -166,39 +173,89 @@ fn check_column<'a>(rule: &CheckedRule, table: &'a TableFacts) -> Result<&'a Col
     })
 }
 
+/// How the cutoff is written. For a column with an encoding that is an instant; the engine converts it.
 fn check_domain(
     rule: &CheckedRule,
     table: &TableFacts,
     column: &ColumnFacts,
 ) -> Result<TimeDomain, Refusal> {
-    let Some(domain) = column.time_domain else {
-        return Err(Refusal::new(
+    let what = format!(
+        "column {} of {} is {}",
+        column.name,
+        table.qualified(),
+        column.type_name
+    );
+    let refuse = |advice: String| {
+        Err(Refusal::new(
             reason::COLUMN_TYPE,
-            format!(
-                "column {} of {} is {}: name a timestamp, timestamptz or date column",
-                column.name,
-                table.qualified(),
-                column.type_name
-            ),
-        ));
+            format!("{what}: {advice}"),
+        ))
     };
-    if domain == TimeDomain::Instant && rule.column_zone.is_some() {
-        return Err(Refusal::new(
-            reason::INVALID_SPEC,
-            format!(
-                "columnTimeZone does not apply: the values of {} ({}) carry their instant; remove columnTimeZone",
-                column.name, column.type_name
-            ),
-        ));
+    let fitting = column
+        .storage
+        .map(fitting_encodings)
+        .filter(|names| !names.is_empty());
+    let domain = match (column.time_domain, rule.encoding, fitting) {
+        (Some(domain), None, _) => domain,
+        (Some(_), Some(_), _) => {
+            return refuse("its values are times in themselves: remove encoding".to_owned());
+        }
+        (None, Some(encoding), Some(names)) => {
+            if !column.storage.is_some_and(|storage| encoding.fits(storage)) {
+                return refuse(format!(
+                    "it cannot hold encoding {}: write {names}",
+                    encoding.as_str()
+                ));
+            }
+            TimeDomain::Instant
+        }
+        (None, None, Some(names)) => {
+            return refuse(format!(
+                "their unit or format is never guessed: state encoding: {names}; or name a timestamp, timestamptz or date column"
+            ));
+        }
+        (None, _, None) => {
+            return refuse("name a timestamp, timestamptz or date column".to_owned());
+        }
+    };
+    if rule.column_zone.is_some() {
+        let instants = match rule.encoding {
+            None => domain == TimeDomain::Instant,
+            Some(encoding) => !encoding.is_local(),
+        };
+        if instants {
+            return Err(Refusal::new(
+                reason::INVALID_SPEC,
+                format!(
+                    "columnTimeZone does not apply: the values of {} ({}) carry their instant; remove columnTimeZone",
+                    column.name, column.type_name
+                ),
+            ));
+        }
     }
     Ok(domain)
+}
+
+/// `A, B or C`; empty: none fits.
+fn fitting_encodings(storage: Storage) -> String {
+    let names: Vec<&str> = Encoding::ALL
+        .into_iter()
+        .filter(|encoding| encoding.fits(storage))
+        .map(Encoding::as_str)
+        .collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        Some((last, _)) => (*last).to_owned(),
+        None => String::new(),
+    }
 }
 
 /// What forbids deleting from the table, whatever the rows: asked when the rule enforces, reported when it only audits.
 ///
 /// # Errors
 /// The first reason found.
-pub fn check_deletable(table: &TableFacts) -> Result<(), Refusal> {
+pub fn check_deletable(plan: &RulePlan) -> Result<(), Refusal> {
+    let table = &plan.table;
     let name = table.qualified();
     if let Some(leaf) = table.leaves.iter().find(|leaf| leaf.unsupported.is_some()) {
         let what = leaf.unsupported.as_deref().unwrap_or_default();
@@ -232,38 +289,11 @@ pub fn check_deletable(table: &TableFacts) -> Result<(), Refusal> {
             format!("rule {rewrite} changes what a DELETE on {name} does"),
         ));
     }
-    check_dependents(table)?;
+    check_dependents(plan)?;
     if !table.may_delete {
         return Err(permission(&name, "DELETE"));
     }
     Ok(())
-}
-
-fn check_dependents(table: &TableFacts) -> Result<(), Refusal> {
-    let referring: Vec<String> = table
-        .incoming
-        .iter()
-        .filter(|key| !key.empty)
-        .map(|key| {
-            let effect = match key.on_delete {
-                OnDelete::Restrict => "",
-                OnDelete::Cascade => ", ON DELETE CASCADE",
-                OnDelete::Set => ", ON DELETE SET",
-            };
-            format!("{} ({}{effect})", key.table, key.name)
-        })
-        .collect();
-    if referring.is_empty() {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        reason::DEPENDENTS,
-        format!(
-            "dependents: Refuse: {} is referred to by {}; sweep the rows that refer to it first",
-            table.qualified(),
-            referring.join(", ")
-        ),
-    ))
 }
 
 fn permission(table: &str, right: &str) -> Refusal {
@@ -273,4 +303,168 @@ fn permission(table: &str, right: &str) -> Refusal {
             "the role may not {right} on {table}: GRANT {right} ON {table} TO the role, and USAGE on its schema"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn column(time_domain: Option<TimeDomain>, storage: Option<Storage>) -> ColumnFacts {
+        ColumnFacts {
+            name: "at".into(),
+            type_name: "the type".into(),
+            time_domain,
+            storage,
+            safe_in_predicates: true,
+            is_temporal: time_domain.is_some(),
+        }
+    }
+
+    fn planned(
+        column: ColumnFacts,
+        encoding: Option<Encoding>,
+        zone: Option<&str>,
+    ) -> Result<RulePlan, Refusal> {
+        let rule = CheckedRule {
+            dependents: Dependents::default(),
+            enforced: true,
+            table: "logs".parse().unwrap(),
+            column: "at".into(),
+            age: "0s".parse().unwrap(),
+            encoding,
+            column_zone: zone.map(|zone| TimeZone::get(zone).unwrap()),
+            filter: None,
+            limits: Limits::default(),
+        };
+        let table = TableFacts {
+            id: 1,
+            schema: "public".into(),
+            name: "logs".into(),
+            kind: TableKind::Ordinary,
+            system: false,
+            columns: vec![column],
+            leaves: Vec::new(),
+            incoming: Vec::new(),
+            row_security_active: false,
+            published_without_identity: None,
+            delete_rule: None,
+            delete_triggers: Vec::new(),
+            may_select: true,
+            may_delete: true,
+            leading_index_columns: Vec::new(),
+            total_bytes: 0,
+        };
+        let now = "2026-11-22T08:30:00Z".parse().unwrap();
+        resolve("logs", &rule, Some(&table), &[], &TimeZone::UTC, now, None)
+    }
+
+    #[rstest]
+    #[case(Storage::Integer, Encoding::EpochMillis, None)]
+    #[case(Storage::Integer, Encoding::Compact14, Some("Europe/Berlin"))]
+    #[case(Storage::Decimal, Encoding::EpochSeconds, None)]
+    #[case(Storage::Text, Encoding::Iso8601, Some("Europe/Berlin"))]
+    #[case(Storage::Uuid, Encoding::UuidV7, None)]
+    fn the_cutoff_of_an_encoded_column_is_an_instant(
+        #[case] storage: Storage,
+        #[case] encoding: Encoding,
+        #[case] zone: Option<&str>,
+    ) {
+        let plan = planned(column(None, Some(storage)), Some(encoding), zone).unwrap();
+
+        assert_eq!(plan.encoding, Some(encoding));
+        assert_eq!(plan.cutoff.to_string(), "2026-11-22T08:30:00Z");
+        assert_eq!(
+            plan.column_zone.iana_name(),
+            Some(zone.unwrap_or("UTC")),
+            "for values without a zone"
+        );
+    }
+
+    #[rstest]
+    #[case::number_without(
+        None,
+        Some(Storage::Integer),
+        None,
+        None,
+        "state encoding: EpochSeconds, EpochMillis, EpochMicros or Compact14;"
+    )]
+    #[case::decimal_without(
+        None,
+        Some(Storage::Decimal),
+        None,
+        None,
+        "state encoding: EpochSeconds, EpochMillis or EpochMicros;"
+    )]
+    #[case::text_without(
+        None,
+        Some(Storage::Text),
+        None,
+        None,
+        "UuidV7, Ulid, Iso8601 or Compact14;"
+    )]
+    #[case::uuid_without(None, Some(Storage::Uuid), None, None, "state encoding: UuidV7;")]
+    #[case::nothing_fits(
+        None,
+        Some(Storage::Bytes),
+        Some(Encoding::Ulid),
+        None,
+        "name a timestamp, timestamptz or date column"
+    )]
+    #[case::no_storage(
+        None,
+        None,
+        Some(Encoding::Ulid),
+        None,
+        "name a timestamp, timestamptz or date column"
+    )]
+    #[case::no_storage_without(
+        None,
+        None,
+        None,
+        None,
+        "name a timestamp, timestamptz or date column"
+    )]
+    #[case::misfit(
+        None,
+        Some(Storage::Uuid),
+        Some(Encoding::Ulid),
+        None,
+        "cannot hold encoding Ulid: write UuidV7"
+    )]
+    #[case::times(
+        Some(TimeDomain::Local),
+        None,
+        Some(Encoding::Iso8601),
+        None,
+        "remove encoding"
+    )]
+    #[case::zone_of_instants(
+        Some(TimeDomain::Instant),
+        None,
+        None,
+        Some("Europe/Berlin"),
+        "remove columnTimeZone"
+    )]
+    #[case::zone_of_epochs(
+        None,
+        Some(Storage::Text),
+        Some(Encoding::EpochMillis),
+        Some("Europe/Berlin"),
+        "remove columnTimeZone"
+    )]
+    fn a_column_that_does_not_fit_is_refused_with_what_to_write(
+        #[case] time_domain: Option<TimeDomain>,
+        #[case] storage: Option<Storage>,
+        #[case] encoding: Option<Encoding>,
+        #[case] zone: Option<&str>,
+        #[case] says: &str,
+    ) {
+        let refusal = planned(column(time_domain, storage), encoding, zone).unwrap_err();
+
+        assert!(refusal.message.contains(says), "{}", refusal.message);
+        assert!(refusal.message.contains("at"), "{}", refusal.message);
+        assert!(refusal.message.len() <= 256, "{}", refusal.message);
+    }
 }

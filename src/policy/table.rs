@@ -4,6 +4,8 @@ use std::fmt;
 
 use super::encoding::Storage;
 
+pub use super::dependents::{IncomingKey, OnDelete, Part};
+
 /// A table as a rule names it: `[schema.]table`, spelled exactly as the database does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TableName {
@@ -67,32 +69,6 @@ pub struct LeafFacts {
     pub rows: Option<f64>,
     /// Pages (blocks) of the main fork, exact.
     pub pages: u64,
-}
-
-/// What happens to rows that refer to a deleted row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDelete {
-    /// `NO ACTION` or `RESTRICT`: the delete fails.
-    Restrict,
-    /// `CASCADE`: they are deleted too.
-    Cascade,
-    /// `SET NULL` or `SET DEFAULT`: they are changed.
-    Set,
-}
-
-/// A foreign key of another (or the same) table that refers to this one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IncomingKey {
-    /// Constraint name.
-    pub name: String,
-    /// The referring table, `schema.table`, for messages.
-    pub table: String,
-    /// The referring table's number.
-    pub table_id: u32,
-    /// What a delete does there.
-    pub on_delete: OnDelete,
-    /// The referring table has no page at all.
-    pub empty: bool,
 }
 
 /// Everything that the catalog says about one table that matters to a rule.

@@ -2,8 +2,7 @@
 //! wrote is silently ignored. A field's default is not a use.
 
 use crate::api::{
-    DependentHandling, PartitionHandling, ReindexMode, RetentionPolicySpec, RetentionRule,
-    RuleAction, VacuumMode,
+    PartitionHandling, ReindexMode, RetentionPolicySpec, RetentionRule, RuleAction, VacuumMode,
 };
 
 /// Policy-wide fields in use that this version cannot carry out, as paths below `spec`.
@@ -45,7 +44,6 @@ pub fn in_policy(spec: &RetentionPolicySpec) -> Vec<&'static str> {
 #[must_use]
 pub fn in_rule(rule: &RetentionRule) -> Vec<&'static str> {
     used(&[
-        ("encoding", rule.encoding.is_some()),
         ("action: Archive", rule.action == RuleAction::Archive),
         (
             "partitions: Drop",
@@ -54,14 +52,6 @@ pub fn in_rule(rule: &RetentionRule) -> Vec<&'static str> {
         (
             "partitions: Detach",
             rule.partitions == Some(PartitionHandling::Detach),
-        ),
-        (
-            "dependents: Skip",
-            rule.dependents == Some(DependentHandling::Skip),
-        ),
-        (
-            "dependents: Cascade",
-            rule.dependents == Some(DependentHandling::Cascade),
         ),
         ("usage", rule.usage.is_some()),
     ])

@@ -93,6 +93,10 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
                     Some(status) => status.expired_rows.clone(),
                     None => findings.expired.map(measured_rows),
                 },
+                unreadable_rows: match counted {
+                    Some(status) => status.unreadable_rows.clone(),
+                    None => findings.unreadable.map(measured_rows),
+                },
                 oldest: findings.oldest.as_ref().map(measured_time),
                 newest: findings.newest.as_ref().map(measured_time),
                 last_used: Some(last_used(&findings.usage)),
@@ -113,6 +117,7 @@ pub fn forget_count(rule: &mut RuleStatus) {
     if counted {
         rule.expired_rows = None;
         rule.blocked_rows = None;
+        rule.unreadable_rows = None;
     }
 }
 

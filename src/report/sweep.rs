@@ -104,12 +104,16 @@ fn apply_rule(entry: &mut RuleStatus, state: &SweepState, rule: &RuleReport, now
     let RuleEnd::Complete { remaining } = rule.end else {
         return;
     };
-    let counted = measured_rows(Measured {
-        value: signed(remaining),
-        method: Method::Count,
-        exact: true,
-        as_of: Some(now),
-    });
+    let count = |rows: u64| {
+        measured_rows(Measured {
+            value: signed(rows),
+            method: Method::Count,
+            exact: true,
+            as_of: Some(now),
+        })
+    };
+    let counted = count(remaining);
+    entry.unreadable_rows = rule.unreadable_rows.map(count);
     entry.blocked_rows = (remaining > 0).then(|| counted.clone());
     entry.expired_rows = Some(counted);
     entry.watermark = state.database_time.map(|time| time.to_string());
@@ -265,6 +269,7 @@ mod tests {
                 end: RuleEnd::Complete { remaining: 2 },
                 rows_deleted: 20,
                 blocked_rows: 2,
+                unreadable_rows: Some(3),
                 chunks: 4,
                 longest_chunk: Duration::from_millis(31),
                 rested: Duration::from_secs(3),
@@ -282,6 +287,12 @@ mod tests {
             Some((2, true))
         );
         assert_eq!(rule.blocked_rows.as_ref().map(|rows| rows.value), Some(2));
+        assert_eq!(
+            rule.unreadable_rows
+                .as_ref()
+                .map(|rows| (rows.value, rows.method.as_str())),
+            Some((3, "Count"))
+        );
         assert_eq!(rule.watermark.as_deref(), Some("2026-11-22T03:00:00Z"));
         assert_eq!(
             status

@@ -126,11 +126,11 @@ impl Pacer {
     /// Learns from a committed chunk.
     pub(super) fn observe(&mut self, chunk: Chunk, took: Duration) {
         self.transactions += 1;
-        self.sizer.observe(chunk.pages, chunk.rows, took);
-        let density = to_f64(chunk.rows) / f64::from(chunk.pages.max(1));
+        self.sizer.observe(chunk.pages, chunk.taken(), took);
+        let density = to_f64(chunk.taken()) / f64::from(chunk.pages.max(1));
         self.thin = density * to_f64(self.pages) <= THIN * to_f64(self.rows);
         self.pages += u64::from(chunk.pages);
-        self.rows += chunk.rows;
+        self.rows += chunk.taken();
         self.rows_per_page = self.rows_per_page.max(density);
         if chunk.waiters > 0 {
             self.openness.close();
@@ -141,7 +141,7 @@ impl Pacer {
     /// How long to rest after it.
     pub(super) fn rest_after(&mut self, chunk: Chunk, took: Duration) -> Duration {
         let rest = self.throttle.rest_after(Work {
-            rows: chunk.rows,
+            rows: chunk.taken(),
             wal_bytes: chunk.wal_bytes,
             took,
             duty: self.openness.duty(&self.pace),

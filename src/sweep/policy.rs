@@ -204,7 +204,7 @@ fn check_database(facts: &DatabaseFacts, operator: Timestamp) -> Result<(), Refu
 
 /// Rows expected to go, from the statistics; `None`: they say nothing, or an upper bound only.
 async fn estimate(engine: &dyn Engine, plan: &RulePlan) -> Result<Option<u64>, EngineError> {
-    let statistics = engine.statistics(&plan.table, &plan.column).await?;
+    let statistics = engine.statistics(plan).await?;
     Ok(audit::expired(plan, &statistics).and_then(|rows| u64::try_from(rows.value).ok()))
 }
 
@@ -213,6 +213,7 @@ mod tests {
     use super::*;
     use crate::{
         policy::{
+            dependents::Dependents,
             limits::Limits,
             table::{TableFacts, TableKind},
         },
@@ -283,6 +284,8 @@ mod tests {
             holds: Vec::new(),
             held_by: None,
             limits: Limits::default(),
+            dependents: Dependents::default(),
+            held_tables: Vec::new(),
         }
     }
 

@@ -39,6 +39,9 @@ pub struct RuleReport {
     pub rows_deleted: u64,
     /// Expired rows passed over because somebody held their lock.
     pub blocked_rows: u64,
+    /// Rows whose value is not of the column's encoding, counted at the end of the walk; `None`: not counted, or the column
+    /// is of a time type.
+    pub unreadable_rows: Option<u64>,
     /// Chunks committed.
     pub chunks: u64,
     /// The longest chunk, from BEGIN to the answer to COMMIT.
@@ -58,6 +61,7 @@ impl RuleReport {
             end,
             rows_deleted: 0,
             blocked_rows: 0,
+            unreadable_rows: None,
             chunks: 0,
             longest_chunk: Duration::ZERO,
             rested: Duration::ZERO,

@@ -8,10 +8,11 @@ use std::{
 use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer};
 use crate::{
     engine::{
-        Chunk, ChunkTarget, CommitOutcome, Cursor, Engine, EngineError, TableSweep,
+        Chunk, ChunkTarget, CommitOutcome, Counted, Cursor, Engine, EngineError, TableSweep,
         ledger::{Ledger, RuleRecord, SweepEntry},
     },
     policy::{
+        dependents::Dependents,
         limits::{Allowance, Verdict},
         pace::{Pace, Veto},
         plan::RulePlan,
@@ -161,10 +162,11 @@ async fn run(
         // `walk` has dealt with the second.
         Stop::OverLimit | Stop::PerhapsDone => {
             // What is asked for is what the sweep needs, not what the chunk at hand would have taken.
-            let left = match counted(engine, plan, tally.report.rows_deleted, control).await? {
-                Ok(left) => left,
-                Err(reason) => return Ok(RuleEnd::Stopped(reason)),
-            };
+            let left =
+                match counted_with_all(engine, plan, tally.report.rows_deleted, control).await? {
+                    Ok(left) => left,
+                    Err(reason) => return Ok(RuleEnd::Stopped(reason)),
+                };
             let spent = tally.report.progress.spent();
             let reason = match tally.allowance.admits(spent, left) {
                 Verdict::Block { reason } | Verdict::Wait { reason } => reason,
@@ -177,10 +179,18 @@ async fn run(
         }
         Stop::WalkedThrough => Ok(
             match counted(engine, plan, tally.report.rows_deleted, control).await? {
-                Ok(remaining) => RuleEnd::Complete { remaining },
+                Ok(left) => complete(tally, left),
                 Err(reason) => RuleEnd::Stopped(reason),
             },
         ),
+    }
+}
+
+/// The walk is over, and this was counted afterwards.
+fn complete(tally: &mut Tally, left: Counted) -> RuleEnd {
+    tally.report.unreadable_rows = left.unreadable;
+    RuleEnd::Complete {
+        remaining: left.expired,
     }
 }
 
@@ -190,12 +200,36 @@ async fn counted(
     plan: &RulePlan,
     deleted: u64,
     control: &dyn Control,
+) -> Result<Result<Counted, StopReason>, EngineError> {
+    unless_stopped(engine.count_left(plan, deleted), control).await
+}
+
+/// Counts what the sweep would take: what is expired, and what would go along.
+async fn counted_with_all(
+    engine: &dyn Engine,
+    plan: &RulePlan,
+    deleted: u64,
+    control: &dyn Control,
 ) -> Result<Result<u64, StopReason>, EngineError> {
-    let counting = engine.count_left(plan, deleted);
+    let counting = async {
+        let left = engine.count_left(plan, deleted).await?;
+        let along = match plan.dependents {
+            Dependents::Cascade => engine.count_along(plan).await?,
+            Dependents::Refuse | Dependents::Skip => 0,
+        };
+        Ok(left.expired.saturating_add(along))
+    };
+    unless_stopped(counting, control).await
+}
+
+async fn unless_stopped<T>(
+    counting: impl Future<Output = Result<T, EngineError>>,
+    control: &dyn Control,
+) -> Result<Result<T, StopReason>, EngineError> {
     tokio::pin!(counting);
     loop {
         tokio::select! {
-            rows = &mut counting => return rows.map(Ok),
+            counted = &mut counting => return counted.map(Ok),
             () = tokio::time::sleep(GLANCE) => {
                 if let Some(reason) = control.stop() {
                     return Ok(Err(reason));
@@ -228,12 +262,20 @@ async fn check_limits(
     };
 
     let mut known = None;
+    // A count knows nothing of rows that went along: then the whole reservation counts.
+    let totals = plan.dependents != Dependents::Cascade;
+    if !totals {
+        progress.rows_total = None;
+    }
     if progress.was_killed() {
-        let left = match counted(engine, plan, 0, control).await? {
+        let left = match counted_with_all(engine, plan, 0, control).await? {
             Ok(left) => left,
             Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
         };
         progress.settle(left);
+        if !totals {
+            progress.rows_total = None;
+        }
         known = Some(left);
     }
     let spent = progress.spent();
@@ -248,13 +290,13 @@ async fn check_limits(
     }
     let left = match known {
         Some(left) => left,
-        None => match counted(engine, plan, 0, control).await? {
+        None => match counted_with_all(engine, plan, 0, control).await? {
             Ok(left) => left,
             Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
         },
     };
     let progress = &mut tally.report.progress;
-    if progress.rows_total.is_none() {
+    if totals && progress.rows_total.is_none() {
         progress.rows_total = Some(spent.saturating_add(left));
     }
     Ok(match tally.allowance.admits(spent, left) {
@@ -310,7 +352,7 @@ async fn walk(
                 pacer.has_looked();
                 let deleted = tally.report.rows_deleted;
                 match counted(engine, plan, deleted, control).await? {
-                    Ok(0) => return Ok(Stop::End(RuleEnd::Complete { remaining: 0 })),
+                    Ok(left) if left.expired == 0 => return Ok(Stop::End(complete(tally, left))),
                     Ok(_) => {}
                     Err(reason) => return Ok(Stop::End(RuleEnd::Stopped(reason))),
                 }
@@ -380,14 +422,14 @@ async fn chunks(
             return Ok(Stop::WalkedThrough);
         };
         let spent = tally.report.progress.spent();
-        if tally.allowance.admits(spent, chunk.rows) != Verdict::Go {
+        if tally.allowance.admits(spent, chunk.taken()) != Verdict::Go {
             sweep.rollback().await?;
             return Ok(Stop::OverLimit);
         }
-        if !counted && spent.saturating_add(chunk.rows) > tally.report.progress.rows_reserved {
+        if !counted && spent.saturating_add(chunk.taken()) > tally.report.progress.rows_reserved {
             // Rare: the chunk found more than was reserved. Its rows come back, and are taken once the reservation is durable.
             sweep.rollback().await?;
-            if let Err(unrecorded) = reserve(control, tally, chunk.rows).await {
+            if let Err(unrecorded) = reserve(control, tally, chunk.taken()).await {
                 return Ok(Stop::End(unrecorded));
             }
             continue;
@@ -398,7 +440,7 @@ async fn chunks(
             Err(error) => {
                 if error.is_transient() && !counted {
                     // Nobody could say whether they are gone: not reported, but counted against the limits.
-                    tally.report.progress.rows_unknown += chunk.rows;
+                    tally.report.progress.rows_unknown += chunk.taken();
                 }
                 return Err(error);
             }
@@ -407,10 +449,11 @@ async fn chunks(
         *failures = 0;
         count(tally, chunk, took);
         pacer.observe(chunk, took);
-        control.advanced(&tally.report.progress, chunk.rows, took);
+        control.advanced(&tally.report.progress, chunk.taken(), took);
         tracing::debug!(
             rule = plan.rule,
             rows = chunk.rows,
+            cascaded = chunk.cascaded_rows,
             pages = chunk.pages,
             ?took,
             "chunk"
@@ -427,8 +470,8 @@ async fn chunks(
 
 fn count(tally: &mut Tally, chunk: Chunk, took: Duration) {
     let report = &mut tally.report;
-    report.progress.rows_done += chunk.rows;
-    report.rows_deleted += chunk.rows;
+    report.progress.rows_done += chunk.taken();
+    report.rows_deleted += chunk.taken();
     report.blocked_rows += chunk.blocked_rows;
     report.chunks += 1;
     report.longest_chunk = report.longest_chunk.max(took);

@@ -9,7 +9,7 @@ use crate::{
         Engine, EngineError,
         ledger::{Ledger, LedgerTotals, SweepBegin, SweepEnd, SweepRecord},
     },
-    policy::plan::RulePlan,
+    policy::{dependents::Dependents, plan::RulePlan},
 };
 
 /// Enters the sweep, and takes in what the ledger has of it already.
@@ -108,7 +108,10 @@ impl Removals {
         let Some(hold) = removed.iter().find(|hold| !(approved && hold.asked)) else {
             return Ok(None);
         };
-        let left = engine.count_left(plan, 0).await?;
+        let mut left = engine.count_left(plan, 0).await?.expired;
+        if plan.dependents == Dependents::Cascade {
+            left = left.saturating_add(engine.count_along(plan).await?);
+        }
         Ok(Some(RuleEnd::Blocked {
             reason: format!(
                 "hold {} was removed since the last sweep: {left} rows would go",

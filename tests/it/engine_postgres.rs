@@ -1,6 +1,9 @@
 //! The PostgreSQL engine against real servers: what it reads, what it deletes, and what it leaves alone.
 
+mod blocked;
 mod catalog;
+mod dependents;
+mod encoding;
 mod faults;
 mod ledger;
 mod pressure;
@@ -14,6 +17,7 @@ use retention_operator::engine::{
     Chunk, ChunkTarget, CommitOutcome, DatabaseTarget, Engine, EngineError, TableSweep,
 };
 use retention_operator::policy::cutoff::Cutoff;
+use retention_operator::policy::dependents::Dependents;
 use retention_operator::policy::limits::Limits;
 use retention_operator::policy::plan::RulePlan;
 use retention_operator::policy::table::{TableFacts, TableName};
@@ -65,12 +69,15 @@ fn plan_of(table: TableFacts, column: &str, cutoff: Cutoff) -> RulePlan {
         holds: Vec::new(),
         held_by: None,
         limits: Limits::default(),
+        dependents: Dependents::default(),
+        held_tables: Vec::new(),
     }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Swept {
     rows: u64,
+    cascaded: u64,
     blocked: u64,
     chunks: u64,
 }
@@ -78,6 +85,7 @@ struct Swept {
 impl Swept {
     fn add(&mut self, chunk: Chunk) {
         self.rows += chunk.rows;
+        self.cascaded += chunk.cascaded_rows;
         self.blocked += chunk.blocked_rows;
         self.chunks += 1;
     }

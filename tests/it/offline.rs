@@ -131,6 +131,79 @@ async fn a_plan_counts_exactly_and_changes_nothing() {
     assert_eq!(rows(&database).await, 20_000);
 }
 
+/// Tokens that hold the second of their own end, and visits whose time is a text, each with three that mean no time.
+async fn encoded() -> (TestDatabase, Value) {
+    let database = Postgres::shared().database("encoded").await;
+    database
+        .execute(
+            "SET timezone = 'Europe/Berlin';
+             CREATE TABLE tokens (id int, ends bigint); CREATE TABLE visits (id int, at text);
+             INSERT INTO tokens SELECT n, extract(epoch FROM now())::bigint + (n - 500.5) * 3600 FROM generate_series(1, 1000) n;
+             INSERT INTO visits SELECT n, to_char(now() - n * interval '1 day', 'YYYY-MM-DD HH24:MI:SS') FROM generate_series(1, 100) n;
+             INSERT INTO tokens VALUES (1001, 0), (1002, -1), (1003, 0), (1004, NULL);
+             INSERT INTO visits VALUES (101, 'yesterday'), (102, ''), (103, '2020-02-30'), (104, NULL); ANALYZE",
+        )
+        .await;
+    let rules = json!({"rules": [
+        {"name": "tokens", "table": "tokens", "column": "ends", "encoding": "EpochSeconds", "expireAfter": "0s", "action": "Delete"},
+        {"name": "visits", "table": "visits", "column": "at", "encoding": "Iso8601", "columnTimeZone": "Europe/Berlin",
+         "expireAfter": "30d", "action": "Delete"},
+    ]});
+    (database, rules)
+}
+
+#[tokio::test]
+async fn times_in_numbers_and_texts_expire_and_what_means_no_time_stays_and_is_counted() {
+    let (database, rules) = encoded().await;
+    let statuses = |ended: &Ended| {
+        let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+        report["status"]["rules"].as_array().unwrap().clone()
+    };
+
+    let audit = verb(&database, "audit", rules.clone(), &["-o", "json"]);
+    let plan = verb(&database, "plan", rules.clone(), &["-o", "json"]);
+    let printed = verb(&database, "plan", rules.clone(), &[]);
+    let swept = verb(&database, "sweep", rules.clone(), &["-o", "json"]);
+    let again = verb(&database, "sweep", rules, &[]);
+
+    for rule in statuses(&audit) {
+        let estimate = rule["unreadableRows"]["value"].as_i64().unwrap();
+        assert!((1..20).contains(&estimate), "{rule}");
+        assert_eq!(rule["unreadableRows"]["method"], "Histogram", "{rule}");
+        assert!(rule["oldest"]["value"].is_string(), "{rule}");
+    }
+    let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+    for (rule, expired) in [(0, 500), (1, 71)] {
+        let rule = &plan["rules"][rule];
+        assert_eq!(
+            (&rule["expiredRows"], &rule["unreadableRows"]),
+            (&json!(expired), &json!(3)),
+            "{rule}"
+        );
+    }
+    assert!(
+        printed.stdout.contains("3 rows, which never expire"),
+        "{printed:?}"
+    );
+    assert_eq!(swept.code, Some(0), "{swept:?}");
+    for rule in statuses(&swept) {
+        assert_eq!(rule["expiredRows"]["value"], 0, "{rule}");
+        assert_eq!(rule["unreadableRows"]["value"], 3, "{rule}");
+        assert_eq!(rule["unreadableRows"]["method"], "Count", "{rule}");
+    }
+    assert!(again.stdout.contains("3 rows are unreadable"), "{again:?}");
+    let left: String = database
+        .scalar(
+            "SELECT concat_ws(' ', (SELECT min(id) FROM tokens), (SELECT count(*) FROM tokens),
+               (SELECT max(id) FILTER (WHERE id < 101) FROM visits), (SELECT count(*) FROM visits))",
+        )
+        .await;
+    assert_eq!(
+        left, "501 504 29 33",
+        "one token ends as the sweep begins, or just after"
+    );
+}
+
 #[tokio::test]
 async fn a_sweep_takes_exactly_the_expired_rows() {
     let database = database().await;
@@ -208,6 +281,86 @@ async fn a_sweep_over_its_limits_runs_with_the_approval_of_that_plan_only() {
 
     assert_eq!(approved.code, Some(0), "{approved:?}");
     assert_eq!(rows(&database).await, 11_600);
+}
+
+/// 100 of the 8,400 expired rows have 100 items each.
+async fn with_items() -> TestDatabase {
+    let database = database().await;
+    database
+        .execute(
+            "CREATE TABLE items (log_id bigint CONSTRAINT item_of REFERENCES logs ON DELETE CASCADE);
+             CREATE INDEX ON items (log_id);
+             INSERT INTO items SELECT id FROM logs, generate_series(1, 100) WHERE id > 19900; ANALYZE items",
+        )
+        .await;
+    database
+}
+
+fn cascading(max_rows: i64) -> Value {
+    let mut logs = rule("logs", "logs");
+    logs["dependents"] = json!("Cascade");
+    logs["limits"] = json!({"maxRows": max_rows, "maxPercent": 100});
+    json!({"rules": [logs]})
+}
+
+#[tokio::test]
+async fn rows_that_go_along_count_against_the_limits_and_are_reported() {
+    let database = with_items().await;
+
+    // 8,400 rows with 10,000 items.
+    let blocked = verb(&database, "sweep", cascading(9_000), &[]);
+    let left: i64 = database
+        .scalar("SELECT (SELECT count(*) FROM logs) + (SELECT count(*) FROM items)")
+        .await;
+    let swept = verb(&database, "sweep", cascading(20_000), &["-o", "json"]);
+
+    assert_eq!(blocked.code, Some(3), "{blocked:?}");
+    assert!(
+        blocked.stdout.contains("18400 rows would be"),
+        "{blocked:?}"
+    );
+    assert!((21_000..30_000).contains(&left), "{left}");
+    assert_eq!(swept.code, Some(0), "{swept:?}");
+    let report: Value = serde_json::from_str(&swept.stdout).unwrap();
+    let rest: i64 = database
+        .scalar("SELECT (SELECT count(*) FROM logs) + (SELECT count(*) FROM items)")
+        .await;
+    assert_eq!(rest, 11_600);
+    assert_eq!(report["status"]["lastSweep"]["rowsDeleted"], left - rest);
+}
+
+#[tokio::test]
+async fn a_plan_names_what_refers_to_the_table_and_what_becomes_of_it() {
+    let database = with_items().await;
+
+    let refused = verb(&database, "plan", json!({}), &[]);
+    let cascades = verb(&database, "plan", cascading(20_000), &[]);
+    let too_many = verb(&database, "plan", cascading(18_399), &[]);
+
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    for part in [
+        "public.items",
+        "item_of",
+        "about 10000 rows",
+        "dependents: Skip",
+    ] {
+        assert!(refused.stdout.contains(part), "{refused:?}");
+    }
+    assert_eq!(cascades.code, Some(0), "{cascades:?}");
+    assert!(
+        cascades
+            .stdout
+            .contains("Cascade: public.items (item_of, ON DELETE CASCADE"),
+        "{cascades:?}"
+    );
+    assert!(
+        cascades
+            .stdout
+            .contains("and 10,000 of other tables with them"),
+        "{cascades:?}"
+    );
+    assert_eq!(too_many.code, Some(3), "{too_many:?}");
+    assert!(too_many.stdout.contains("-18400"), "{too_many:?}");
 }
 
 #[rstest]

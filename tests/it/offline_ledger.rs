@@ -584,7 +584,7 @@ async fn partitions_are_listed_where_the_database_can_be_asked() {
     let listed = granted(Some(&database.url), "r", spec, &[]);
 
     assert!(named.contains("GRANT SELECT, DELETE ON \"public\".\"p\" TO \"r\";"));
-    assert!(named.contains("set DATABASE_URL"), "{named}");
+    assert!(named.contains("Set DATABASE_URL"), "{named}");
     assert!(
         listed.contains("GRANT SELECT ON \"public\".\"p\" TO \"r\";"),
         "{listed}"
@@ -593,6 +593,73 @@ async fn partitions_are_listed_where_the_database_can_be_asked() {
         listed.contains("GRANT SELECT, DELETE ON \"public\".\"p \"\"1\" TO \"r\";"),
         "{listed}"
     );
+}
+
+#[rstest]
+#[case::skip("Skip", 20_000 - 8_400 + 100)]
+#[case::cascade("Cascade", 20_000 - 8_400)]
+#[tokio::test]
+async fn what_dependents_need_is_granted_too_and_what_goes_along_is_counted(
+    #[case] dependents: &str,
+    #[case] left: i64,
+) {
+    let database = database().await;
+    let effect = if dependents == "Skip" {
+        ""
+    } else {
+        "ON DELETE CASCADE"
+    };
+    database
+        .execute(&format!(
+            "CREATE TABLE child (log bigint REFERENCES logs {effect}); CREATE INDEX ON child (log);
+             INSERT INTO child SELECT id FROM logs WHERE at < now() - interval '31 days' ORDER BY id LIMIT 100; ANALYZE child"
+        ))
+        .await;
+    let mut logs = rule("logs", "logs");
+    logs["dependents"] = json!(dependents);
+    let spec = json!({"rules": [logs]});
+    let (role, url) = fresh_role(&database).await;
+    apply(
+        &database,
+        &granted(Some(&database.url), &role, spec.clone(), &[]),
+    )
+    .await;
+
+    let swept = verb(&url, "sweep", "logs", spec, &["-o", "json"]);
+
+    assert_eq!(rows(&database).await, left, "{swept:?}");
+    let children: i64 = database.scalar("SELECT count(*) FROM child").await;
+    assert_eq!(
+        recorded(&database).await,
+        (20_000 - left) + (100 - children),
+        "{swept:?}"
+    );
+    let status = report(&swept)["status"].clone();
+    assert_eq!(status["totals"]["rowsDeleted"], recorded(&database).await);
+}
+
+#[tokio::test]
+async fn a_hold_of_another_policy_binds_what_would_go_along() {
+    let database = database().await;
+    database
+        .execute(
+            "CREATE TABLE child (log bigint REFERENCES logs ON DELETE CASCADE, name text); CREATE INDEX ON child (log);
+             INSERT INTO child SELECT id, 'held' FROM logs WHERE at < now() - interval '31 days' ORDER BY id LIMIT 10; ANALYZE child",
+        )
+        .await;
+    let holds = json!([{"name": "case", "table": "child", "where": "name = 'held'"}]);
+    holder(&database, holds).await;
+    let mut logs = rule("logs", "logs");
+    logs["dependents"] = json!("Cascade");
+    let spec = json!({"rules": [logs]});
+
+    let swept = sweep(&database, "logs", spec.clone(), &[]);
+    let kept = rows(&database).await;
+    holder(&database, json!([])).await;
+    let blocked = sweep(&database, "logs", spec, &[]);
+
+    assert_eq!(kept, 11_600 + 10, "{swept:?}");
+    assert_eq!(blocked.code, Some(3), "the hold was removed: {blocked:?}");
 }
 
 #[tokio::test]

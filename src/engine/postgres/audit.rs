@@ -8,14 +8,17 @@ use sqlx::{Row, postgres::PgRow};
 use super::{
     catalog::{oid, oids},
     connect::Server,
+    expiry,
     session::Session,
     sql::constant,
 };
 use crate::{
     engine::{DatabaseFacts, LeafStatistics, TableStatistics},
     policy::{
+        encoding::{Encoding, decode},
         estimate::ColumnStatistics,
-        table::{TableFacts, TimeDomain},
+        plan::RulePlan,
+        table::{ColumnFacts, TableFacts, TimeDomain},
     },
 };
 
@@ -115,6 +118,8 @@ macro_rules! distribution {
     };
 }
 
+/// Of encoded columns: the stored values as texts, to be decoded here.
+const TEXTS: &str = distribution!("text", "v");
 const INSTANTS: &str = distribution!("timestamptz", "extract(epoch FROM v)::float8");
 const LOCALS: &str = distribution!("timestamp", "extract(epoch FROM v)::float8");
 /// By days, as the calendar of dates reaches further than that of timestamps.
@@ -124,15 +129,15 @@ const DATES: &str = distribution!(
      WHEN v > '1970-01-01'::date THEN 'infinity'::float8 ELSE '-infinity'::float8 END"
 );
 
-/// Reads what the statistics know of `table` and `column`.
+/// Reads what the statistics know of a plan's table and its column.
 pub(super) async fn statistics(
     session: &mut Session,
-    table: &TableFacts,
-    column: &str,
+    plan: &RulePlan,
     version: i32,
 ) -> Result<TableStatistics, sqlx::Error> {
+    let table = &plan.table;
     let usage = usage(session, table, version).await?;
-    let distributions = distributions(session, table, column).await?;
+    let distributions = distributions(session, plan).await?;
     let leaves = table
         .leaves
         .iter()
@@ -191,14 +196,20 @@ async fn usage(
 
 async fn distributions(
     session: &mut Session,
-    table: &TableFacts,
-    column: &str,
+    plan: &RulePlan,
 ) -> Result<HashMap<u32, ColumnStatistics>, sqlx::Error> {
-    let statement = match table.column(column).and_then(|column| column.time_domain) {
-        Some(TimeDomain::Instant) => INSTANTS,
-        Some(TimeDomain::Local) => LOCALS,
-        Some(TimeDomain::Date) => DATES,
-        None => return Ok(HashMap::new()),
+    let table = &plan.table;
+    let column = table.column(&plan.column);
+    let encoding = plan
+        .encoding
+        .zip(column)
+        .filter(|(_, column)| expiry::fits(plan, column));
+    let statement = match (column.and_then(|column| column.time_domain), encoding) {
+        (Some(TimeDomain::Instant), _) => INSTANTS,
+        (Some(TimeDomain::Local), _) => LOCALS,
+        (Some(TimeDomain::Date), _) => DATES,
+        (None, Some(_)) => TEXTS,
+        (None, None) => return Ok(HashMap::new()),
     };
     let leaves: Vec<_> = table.leaves.iter().filter(|leaf| leaf.pages > 0).collect();
     let schemas: Vec<String> = leaves.iter().map(|leaf| leaf.schema.clone()).collect();
@@ -207,16 +218,31 @@ async fn distributions(
         .bind(oids(leaves.iter().map(|leaf| &leaf.id)))
         .bind(schemas)
         .bind(names)
-        .bind(column.to_owned());
+        .bind(plan.column.clone());
     let rows = session.rows(query).await?;
     rows.iter()
         .map(|row| {
-            let values: Vec<f64> = numbers(row, "common")?;
-            let frequencies = numbers(row, "frequencies")?;
-            let statistics = ColumnStatistics {
-                null_fraction: row.try_get("null_fraction")?,
-                histogram: numbers(row, "histogram")?,
-                common: values.into_iter().zip(frequencies).collect(),
+            let null_fraction = row.try_get("null_fraction")?;
+            let frequencies: Vec<f64> = list(row, "frequencies")?;
+            let statistics = match encoding {
+                None => {
+                    let values: Vec<f64> = list(row, "common")?;
+                    ColumnStatistics {
+                        null_fraction,
+                        unreadable_fraction: 0.0,
+                        histogram: list(row, "histogram")?,
+                        common: values.into_iter().zip(frequencies).collect(),
+                    }
+                }
+                Some((encoding, column)) => {
+                    let decoded = |name| -> Result<Vec<Option<f64>>, sqlx::Error> {
+                        let values: Vec<String> = list(row, name)?;
+                        let read = |value: &String| read(plan, encoding, column, value);
+                        Ok(values.iter().map(read).collect())
+                    };
+                    let common: Vec<_> = decoded("common")?.into_iter().zip(frequencies).collect();
+                    ColumnStatistics::decoded(null_fraction, &decoded("histogram")?, &common)
+                }
             };
             Ok((oid(row, "id")?, statistics))
         })
@@ -245,10 +271,22 @@ pub(super) async fn correlation(
     session.row(query).await?.try_get("correlation")
 }
 
-fn numbers(row: &PgRow, name: &str) -> Result<Vec<f64>, sqlx::Error> {
-    Ok(row
-        .try_get::<Option<Vec<f64>>, _>(name)?
-        .unwrap_or_default())
+/// What a value in the statistics means. The padding of `character(n)` is not part of it; that of a domain over it is not
+/// known here, and such a value then counts as unreadable.
+fn read(plan: &RulePlan, encoding: Encoding, column: &ColumnFacts, value: &str) -> Option<f64> {
+    let value = if column.type_name.starts_with("character(") || column.type_name == "bpchar" {
+        value.trim_end_matches(' ')
+    } else {
+        value
+    };
+    decode(encoding, column.storage?, value, &plan.column_zone)
+}
+
+fn list<T>(row: &PgRow, name: &str) -> Result<Vec<T>, sqlx::Error>
+where
+    Option<Vec<T>>: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    Ok(row.try_get::<Option<Vec<T>>, _>(name)?.unwrap_or_default())
 }
 
 fn moment(row: &PgRow, name: &str) -> Result<Option<Timestamp>, sqlx::Error> {

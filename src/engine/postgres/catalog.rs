@@ -1,17 +1,15 @@
 //! Tables as the catalog describes them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::{
     Row,
     postgres::{PgRow, types::Oid},
 };
 
-use super::{catalog_sql as q, session::Session, sql::constant};
+use super::{catalog_sql as q, keys::Keys, session::Session, sql::constant};
 use crate::policy::encoding::Storage;
-use crate::policy::table::{
-    ColumnFacts, IncomingKey, LeafFacts, OnDelete, TableFacts, TableKind, TableName, TimeDomain,
-};
+use crate::policy::table::{ColumnFacts, LeafFacts, TableFacts, TableKind, TableName, TimeDomain};
 
 /// The schema of a name that states none. The session's search path would be another one for every role.
 const DEFAULT_SCHEMA: &str = "public";
@@ -78,7 +76,7 @@ async fn resolve(session: &mut Session, names: &[TableName]) -> Result<Vec<Root>
 
 /// Rows of a table that has `pages` now and had `rows` in `rows_of_pages` at the last VACUUM or ANALYZE: at the same
 /// density, as the server's own planner reckons. `None` where that says nothing: never analysed, or empty at the time.
-fn scaled_rows(rows: f64, rows_of_pages: i64, pages: i64) -> Option<f64> {
+pub(super) fn scaled_rows(rows: f64, rows_of_pages: i64, pages: i64) -> Option<f64> {
     if pages == 0 {
         return Some(0.0);
     }
@@ -94,24 +92,25 @@ fn scaled_rows(rows: f64, rows_of_pages: i64, pages: i64) -> Option<f64> {
 }
 
 /// One relation at or below a root.
-struct Member {
-    id: u32,
-    schema: String,
-    name: String,
-    kind: String,
+pub(super) struct Member {
+    pub(super) id: u32,
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) kind: String,
     persistence: String,
     pending: bool,
     /// Rows at the last VACUUM or ANALYZE; -1: there was none.
-    rows: f64,
+    pub(super) rows: f64,
     /// Pages at that time.
-    rows_of_pages: i64,
-    may_select: bool,
+    pub(super) rows_of_pages: i64,
+    pub(super) may_select: bool,
     may_delete: bool,
-    row_security: bool,
+    pub(super) may_lock: bool,
+    pub(super) row_security: bool,
 }
 
 impl Member {
-    fn holds_rows(&self) -> bool {
+    pub(super) fn holds_rows(&self) -> bool {
         self.kind != "p"
     }
 
@@ -126,29 +125,18 @@ impl Member {
     }
 }
 
-struct Size {
-    exact: bool,
-    pages: i64,
+pub(super) struct Size {
+    pub(super) exact: bool,
+    pub(super) pages: i64,
     bytes: i64,
-}
-
-struct Key {
-    id: u32,
-    parent: u32,
-    name: String,
-    referred: u32,
-    referrer: u32,
-    table: String,
-    on_delete: OnDelete,
 }
 
 /// Everything about several roots, read in a handful of queries.
 struct Catalog {
     members: HashMap<u32, Vec<Member>>,
-    referrers: HashMap<u32, Vec<Member>>,
     sizes: HashMap<u32, Size>,
     columns: HashMap<u32, Vec<ColumnFacts>>,
-    keys: Vec<Key>,
+    keys: Keys,
     published: HashMap<u32, String>,
     rules: HashMap<u32, String>,
     triggers: HashMap<u32, Vec<String>>,
@@ -161,15 +149,9 @@ impl Catalog {
         let members = tree(session, &root_ids).await?;
         let all: BTreeSet<u32> = members.values().flatten().map(|member| member.id).collect();
         let leaves = ids_with_rows(&members);
-        let keys = incoming(session, &all).await?;
-        let referring: Vec<u32> = keys.iter().map(|key| key.referrer).collect();
-        let referrers = if referring.is_empty() {
-            HashMap::new()
-        } else {
-            tree(session, &referring).await?
-        };
+        let keys = Keys::read(session, all.clone()).await?;
         let mut sized = leaves.clone();
-        sized.extend(ids_with_rows(&referrers));
+        sized.extend(ids_with_rows(keys.referrers()));
         let version: i32 = session
             .row(constant(q::VERSION))
             .await?
@@ -193,7 +175,6 @@ impl Catalog {
             triggers: grouped(named(session, q::DELETE_TRIGGERS, &leaves, "id", "name").await?),
             leading: grouped(named(session, q::LEADING, &all, "id", "name").await?),
             members,
-            referrers,
             keys,
         })
     }
@@ -226,7 +207,7 @@ impl Catalog {
             system: root.system,
             columns: self.columns.get(&root.id).cloned().unwrap_or_default(),
             leaves: holders.iter().map(|leaf| self.leaf(leaf)).collect(),
-            incoming: self.incoming(members),
+            incoming: self.keys.incoming(members, &self.sizes),
             row_security_active: members.iter().any(|member| member.row_security),
             published_without_identity: holders
                 .iter()
@@ -258,44 +239,6 @@ impl Catalog {
         }
     }
 
-    /// Keys that refer to the table or a part of it. Partitioning clones a key for every part on both sides; of a
-    /// family only the head is listed.
-    fn incoming(&self, members: &[Member]) -> Vec<IncomingKey> {
-        let ids: HashSet<u32> = members.iter().map(|member| member.id).collect();
-        let mine: Vec<&Key> = self
-            .keys
-            .iter()
-            .filter(|key| ids.contains(&key.referred))
-            .collect();
-        let known: HashSet<u32> = mine.iter().map(|key| key.id).collect();
-        mine.into_iter()
-            .filter(|key| !known.contains(&key.parent))
-            .map(|key| IncomingKey {
-                name: key.name.clone(),
-                table: key.table.clone(),
-                table_id: key.referrer,
-                on_delete: key.on_delete,
-                empty: self.is_empty(key.referrer),
-            })
-            .collect()
-    }
-
-    /// Surely without a page, with all its children.
-    fn is_empty(&self, table: u32) -> bool {
-        self.referrers
-            .get(&table)
-            .into_iter()
-            .flatten()
-            .filter(|member| member.holds_rows())
-            .all(|member| {
-                member.kind == "r"
-                    && self
-                        .sizes
-                        .get(&member.id)
-                        .is_some_and(|size| size.exact && size.pages == 0)
-            })
-    }
-
     /// Columns that lead an index on the whole table: on a partitioned one its own index, else an index on each holder of rows.
     fn leading_columns(&self, root: &Root, holders: &[&Member]) -> Vec<String> {
         let of = |id: u32| self.leading.get(&id).cloned().unwrap_or_default();
@@ -313,7 +256,7 @@ impl Catalog {
     }
 }
 
-async fn tree(
+pub(super) async fn tree(
     session: &mut Session,
     roots: &[u32],
 ) -> Result<HashMap<u32, Vec<Member>>, sqlx::Error> {
@@ -335,6 +278,7 @@ async fn tree(
             rows_of_pages: row.try_get("rows_of_pages")?,
             may_select: row.try_get("may_select")?,
             may_delete: row.try_get("may_delete")?,
+            may_lock: row.try_get("may_lock")?,
             row_security: row.try_get("row_security")?,
         };
         members
@@ -405,30 +349,6 @@ async fn columns(
     Ok(columns)
 }
 
-async fn incoming(session: &mut Session, ids: &BTreeSet<u32>) -> Result<Vec<Key>, sqlx::Error> {
-    let rows = session.rows(constant(q::INCOMING).bind(oids(ids))).await?;
-    rows.iter()
-        .map(|row| {
-            let schema: String = row.try_get("schema")?;
-            let table: String = row.try_get("table_name")?;
-            let on_delete: String = row.try_get("on_delete")?;
-            Ok(Key {
-                id: oid(row, "id")?,
-                parent: oid(row, "parent")?,
-                name: row.try_get("name")?,
-                referred: oid(row, "referred")?,
-                referrer: oid(row, "referrer")?,
-                table: format!("{schema}.{table}"),
-                on_delete: match on_delete.as_str() {
-                    "c" => OnDelete::Cascade,
-                    "n" | "d" => OnDelete::Set,
-                    _ => OnDelete::Restrict,
-                },
-            })
-        })
-        .collect()
-}
-
 /// Pairs of an oid and a name.
 async fn named(
     session: &mut Session,
@@ -485,12 +405,13 @@ const fn time_domain(base: u32) -> Option<TimeDomain> {
     }
 }
 
-/// What an encoding may be held by: the integers, numeric, floats, text types, uuid.
+/// What an encoding may be held by: the integers, numeric, double precision, text types, uuid. Not real, which holds the
+/// seconds since 1970 to two minutes only.
 const fn storage(base: u32) -> Option<Storage> {
     match base {
         20 | 21 | 23 => Some(Storage::Integer),
         1700 => Some(Storage::Decimal),
-        700 | 701 => Some(Storage::Float),
+        701 => Some(Storage::Float),
         25 | 1042 | 1043 => Some(Storage::Text),
         2950 => Some(Storage::Uuid),
         _ => None,

@@ -20,6 +20,7 @@ SELECT tree.root, c.oid AS id, n.nspname::text AS schema, c.relname::text AS nam
   c.relpersistence::text AS persistence, bool_or(tree.pending) AS pending, c.reltuples::float8 AS rows, c.relpages::int8 AS rows_of_pages, \
   coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), false) AS may_select, \
   coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'DELETE'), false) AS may_delete, \
+  coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'UPDATE'), false) AS may_lock, \
   row_security_active(c.oid) AS row_security \
 FROM tree JOIN pg_class c ON c.oid = tree.id JOIN pg_namespace n ON n.oid = c.relnamespace \
 GROUP BY tree.root, c.oid, n.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.reltuples, c.relpages";
@@ -51,7 +52,7 @@ WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.a
 /// `$1`: tables. Foreign keys that refer to them, with the clones that partitioning makes.
 pub(super) const INCOMING: &str = "\
 SELECT k.oid AS id, k.conparentid AS parent, k.conname::text AS name, k.confrelid AS referred, k.conrelid AS referrer, \
-  n.nspname::text AS schema, c.relname::text AS table_name, k.confdeltype::text AS on_delete \
+  n.nspname::text AS schema, c.relname::text AS table_name, c.relkind = 'p' AS partitioned, k.confdeltype::text AS on_delete \
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
 WHERE k.contype = 'f' AND k.confrelid = ANY ($1) ORDER BY k.oid";
 
@@ -102,3 +103,23 @@ WHERE x.indrelid = ANY ($1) AND x.indisvalid AND x.indisready AND x.indpred IS N
 
 /// The server's version as a number, such as 150018.
 pub(super) const VERSION: &str = "SELECT current_setting('server_version_num')::int4 AS version";
+
+/// `$1`: constraints. What their rows are compared by: the operator that the server itself uses for them, and what it needs to be
+/// the same one in a statement of ours (types that differ from the operator's, collations that differ from each other).
+pub(super) const KEY_COLUMNS: &str = "\
+SELECT k.oid AS id, p.attname::text AS referred, f.attname::text AS referring, \
+  os.nspname::text AS operator_schema, o.oprname::text AS operator, \
+  CASE WHEN o.oprleft <> p.atttypid THEN ls.nspname::text END AS left_schema, l.typname::text AS left_type, \
+  CASE WHEN o.oprright <> f.atttypid THEN rs.nspname::text END AS right_schema, r.typname::text AS right_type, \
+  CASE WHEN p.attcollation <> f.attcollation THEN cs.nspname::text END AS collation_schema, c.collname::text AS collation \
+FROM pg_constraint k \
+CROSS JOIN LATERAL unnest(k.confkey, k.conkey, k.conpfeqop) WITH ORDINALITY AS u(referred, referring, operator, n) \
+JOIN pg_attribute p ON p.attrelid = k.confrelid AND p.attnum = u.referred \
+JOIN pg_attribute f ON f.attrelid = k.conrelid AND f.attnum = u.referring \
+JOIN pg_operator o ON o.oid = u.operator JOIN pg_namespace os ON os.oid = o.oprnamespace \
+JOIN pg_type l ON l.oid = o.oprleft JOIN pg_namespace ls ON ls.oid = l.typnamespace \
+JOIN pg_type r ON r.oid = o.oprright JOIN pg_namespace rs ON rs.oid = r.typnamespace \
+LEFT JOIN pg_collation d ON d.oid = p.attcollation \
+LEFT JOIN pg_collation c ON c.oid = CASE WHEN d.collisdeterministic THEN f.attcollation ELSE p.attcollation END \
+LEFT JOIN pg_namespace cs ON cs.oid = c.collnamespace \
+WHERE k.oid = ANY ($1) ORDER BY k.oid, u.n";

@@ -1,20 +1,22 @@
 //! One chunk: one short transaction on one leaf.
 
-use std::time::Duration;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use sqlx::Row;
 
 use super::{
     Settings,
+    careful::Careful,
     connect::Server,
     error::{self, Doing},
     ledger::{self, Lease, WATCH},
+    obstacles::{Obstacles, Reach},
     session::Session,
     sql::{self, ChunkBegin, LeafStatements, Sql},
     value::BoundCutoff,
     walk::Range,
 };
-use crate::engine::EngineError;
+use crate::{engine::EngineError, policy::dependents::Dependents};
 
 /// One leaf of a sweep: its statements, and what must not change while it is walked.
 #[derive(Debug)]
@@ -29,7 +31,26 @@ pub(super) struct Leaf {
     fingerprint: String,
     begin: Sql,
     statements: LeafStatements,
+    careful: Careful,
+    /// The same, with keys keeping rows that the server could not set to NULL or to a default.
+    insistent: Option<Careful>,
+    /// Rows of the leaf itself are among those that `gone` counts.
+    counts_itself: bool,
+    finish: Arc<Finish>,
     grant: String,
+}
+
+/// How a chunk ends, the same for all leaves.
+#[derive(Debug)]
+pub(super) struct Finish {
+    pub(super) dependents: Dependents,
+    pub(super) sql: Sql,
+    /// An expression that counts rows deleted from other tables, where some may go along.
+    pub(super) gone: Option<String>,
+    /// What the tables that refer to the rule's table look like.
+    pub(super) shape: Option<String>,
+    /// Their names.
+    pub(super) referring: HashSet<(String, String)>,
 }
 
 /// What a leaf is made from.
@@ -43,6 +64,9 @@ pub(super) struct LeafParts<'a> {
     pub(super) role: &'a str,
     /// Chunks look at the ledger too.
     pub(super) watched: bool,
+    pub(super) obstacles: Obstacles<'a>,
+    pub(super) reach: &'a Reach,
+    pub(super) finish: Arc<Finish>,
 }
 
 /// What the leaf looks like at the beginning of a chunk.
@@ -52,24 +76,29 @@ pub(super) struct Look {
     pub(super) blocks: u64,
     /// Where the write-ahead log stood.
     pub(super) wal: u64,
+    /// Rows that this session had deleted from other tables before.
+    pub(super) gone: i64,
 }
 
-/// What is known of a chunk right before its COMMIT.
-#[derive(Clone, Debug)]
+/// Why a chunk did not go through.
+pub(super) enum Refusal {
+    /// Somebody holds a row's lock, or a deadlock was broken.
+    Locked,
+    /// A row that refers to one of the chunk's.
+    Referred,
+    /// Anything else.
+    Failed(EngineError),
+}
+
+/// A chunk that can be committed.
 pub(super) struct Finished {
     pub(super) xid: String,
+    /// Rows of other tables that went along.
+    pub(super) cascaded: u64,
     /// Where the write-ahead log stands.
     pub(super) wal: u64,
     /// Sessions that wait for a lock of the chunk.
     pub(super) waiters: u32,
-}
-
-/// Why the plain form of a chunk did not go through.
-pub(super) enum Refusal {
-    /// Somebody holds a row's lock, or a deadlock was broken.
-    Locked,
-    /// Anything else.
-    Failed(EngineError),
 }
 
 impl Leaf {
@@ -83,6 +112,9 @@ impl Leaf {
             may_lock,
             role,
             watched,
+            obstacles,
+            reach,
+            finish,
         } = parts;
         // A rule on the whole table and a rule on this part of it must fence each other off.
         let mut fences = vec![sql::fence_key(plan.table.id)];
@@ -97,6 +129,11 @@ impl Leaf {
             columns,
             fences: &fences,
             watch: if watched { WATCH } else { "" },
+            gone: reach.gone.as_deref(),
+        };
+        let insistent = Obstacles {
+            sets: true,
+            ..obstacles
         };
         Ok(Self {
             id: facts.id,
@@ -107,6 +144,13 @@ impl Leaf {
             fingerprint,
             begin: begin.sql(),
             statements: LeafStatements::new(plan, &facts.schema, &facts.name, facts.id)?,
+            careful: Careful::new(&obstacles, facts)?,
+            insistent: obstacles
+                .may_be_set()
+                .then(|| Careful::new(&insistent, facts))
+                .transpose()?,
+            counts_itself: reach.counted.contains(&facts.id),
+            finish,
             grant: sql::grant(&facts.schema, &facts.name, role),
         })
     }
@@ -209,6 +253,7 @@ impl Leaf {
         let filenode: Option<i64> = row.try_get("filenode").map_err(unreadable)?;
         let blocks: Option<i64> = row.try_get("blocks").map_err(unreadable)?;
         let wal: i64 = row.try_get("wal").map_err(unreadable)?;
+        let gone: Option<i64> = row.try_get("gone").map_err(unreadable)?;
         Ok(Look {
             filenode: filenode
                 .and_then(|node| u32::try_from(node).ok())
@@ -217,7 +262,34 @@ impl Leaf {
                 .and_then(|blocks| u64::try_from(blocks).ok())
                 .unwrap_or(0),
             wal: u64::try_from(wal).unwrap_or(0),
+            gone: gone.unwrap_or(0),
         })
+    }
+
+    /// Ends the transaction, and says why.
+    async fn refused(
+        &self,
+        session: &mut Session,
+        server: &Server,
+        settings: &Settings,
+        reason: &sqlx::Error,
+    ) -> Refusal {
+        session.rollback().await;
+        let referring = || {
+            self.finish.dependents != Dependents::Refuse
+                && error::constraint_of(reason)
+                    .is_some_and(|table| self.finish.referring.contains(&table))
+        };
+        match error::code(reason) {
+            Some(error::LOCK_NOT_AVAILABLE | error::DEADLOCK) => Refusal::Locked,
+            _ if referring() => Refusal::Referred,
+            _ => Refusal::Failed(self.error(server, settings, reason)),
+        }
+    }
+
+    /// There is a form of its own for keys that could not be set.
+    pub(super) fn may_insist(&self) -> bool {
+        self.insistent.is_some()
     }
 
     /// The plain form: one DELETE over the range. When it is refused the transaction is over.
@@ -230,63 +302,37 @@ impl Leaf {
         cutoff: BoundCutoff,
     ) -> Result<u64, Refusal> {
         let query = self.statements.delete.query();
-        let query = query
-            .bind(tid(range.start))
-            .bind(tid(range.end))
-            .bind(cutoff);
+        let query = query.bind(range.first()).bind(range.beyond()).bind(cutoff);
         match session.execute(query).await {
             Ok(rows) => Ok(rows),
-            Err(reason) => {
-                session.rollback().await;
-                Err(match error::code(&reason) {
-                    Some(error::LOCK_NOT_AVAILABLE | error::DEADLOCK) => Refusal::Locked,
-                    _ => Refusal::Failed(self.error(server, settings, &reason)),
-                })
-            }
+            Err(reason) => Err(self.refused(session, server, settings, &reason).await),
         }
     }
 
-    /// The careful form, in a chunk that has begun: lock what is free, delete that, count what is left. Rows and blocked rows.
-    pub(super) async fn delete_free(
+    /// The careful form, in a chunk that has begun: delete what nothing stands against, count what is left. Rows and blocked
+    /// rows. When it is refused the transaction is over.
+    pub(super) async fn delete_carefully(
         &self,
         session: &mut Session,
         server: &Server,
         settings: &Settings,
-        range: Range,
+        (range, insists): (Range, bool),
         cutoff: BoundCutoff,
-    ) -> Result<(u64, u64), EngineError> {
-        let outcome = self.lock_and_delete(session, range, cutoff).await;
-        if outcome.is_err() {
-            session.rollback().await;
-        }
-        outcome.map_err(|reason| self.error(server, settings, &reason))
-    }
-
-    async fn lock_and_delete(
-        &self,
-        session: &mut Session,
-        range: Range,
-        cutoff: BoundCutoff,
-    ) -> Result<(u64, u64), sqlx::Error> {
-        let lock = self.statements.lock.query();
-        let lock = lock
-            .bind(tid(range.start))
-            .bind(tid(range.end))
-            .bind(cutoff);
-        let free: Vec<String> = session
-            .rows(lock)
-            .await?
-            .iter()
-            .map(|row| row.try_get("tid"))
-            .collect::<Result<_, _>>()?;
-        let rows = if free.is_empty() {
-            0
-        } else {
-            let delete = self.statements.delete_locked.query();
-            session.execute(delete.bind(free).bind(cutoff)).await?
+    ) -> Result<(u64, u64), Refusal> {
+        let form = match &self.insistent {
+            Some(insistent) if insists => insistent,
+            _ => &self.careful,
         };
-        let blocked = self.count_left(session, range, cutoff).await?;
-        Ok((rows, blocked))
+        let outcome = async {
+            let rows = form.delete(session, range, cutoff).await?;
+            let blocked = self.count_left(session, range, cutoff).await?;
+            Ok((rows, blocked))
+        }
+        .await;
+        match outcome {
+            Ok(rows) => Ok(rows),
+            Err(reason) => Err(self.refused(session, server, settings, &reason).await),
+        }
     }
 
     /// Counts what is expired in a range and was not deleted, in a chunk that has begun.
@@ -312,71 +358,104 @@ impl Leaf {
         cutoff: BoundCutoff,
     ) -> Result<u64, sqlx::Error> {
         let count = self.statements.remaining.query();
-        let count = count
-            .bind(tid(range.start))
-            .bind(tid(range.end))
-            .bind(cutoff);
+        let count = count.bind(range.first()).bind(range.beyond()).bind(cutoff);
         let left: i64 = session.row(count).await?.try_get("n")?;
         Ok(u64::try_from(left).unwrap_or(0))
     }
 
-    /// Ends a chunk that deleted rows, up to its COMMIT: deferred constraints have fired, no row of another table was reached,
-    /// the lease is held, and the transaction lives.
+    /// Ends a chunk that deleted `rows` rows, up to its COMMIT: deferred constraints have fired, no row was reached that must not
+    /// be, the lease is held, and the transaction lives. `gone` is what the chunk's begin said of other tables. When it is
+    /// refused the transaction is over.
     pub(super) async fn finish(
         &self,
         session: &mut Session,
         server: &Server,
         settings: &Settings,
-        finish: &Sql,
+        (rows, gone): (u64, i64),
         lease: Option<&Lease>,
-    ) -> Result<Finished, EngineError> {
-        let outcome = match session.raw(finish).await {
+    ) -> Result<Finished, Refusal> {
+        let under_lease =
+            lease.map(|lease| lease.finish(&self.finish.sql, &self.taken(rows, gone)));
+        let message = under_lease.as_ref().unwrap_or(&self.finish.sql);
+        let outcome = match session.raw(message).await {
             // The lease's own row comes last: without it the chunk is another sweeper's.
-            Ok(rows) => match lease {
-                Some(lease) if rows.len() != 2 => Err(lease.lost()),
-                _ => self.judge_finish(&rows),
+            Ok(answer) => match lease {
+                Some(lease) if answer.len() != 2 => Err(lease.lost()),
+                _ => self.judge_finish(&answer, rows, gone),
             },
-            Err(reason) => Err(self.error(server, settings, &reason)),
+            Err(reason) => return Err(self.refused(session, server, settings, &reason).await),
         };
-        if outcome.is_err() {
-            session.rollback().await;
+        match outcome {
+            Ok(finished) => Ok(finished),
+            Err(reason) => {
+                session.rollback().await;
+                Err(Refusal::Failed(reason))
+            }
         }
-        outcome
     }
 
-    fn judge_finish(&self, rows: &[sqlx::postgres::PgRow]) -> Result<Finished, EngineError> {
+    /// What the chunk takes in all, as SQL: rows that go along are known to the server alone until the message is answered. The
+    /// same as [`judge_finish`](Self::judge_finish) makes of it.
+    fn taken(&self, rows: u64, gone_before: i64) -> String {
+        let own = if self.counts_itself { rows } else { 0 };
+        match &self.finish.gone {
+            None => rows.to_string(),
+            Some(gone) => format!("{rows} + greatest(({gone}) - ({gone_before}) - {own}, 0)"),
+        }
+    }
+
+    fn judge_finish(
+        &self,
+        answer: &[sqlx::postgres::PgRow],
+        rows: u64,
+        gone_before: i64,
+    ) -> Result<Finished, EngineError> {
         let odd = |message: String| EngineError::Database {
             what: format!("deleting expired rows of {}", self.qualified()),
             message,
             code: "-".to_owned(),
         };
-        let row = rows
+        let read = |reason: sqlx::Error| odd(reason.to_string());
+        let row = answer
             .first()
             .ok_or_else(|| odd("the transaction ended early".to_owned()))?;
-        let filled: Option<String> = row.try_get("filled").map_err(|e| odd(e.to_string()))?;
+        let filled: Option<String> = row.try_get("filled").map_err(read)?;
         if let Some(filled) = filled {
             return Err(EngineError::Dependents(format!(
                 "{filled} refers to {} and is not empty any more: nothing of this chunk was deleted",
                 self.qualified()
             )));
         }
-        let xid: Option<String> = row.try_get("xid").map_err(|e| odd(e.to_string()))?;
+        let shape: Option<String> = row.try_get("shape").map_err(read)?;
+        if shape != self.finish.shape {
+            return Err(self.changed(
+                "a table that refers to it, a foreign key of one, or a column that one of them uses changed",
+            ));
+        }
+        let gone: i64 = row.try_get("gone").map_err(read)?;
+        let mut cascaded = u64::try_from(gone - gone_before).unwrap_or(0);
+        if self.counts_itself {
+            cascaded = cascaded.saturating_sub(rows);
+        }
+        if self.finish.dependents == Dependents::Skip && cascaded > 0 {
+            return Err(EngineError::Dependents(format!(
+                "{cascaded} rows that refer to {} would have gone along although dependents is Skip: nothing of this chunk was deleted",
+                self.qualified()
+            )));
+        }
+        let xid: Option<String> = row.try_get("xid").map_err(read)?;
         let xid = xid.ok_or_else(|| {
             odd("the transaction has no number although it deleted rows".to_owned())
         })?;
-        let wal: i64 = row.try_get("wal").map_err(|e| odd(e.to_string()))?;
-        let waiters: i64 = row.try_get("waiters").map_err(|e| odd(e.to_string()))?;
+        let wal: i64 = row.try_get("wal").map_err(read)?;
+        let waiters: i64 = row.try_get("waiters").map_err(read)?;
         Ok(Finished {
             xid,
+            cascaded,
             wal: u64::try_from(wal).unwrap_or(0),
             waiters: u32::try_from(waiters).unwrap_or(u32::MAX),
         })
     }
-}
-
-/// The very beginning of a block, as a tid's text: no row has the line number 0.
-fn tid(block: u64) -> String {
-    format!("({block},0)")
 }
 
 /// How long a chunk may stay open while the runner decides; a process that is stopped in the middle of one keeps its rows

@@ -17,6 +17,12 @@ pub(super) fn code(error: &sqlx::Error) -> Option<&str> {
     server_error(error).map(PgDatabaseError::code)
 }
 
+/// Schema and table that a broken constraint belongs to, if that is what the server said.
+pub(super) fn constraint_of(error: &sqlx::Error) -> Option<(String, String)> {
+    let said = server_error(error).filter(|said| said.code().starts_with("23"))?;
+    Some((said.schema()?.to_owned(), said.table()?.to_owned()))
+}
+
 fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
     error
         .as_database_error()
@@ -163,6 +169,21 @@ pub(super) fn running(server: &Server, doing: Doing<'_>, error: &sqlx::Error) ->
             subject(),
             said.message()
         )),
+        "42P01" | "42703" | "42704" | "42883" | "3F000"
+            if said
+                .r#where()
+                .is_some_and(|place| place.contains("function ")) =>
+        {
+            EngineError::Database {
+                what: doing.what.to_owned() + " " + &subject(),
+                message: format!(
+                    "a function that the table's triggers call looks a name up and finds nothing, as the search_path of a sweep is pg_catalog: {}; \
+                     write the schema before the name, or ALTER FUNCTION … SET search_path",
+                    words(said)
+                ),
+                code: said.code().to_owned(),
+            }
+        }
         "42P01" | "42703" | "3F000" | "42P17" if doing.table.is_some() => {
             EngineError::TableChanged {
                 table: subject(),

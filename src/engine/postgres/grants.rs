@@ -18,12 +18,16 @@ pub struct GrantedTable {
 }
 
 /// What a rule does with a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rights {
     /// Looks at it.
     Audit,
     /// Deletes from it.
     Sweep,
+    /// Deletes rows of it that it has locked first, which takes a right to change one column: this one.
+    SweepLocked(String),
+    /// Looks at rows of it that refer to others, and locks them.
+    Lock,
     /// Writes archived rows into it.
     Fill,
     /// Makes it in its schema, and writes archived rows into it.
@@ -51,7 +55,7 @@ pub fn grants(request: &GrantRequest) -> Vec<String> {
     for schema in schemas(&request.tables, |_| true) {
         out.push(format!("GRANT USAGE ON SCHEMA {schema} TO {role}"));
     }
-    for schema in schemas(&request.tables, |rights| rights == Rights::Make) {
+    for schema in schemas(&request.tables, |rights| *rights == Rights::Make) {
         out.push(format!("GRANT CREATE ON SCHEMA {schema} TO {role}"));
     }
     for (name, rights) in tables(&request.tables) {
@@ -88,7 +92,7 @@ pub fn revokes(request: &GrantRequest) -> Vec<String> {
     for (name, rights) in tables(&request.tables) {
         out.push(format!("REVOKE {rights} ON {name} FROM {role}"));
     }
-    for schema in schemas(&request.tables, |rights| rights == Rights::Make) {
+    for schema in schemas(&request.tables, |rights| *rights == Rights::Make) {
         out.push(format!("REVOKE CREATE ON SCHEMA {schema} FROM {role}"));
     }
     for schema in schemas(&request.tables, |_| true) {
@@ -138,9 +142,9 @@ fn connect(request: &GrantRequest, verb: &str, preposition: &str) -> String {
 }
 
 /// Quoted, each once, in their order.
-fn schemas(tables: &[GrantedTable], select: impl Fn(Rights) -> bool) -> Vec<String> {
+fn schemas(tables: &[GrantedTable], select: impl Fn(&Rights) -> bool) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
-    for table in tables.iter().filter(|table| select(table.rights)) {
+    for table in tables.iter().filter(|table| select(&table.rights)) {
         let schema = identifier(&table.schema);
         if !out.contains(&schema) {
             out.push(schema);
@@ -150,13 +154,17 @@ fn schemas(tables: &[GrantedTable], select: impl Fn(Rights) -> bool) -> Vec<Stri
 }
 
 /// Quoted names with their rights, each once, in their order; a table that is still to be made has none.
-fn tables(tables: &[GrantedTable]) -> Vec<(String, &'static str)> {
-    let mut out: Vec<(String, &'static str)> = Vec::new();
+fn tables(tables: &[GrantedTable]) -> Vec<(String, String)> {
+    let mut out: Vec<(String, String)> = Vec::new();
     for granted in tables {
-        let rights = match granted.rights {
-            Rights::Audit => "SELECT",
-            Rights::Sweep => "SELECT, DELETE",
-            Rights::Fill => "SELECT, INSERT",
+        let rights = match &granted.rights {
+            Rights::Audit => "SELECT".to_owned(),
+            Rights::Sweep => "SELECT, DELETE".to_owned(),
+            Rights::SweepLocked(column) => {
+                format!("SELECT, DELETE, UPDATE ({})", identifier(column))
+            }
+            Rights::Lock => "SELECT, UPDATE".to_owned(),
+            Rights::Fill => "SELECT, INSERT".to_owned(),
             Rights::Make => continue,
         };
         let entry = (table(&granted.schema, &granted.name), rights);

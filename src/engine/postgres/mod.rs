@@ -4,13 +4,18 @@
 //! statement is a named one, and no lock outlives its transaction. So a pooler may hand each transaction to another session.
 
 mod audit;
+mod careful;
 mod catalog;
 mod catalog_sql;
 mod chunk;
 mod connect;
+mod dependents;
 mod error;
+mod expiry;
 mod grants;
+mod keys;
 mod ledger;
+mod obstacles;
 mod outcome;
 mod predicate;
 mod pressure;
@@ -24,23 +29,25 @@ mod walk;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::Row;
+use sqlx::{Row, postgres::PgRow};
 
 pub use self::grants::{GrantRequest, GrantedTable, Rights, grants, reads_all_stats, revokes};
 use self::{
     connect::Connector,
     error::Doing,
+    obstacles::Obstacles,
     session::{Session, Sessions},
     sql::{Begin, Sql},
     sweep::Sweep,
     value::BoundCutoff,
 };
 use super::{
-    Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics, TableSweep,
-    ledger::LedgerAccess,
+    Counted, Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics,
+    TableSweep, ledger::LedgerAccess,
 };
 use crate::policy::{
     claims::LedgerMode,
+    dependents::{Dependents, reached},
     plan::RulePlan,
     predicate::Predicate,
     table::{LeafFacts, TableFacts, TableName},
@@ -152,7 +159,7 @@ impl PostgresEngine {
         cutoff: Option<BoundCutoff>,
         sequential: bool,
         statement: impl Fn(&LeafFacts) -> Result<Sql, EngineError> + Send,
-    ) -> Result<u64, EngineError> {
+    ) -> Result<Counted, EngineError> {
         refuse_unsupported(table)?;
         let limit = self.settings.statement_timeout.max(COUNT_TIMEOUT);
         let begin = Begin {
@@ -162,7 +169,7 @@ impl PostgresEngine {
             ..self.settings.read()
         };
         let mut session = self.sessions.begin(&begin).await?;
-        let mut total = 0_u64;
+        let mut total = Counted::default();
         for leaf in &table.leaves {
             let sql = statement(leaf)?;
             let mut query = sql.query();
@@ -174,7 +181,7 @@ impl PostgresEngine {
             let counted = session
                 .row(query)
                 .await
-                .and_then(|row| row.try_get::<i64, _>("n"))
+                .and_then(|row| counted(&row))
                 .map_err(|reason| {
                     let doing = Doing {
                         what: "counting rows of",
@@ -184,7 +191,7 @@ impl PostgresEngine {
                     };
                     error::running(self.sessions.server(), doing, &reason)
                 })?;
-            total += u64::try_from(counted).unwrap_or(0);
+            total.add(counted);
         }
         session.release().await;
         Ok(total)
@@ -203,9 +210,40 @@ impl PostgresEngine {
         Ok(correlation)
     }
 
+    /// Counts what a plan would take.
+    async fn count_plan(&self, plan: &RulePlan, sequential: bool) -> Result<Counted, EngineError> {
+        let cutoff = BoundCutoff::of(plan);
+        let mut counted = self
+            .count(&plan.table, Some(cutoff), sequential, |leaf| {
+                sql::count_expired(plan, &leaf.schema, &leaf.name)
+            })
+            .await?;
+        if plan.encoding.is_some() {
+            // A table without leaves was counted, too.
+            counted.unreadable.get_or_insert(0);
+        }
+        Ok(counted)
+    }
+
     async fn read(&self) -> Result<Session, EngineError> {
         self.sessions.begin(&self.settings.read()).await
     }
+}
+
+/// One leaf's counts; only the statements for encoded columns count unreadable values.
+fn counted(row: &PgRow) -> Result<Counted, sqlx::Error> {
+    let number = |name: &str| {
+        row.try_get::<i64, _>(name)
+            .map(|number| u64::try_from(number).unwrap_or(0))
+    };
+    Ok(Counted {
+        expired: number("n")?,
+        unreadable: match number("unreadable") {
+            Ok(number) => Some(number),
+            Err(sqlx::Error::ColumnNotFound(_)) => None,
+            Err(error) => return Err(error),
+        },
+    })
 }
 
 /// A table that has a part which cannot be swept is not counted or swept at all: half a promise is none.
@@ -245,19 +283,15 @@ impl Engine for PostgresEngine {
         Ok(tables)
     }
 
-    async fn statistics(
-        &self,
-        table: &TableFacts,
-        column: &str,
-    ) -> Result<TableStatistics, EngineError> {
+    async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError> {
         let mut session = self.read().await?;
-        let name = table.qualified();
+        let name = plan.table.qualified();
         let statistics = async {
             let version = session
                 .row(sql::constant(catalog_sql::VERSION))
                 .await?
                 .try_get("version")?;
-            audit::statistics(&mut session, table, column, version).await
+            audit::statistics(&mut session, plan, version).await
         }
         .await
         .map_err(|reason| self.error("reading the statistics of", Some(&name), &reason))?;
@@ -270,27 +304,54 @@ impl Engine for PostgresEngine {
             Ok(sql::count_rows(&leaf.schema, &leaf.name))
         })
         .await
+        .map(|counted| counted.expired)
     }
 
-    async fn count_expired(&self, plan: &RulePlan) -> Result<u64, EngineError> {
-        let cutoff = BoundCutoff::new(&plan.cutoff);
-        self.count(&plan.table, Some(cutoff), false, |leaf| {
-            sql::count_expired(plan, &leaf.schema, &leaf.name)
-        })
-        .await
+    async fn count_expired(&self, plan: &RulePlan) -> Result<Counted, EngineError> {
+        self.count_plan(plan, false).await
     }
 
-    async fn count_left(&self, plan: &RulePlan, deleted: u64) -> Result<u64, EngineError> {
-        let cutoff = BoundCutoff::new(&plan.cutoff);
+    async fn count_left(&self, plan: &RulePlan, deleted: u64) -> Result<Counted, EngineError> {
         let pages: u64 = plan.table.leaves.iter().map(|leaf| leaf.pages).sum();
         // Each dead entry of the time index is followed to its dead row: cheap where these lie side by side, dear where each is
         // on another page.
         let sequential = deleted > pages.saturating_mul(DEAD_ENTRIES_PER_PAGE)
             && self.correlation(plan).await? < SIDE_BY_SIDE;
-        self.count(&plan.table, Some(cutoff), sequential, |leaf| {
-            sql::count_expired(plan, &leaf.schema, &leaf.name)
-        })
-        .await
+        self.count_plan(plan, sequential).await
+    }
+
+    async fn count_along(&self, plan: &RulePlan) -> Result<u64, EngineError> {
+        let keys = reached(&plan.table.incoming, plan.dependents);
+        if keys.is_empty() || plan.dependents != Dependents::Cascade {
+            return Ok(0);
+        }
+        let limit = self.settings.statement_timeout.max(COUNT_TIMEOUT);
+        let begin = Begin {
+            one_snapshot: true,
+            statement_timeout: limit,
+            ..self.settings.read()
+        };
+        let mut session = self.sessions.begin(&begin).await?;
+        let pairs = obstacles::pairs(&mut session, &keys)
+            .await
+            .map_err(|reason| self.error("reading the catalog", None, &reason))?;
+        let obstacles = Obstacles {
+            plan,
+            keys: &plan.table.incoming,
+            pairs: &pairs,
+            sets: false,
+        };
+        let mut total = 0_u64;
+        for (table, sql) in obstacles.counts()? {
+            let counted = session
+                .row(sql.query().bind(BoundCutoff::of(plan)))
+                .await
+                .and_then(|row| row.try_get::<i64, _>("n"))
+                .map_err(|reason| self.error("counting rows of", Some(&table), &reason))?;
+            total = total.saturating_add(u64::try_from(counted).unwrap_or(0));
+        }
+        session.release().await;
+        Ok(total)
     }
 
     async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError> {

@@ -8,14 +8,25 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, Postgres, RawSql, postgres::PgArguments, query::Query};
 
-use super::{predicate, value::BoundCutoff};
-use crate::{engine::EngineError, policy::plan::RulePlan};
+use super::{
+    expiry::{self, Cutoff},
+    predicate,
+};
+use crate::{
+    engine::EngineError,
+    policy::{plan::RulePlan, predicate::Predicate},
+};
 
-/// A statement, or several, made in this file only.
+/// A statement, or several, made by this engine from quoted names, quoted literals and checked numbers only.
 #[derive(Clone, Debug)]
 pub(super) struct Sql(Arc<str>);
 
 impl Sql {
+    /// From text in which everything that comes from a policy or a catalog is quoted.
+    pub(super) fn made(text: String) -> Self {
+        Self(text.into())
+    }
+
     /// For one statement with bound values. Never a named one: behind a pooler it would be another client's.
     pub(super) fn query(&self) -> Query<'static, Postgres, PgArguments> {
         sqlx::query(AssertSqlSafe(self.0.clone())).persistent(false)
@@ -171,6 +182,8 @@ pub(super) struct ChunkBegin<'a> {
     pub(super) fences: &'a [i64],
     /// More to look at, as columns of the one row: constant text that ends with a comma, or nothing.
     pub(super) watch: &'static str,
+    /// An expression that counts rows deleted from other tables.
+    pub(super) gone: Option<&'a str>,
 }
 
 impl ChunkBegin<'_> {
@@ -189,13 +202,14 @@ impl ChunkBegin<'_> {
              SELECT {}({}) AS fenced, n.nspname::text AS schema, c.relname::text AS name, \
              pg_catalog.pg_relation_filenode(c.oid)::int8 AS filenode, \
              pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8 AS blocks, {WAL_POSITION} AS wal, \
-             {} AS fingerprint \
+             {} AS fingerprint, {} AS gone \
              FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_class c ON c.oid = {}::oid \
              LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
             table(self.schema, self.name),
             self.watch,
             fences.join(" AND "),
             fingerprint(self.columns),
+            self.gone.unwrap_or("0::int8"),
             self.id,
         );
         Sql(out.into())
@@ -214,13 +228,12 @@ pub(super) const fn fence_key(id: u32) -> i64 {
 pub(super) struct LeafStatements {
     /// Deletes a range: `$1`, `$2` its tids as text, `$3` the cutoff. The row count is the number deleted.
     pub(super) delete: Sql,
-    /// Locks what nobody else holds in a range and returns its tids as text; parameters as `delete`.
-    pub(super) lock: Sql,
-    /// Deletes those of the tids in `$1` (text[]) that still match; `$2` the cutoff.
-    pub(super) delete_locked: Sql,
     /// Counts what still matches in a range; parameters as `delete`.
     pub(super) remaining: Sql,
 }
+
+/// The range of tids from `$1` up to and without `$2`.
+pub(super) const RANGE: &str = "k0.ctid >= $1::text::tid AND k0.ctid < $2::text::tid";
 
 impl LeafStatements {
     pub(super) fn new(
@@ -230,54 +243,56 @@ impl LeafStatements {
         id: u32,
     ) -> Result<Self, EngineError> {
         let leaf = table(schema, name);
-        let range = "ctid >= $1::text::tid AND ctid < $2::text::tid";
-        let expired = condition(plan, &guarded(plan, "$3", &leaf, id))?;
-        let expired_of_two = condition(plan, &guarded(plan, "$2", &leaf, id))?;
+        let expired = expired(plan, "$3", &leaf, id)?;
         Ok(Self {
-            delete: Sql(format!("DELETE FROM ONLY {leaf} WHERE {range} AND {expired}").into()),
-            lock: Sql(format!(
-                "SELECT ctid::text AS tid FROM ONLY {leaf} WHERE {range} AND {expired} FOR UPDATE SKIP LOCKED"
-            )
-            .into()),
-            delete_locked: Sql(format!(
-                "DELETE FROM ONLY {leaf} WHERE ctid = ANY ($1::text[]::tid[]) AND {expired_of_two}"
-            )
-            .into()),
-            remaining: Sql(format!(
-                "SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} WHERE {range} AND {expired}"
-            )
-            .into()),
+            delete: Sql::made(format!(
+                "DELETE FROM ONLY {leaf} AS k0 WHERE {RANGE} AND {expired}"
+            )),
+            remaining: Sql::made(format!(
+                "SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} AS k0 WHERE {RANGE} AND {expired}"
+            )),
         })
     }
 }
 
-/// The cutoff `$n` of a plan.
-fn cutoff(plan: &RulePlan, parameter: &str) -> String {
-    let kind = BoundCutoff::new(&plan.cutoff).type_name();
-    format!("SELECT {parameter}::pg_catalog.{kind}")
+/// The whole predicate of a plan on one leaf, `parameter` being the cutoff.
+pub(super) fn expired(
+    plan: &RulePlan,
+    parameter: &str,
+    leaf: &str,
+    id: u32,
+) -> Result<String, EngineError> {
+    condition(plan, &Cutoff::new(parameter).guarded(leaf, id))
 }
 
-/// The cutoff, or NULL (before which nothing lies) if the leaf's name does not lead to the planned table: renaming a schema
-/// needs no lock on its tables, so the name could come to mean another one between two statements. Costs nothing per row.
-fn guarded(plan: &RulePlan, parameter: &str, leaf: &str, id: u32) -> String {
-    format!(
-        "{} WHERE {}::pg_catalog.regclass = {id}::oid",
-        cutoff(plan, parameter),
-        literal(leaf)
-    )
+/// The whole predicate of a plan, wherever its rows are.
+pub(super) fn expired_by(plan: &RulePlan, parameter: &str) -> Result<String, EngineError> {
+    condition(plan, &Cutoff::new(parameter))
 }
 
-/// The whole predicate of a plan. The cutoff stands in a subselect: the planner then treats it as unknown, and does not leave
-/// the range of tids for an index because of statistics that a sweep itself makes stale.
-fn condition(plan: &RulePlan, cutoff: &str) -> Result<String, EngineError> {
-    let mut out = format!("{} < ({cutoff})", identifier(&plan.column));
-    if let Some(filter) = &plan.filter {
-        let _ = write!(out, " AND ({}) IS TRUE", predicate::print(filter)?);
+/// The whole predicate of a plan.
+fn condition(plan: &RulePlan, cutoff: &Cutoff) -> Result<String, EngineError> {
+    let mut out = expiry::expired(plan, cutoff);
+    if let Some(filter) = filter(plan)? {
+        let _ = write!(out, " AND {filter}");
     }
     for hold in &plan.holds {
-        let _ = write!(out, " AND ({}) IS NOT TRUE", predicate::print(hold)?);
+        let _ = write!(out, " AND {}", free(hold)?);
     }
     Ok(out)
+}
+
+/// A row is free of a hold unless it is true.
+fn free(hold: &Predicate) -> Result<String, EngineError> {
+    Ok(format!("({}) IS NOT TRUE", predicate::print(hold)?))
+}
+
+/// A plan's `where`.
+fn filter(plan: &RulePlan) -> Result<Option<String>, EngineError> {
+    plan.filter
+        .as_ref()
+        .map(|filter| Ok(format!("({}) IS TRUE", predicate::print(filter)?)))
+        .transpose()
 }
 
 /// Counts a leaf's rows.
@@ -289,50 +304,71 @@ pub(super) fn count_rows(schema: &str, name: &str) -> Sql {
     .into())
 }
 
-/// Counts the rows of a leaf that a plan would take; `$1` is the cutoff.
+/// Counts the rows of a leaf that a plan would take (`n`), and for an encoded column in the same scan those of its `where`
+/// whose value is unreadable; `$1` is the cutoff.
 pub(super) fn count_expired(plan: &RulePlan, schema: &str, name: &str) -> Result<Sql, EngineError> {
-    Ok(Sql(format!(
-        "SELECT pg_catalog.count(*) AS n FROM ONLY {} WHERE {}",
-        table(schema, name),
-        condition(plan, &cutoff(plan, "$1"))?
-    )
+    let leaf = table(schema, name);
+    let cutoff = Cutoff::new("$1");
+    let holds: Vec<String> = plan.holds.iter().map(free).collect::<Result<_, _>>()?;
+    let free = if holds.is_empty() {
+        "TRUE".to_owned()
+    } else {
+        holds.join(" AND ")
+    };
+    Ok(Sql(match expiry::state(plan, &cutoff, &free) {
+        None => format!(
+            "SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} WHERE {}",
+            condition(plan, &cutoff)?
+        ),
+        // Not merged into one query by the planner, which would work out the state twice.
+        Some(state) => format!(
+            "SELECT pg_catalog.count(*) FILTER (WHERE state = 2) AS n, \
+             pg_catalog.count(*) FILTER (WHERE state = 0) AS unreadable \
+             FROM (SELECT {state} AS state FROM ONLY {leaf} WHERE {} OFFSET 0) AS judged",
+            filter(plan)?.as_deref().unwrap_or("TRUE")
+        ),
+    }
     .into()))
 }
 
 /// Lets the server resolve every name and type of one condition, and nothing else: `PREPARE` neither plans nor runs, and the
 /// name is gone again at the end of the same message.
 fn check(plan: &RulePlan, condition: &str) -> Sql {
+    check_on(&plan.table.schema, &plan.table.name, condition)
+}
+
+fn check_on(schema: &str, name: &str, condition: &str) -> Sql {
     Sql(format!(
         "PREPARE retention_operator_check AS SELECT 1 FROM ONLY {} WHERE {condition}; \
          DEALLOCATE retention_operator_check",
-        table(&plan.table.schema, &plan.table.name)
+        table(schema, name)
     )
     .into())
 }
 
 /// One statement for each part of a plan that may not fit its table, with the words for the error.
 pub(super) fn checks(plan: &RulePlan) -> Result<Vec<(String, Sql)>, EngineError> {
-    let kind = BoundCutoff::new(&plan.cutoff).type_name();
     let mut out = vec![(
         format!("column {}", plan.column),
-        check(
-            plan,
-            &format!("{} < NULL::pg_catalog.{kind}", identifier(&plan.column)),
-        ),
+        check(plan, &expiry::expired(plan, &Cutoff::new("NULL"))),
     )];
-    if let Some(filter) = &plan.filter {
-        let text = predicate::print(filter)?;
-        out.push((
-            "where".to_owned(),
-            check(plan, &format!("({text}) IS TRUE")),
-        ));
+    if let Some(filter) = filter(plan)? {
+        out.push(("where".to_owned(), check(plan, &filter)));
     }
     for (n, hold) in plan.holds.iter().enumerate() {
-        let text = predicate::print(hold)?;
         out.push((
             format!("the where of hold {}", n + 1),
-            check(plan, &format!("({text}) IS NOT TRUE")),
+            check(plan, &free(hold)?),
         ));
+    }
+    for hold in &plan.held_tables {
+        if let Some(filter) = &hold.filter {
+            let text = predicate::print(filter)?;
+            out.push((
+                format!("the where of hold {}", hold.hold),
+                check_on(&hold.schema, &hold.name, &format!("({text}) IS NOT TRUE")),
+            ));
+        }
     }
     Ok(out)
 }
@@ -346,8 +382,9 @@ const WAITERS: &str = "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks w WH
      AND pg_catalog.pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(w.pid)))";
 
 /// Fires deferred constraints now, and proves that the transaction lives: exactly one row, with its xid. `filled`
-/// names a table of `referrers` (oids of tables that must have no page, with all their children) that is not empty any more.
-pub(super) fn finish(referrers: &[u32]) -> Sql {
+/// names a table of `referrers` (oids of tables that must have no page, with all their children) that is not empty any more;
+/// `shape` and `gone` are what the two expressions say then.
+pub(super) fn finish(referrers: &[u32], shape: Option<&str>, gone: Option<&str>) -> Sql {
     let filled = if referrers.is_empty() {
         "NULL::text".to_owned()
     } else {
@@ -363,16 +400,23 @@ pub(super) fn finish(referrers: &[u32]) -> Sql {
     };
     Sql(format!(
         "SET CONSTRAINTS ALL IMMEDIATE; \
-         SELECT pg_catalog.pg_current_xact_id_if_assigned()::text AS xid, {filled} AS filled, \
-         {WAL_POSITION} AS wal, {WAITERS} AS waiters"
+         SELECT pg_catalog.pg_current_xact_id_if_assigned()::text AS xid, {filled} AS filled, {} AS shape, {} AS gone, \
+         {WAL_POSITION} AS wal, {WAITERS} AS waiters",
+        shape.unwrap_or("NULL::text"),
+        gone.unwrap_or("0::int8"),
     )
     .into())
 }
 
 /// What to run so that `role` may sweep a leaf.
 pub(super) fn grant(schema: &str, name: &str, role: &str) -> String {
+    grant_rights("SELECT, DELETE", schema, name, role)
+}
+
+/// What to run so that `role` has `rights` on a table.
+pub(super) fn grant_rights(rights: &str, schema: &str, name: &str, role: &str) -> String {
     format!(
-        "GRANT USAGE ON SCHEMA {} TO {role}; GRANT SELECT, DELETE ON {} TO {role}",
+        "GRANT USAGE ON SCHEMA {} TO {role}; GRANT {rights} ON {} TO {role}",
         identifier(schema),
         table(schema, name),
         role = identifier(role)
@@ -465,6 +509,7 @@ mod tests {
             columns: &["a'b".to_owned()],
             fences: &[1, 2],
             watch: "",
+            gone: None,
         }
         .sql();
 

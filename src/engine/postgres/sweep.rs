@@ -7,9 +7,12 @@ use sqlx::Row;
 
 use super::{
     Settings, catalog,
-    chunk::{Leaf, LeafParts, Refusal},
+    chunk::{Finish, Leaf, LeafParts, Look, Refusal},
+    dependents::{self, must_lock},
     error::{self, Doing},
+    expiry,
     ledger::Lease,
+    obstacles::{self, Obstacles, Pair},
     outcome, predicate, pressure,
     pressure::ReplicaClock,
     refuse_unsupported,
@@ -21,6 +24,7 @@ use super::{
 use crate::{
     engine::{Chunk, ChunkTarget, CommitOutcome, Cursor, EngineError, TableSweep},
     policy::{
+        dependents::{Dependents, reached},
         pace::Pressure,
         plan::RulePlan,
         table::{TableFacts, TableKind, TableName},
@@ -39,15 +43,18 @@ pub(super) struct Sweep {
     leaves: Vec<Leaf>,
     leaf_ids: Vec<u32>,
     replicas: ReplicaClock,
-    finish: Sql,
+    /// The plain form is never tried.
+    careful: bool,
     /// Server and timeline that the sweep began on.
     life: Option<String>,
     position: Position,
     open: Option<OpenChunk>,
     /// Pages walked in leaves that are done.
     walked: u64,
-    /// Where single pages are tried because of a lock and of a right that is missing: the size of the next range.
+    /// Where single pages are tried because something in a range keeps all of it: the size of the next range.
     narrow: Option<u32>,
+    /// Rows that are referred to were met a moment ago: the plain form would only fail again.
+    wary: bool,
     /// Pages that the runner asked for last.
     target: u32,
     /// The ledger's lease on the table, where there is a ledger.
@@ -61,12 +68,38 @@ struct OpenChunk {
     xid: Option<String>,
 }
 
+/// How a range is deleted, from the fastest form to the one that cannot fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// One statement.
+    Plain,
+    /// See [`Careful`](super::careful::Careful); `insists`: keys that cannot be set keep rows, too.
+    Careful { insists: bool },
+    /// Nothing is deleted: what is expired is counted as blocked.
+    Count,
+}
+
 /// What the catalog says when a sweep begins.
 struct Opening {
     facts: TableFacts,
     /// By leaf: what must not change, and whether the role may lock rows.
     leaves: HashMap<u32, (String, bool)>,
+    /// How the columns of foreign keys are compared.
+    pairs: HashMap<u32, Vec<Pair>>,
+    /// What the referring tables look like.
+    shape: Option<String>,
     life: Option<String>,
+}
+
+impl Opening {
+    fn obstacles<'a>(&'a self, plan: &'a RulePlan) -> Obstacles<'a> {
+        Obstacles {
+            plan,
+            keys: &self.facts.incoming,
+            pairs: &self.pairs,
+            sets: false,
+        }
+    }
 }
 
 impl Sweep {
@@ -77,14 +110,39 @@ impl Sweep {
         from: Option<Cursor>,
         watched: bool,
     ) -> Result<Self, EngineError> {
-        let columns = columns(plan);
         let begin = Begin {
             one_snapshot: true,
             ..settings.read()
         };
         let mut session = sessions.begin(&begin).await?;
-        let opening = look(&mut session, sessions, settings, plan, &columns).await?;
-        check(plan, &opening.facts, &sessions.server().user)?;
+        let opening = look(&mut session, sessions, settings, plan).await?;
+        let role = &sessions.server().user;
+        check(plan, &opening.facts, role)?;
+        let obstacles = opening.obstacles(plan);
+        let columns = columns(plan, &obstacles);
+        let reach = obstacles.reach();
+        let referrers: Vec<u32> = match plan.dependents {
+            Dependents::Refuse => opening
+                .facts
+                .incoming
+                .iter()
+                .map(|key| key.table_id)
+                .collect(),
+            Dependents::Skip | Dependents::Cascade => Vec::new(),
+        };
+        let finish = Arc::new(Finish {
+            dependents: plan.dependents,
+            sql: sql::finish(&referrers, reach.shape.as_deref(), reach.gone.as_deref()),
+            gone: reach.gone.clone(),
+            shape: opening.shape.clone(),
+            referring: obstacles.names(),
+        });
+        // Whether a row is referred to or held can only be known while it is locked.
+        let careful = match plan.dependents {
+            Dependents::Refuse => false,
+            Dependents::Skip => !opening.facts.incoming.is_empty(),
+            Dependents::Cascade => obstacles.is_held(),
+        };
         let mut leaves = opening
             .facts
             .leaves
@@ -92,6 +150,9 @@ impl Sweep {
             .map(|facts| {
                 let (fingerprint, may_lock) =
                     opening.leaves.get(&facts.id).cloned().unwrap_or_default();
+                if careful && !may_lock {
+                    return Err(must_lock(plan, facts, role));
+                }
                 Leaf::new(LeafParts {
                     plan,
                     facts,
@@ -99,7 +160,10 @@ impl Sweep {
                     columns: &columns,
                     fingerprint,
                     may_lock,
-                    role: &sessions.server().user,
+                    role,
+                    obstacles,
+                    reach: &reach,
+                    finish: Arc::clone(&finish),
                     watched,
                 })
             })
@@ -110,19 +174,13 @@ impl Sweep {
             || Position::start_of(0),
             |cursor| Position::resume(&cursor, &ids),
         );
-        let referrers: Vec<u32> = opening
-            .facts
-            .incoming
-            .iter()
-            .map(|key| key.table_id)
-            .collect();
         // A transaction that read is no place to write from.
         session.rollback().await;
         Ok(Self {
             session,
             settings: settings.clone(),
             table: plan.table.qualified(),
-            cutoff: BoundCutoff::new(&plan.cutoff),
+            cutoff: BoundCutoff::of(plan),
             walked: leaves
                 .iter()
                 .take(position.leaf)
@@ -131,11 +189,12 @@ impl Sweep {
             leaves,
             leaf_ids: ids,
             replicas: ReplicaClock::default(),
-            finish: sql::finish(&referrers),
+            careful,
             life: opening.life,
             position,
             open: None,
             narrow: None,
+            wary: false,
             target: 1,
             lease: None,
         })
@@ -147,69 +206,126 @@ impl Sweep {
         self
     }
 
-    /// The plain form first; when somebody holds a lock, the careful one.
-    async fn delete(&mut self, range: Range) -> Result<Option<Deleted>, EngineError> {
+    /// Deletes what may go of a range, in a chunk that has begun: the plain form first, unless it is known to fail, then the
+    /// careful one. What keeps a whole range is narrowed down to its page, whose rows then count as blocked. `None`: the range is
+    /// to be taken anew.
+    async fn delete(&mut self, range: Range, looked: Look) -> Result<Option<Deleted>, EngineError> {
+        let mut gone = looked.gone;
+        let mut form = self.first_form();
+        loop {
+            let refusal = match self.attempt(range, form, gone).await {
+                Ok(deleted) => {
+                    self.wary = form != Form::Plain && deleted.blocked > 0;
+                    return Ok(Some(deleted));
+                }
+                Err(Refusal::Failed(reason)) => return Err(reason),
+                Err(refusal) => refusal,
+            };
+            self.wary = true;
+            let Some(next) = self.next_form(form, &refusal, range) else {
+                self.narrow = Some(u32::try_from(range.pages() / 2).unwrap_or(1).max(1));
+                return Ok(None);
+            };
+            form = next;
+            let Some(leaf) = self.leaves.get(self.position.leaf) else {
+                return Ok(None);
+            };
+            let server = self.session.server().clone();
+            let looked = leaf
+                .begin(
+                    &mut self.session,
+                    &server,
+                    &self.settings,
+                    &self.table,
+                    self.lease.as_ref(),
+                )
+                .await?;
+            if looked.filenode != self.position.filenode {
+                // Rewritten between two attempts: the range means other rows now.
+                self.session.rollback().await;
+                return Ok(None);
+            }
+            gone = looked.gone;
+        }
+    }
+
+    fn may_lock(&self) -> bool {
+        self.leaves
+            .get(self.position.leaf)
+            .is_some_and(Leaf::may_lock)
+    }
+
+    fn first_form(&self) -> Form {
+        if self.careful || (self.wary && self.may_lock()) {
+            Form::Careful { insists: false }
+        } else {
+            Form::Plain
+        }
+    }
+
+    /// What to try after `form` was refused on `range`; `None`: the same on less of it.
+    fn next_form(&self, form: Form, refusal: &Refusal, range: Range) -> Option<Form> {
+        let may_insist = self
+            .leaves
+            .get(self.position.leaf)
+            .is_some_and(Leaf::may_insist);
+        let insists = matches!(refusal, Refusal::Referred) && may_insist;
+        match form {
+            Form::Plain if self.may_lock() => Some(Form::Careful { insists }),
+            Form::Careful { insists: false } if insists => Some(Form::Careful { insists }),
+            _ if range.pages() > 1 => None,
+            _ => Some(Form::Count),
+        }
+    }
+
+    async fn attempt(&mut self, range: Range, form: Form, gone: i64) -> Result<Deleted, Refusal> {
         let Some(leaf) = self.leaves.get(self.position.leaf) else {
-            return Ok(None);
+            return Ok(Deleted::default());
         };
         let server = self.session.server().clone();
-        let plain = leaf
-            .delete(
-                &mut self.session,
-                &server,
-                &self.settings,
-                range,
-                self.cutoff,
-            )
-            .await;
-        match plain {
-            Ok(rows) => return Ok(Some(Deleted { rows, blocked: 0 })),
-            Err(Refusal::Failed(reason)) => return Err(reason),
-            Err(Refusal::Locked) => {}
+        let (session, settings) = (&mut self.session, &self.settings);
+        let (rows, blocked) = match form {
+            Form::Plain => {
+                let rows = leaf
+                    .delete(session, &server, settings, range, self.cutoff)
+                    .await?;
+                (rows, 0)
+            }
+            Form::Careful { insists } => {
+                leaf.delete_carefully(session, &server, settings, (range, insists), self.cutoff)
+                    .await?
+            }
+            Form::Count => {
+                let blocked = leaf
+                    .count_blocked(session, &server, settings, range, self.cutoff)
+                    .await
+                    .map_err(Refusal::Failed)?;
+                (0, blocked)
+            }
+        };
+        if rows == 0 {
+            return Ok(Deleted {
+                blocked,
+                ..Deleted::default()
+            });
         }
-        if !leaf.may_lock() && range.pages() > 1 {
-            // Without the right to lock rows the locked ones are found by halving.
-            self.narrow = Some(u32::try_from(range.pages() / 2).unwrap_or(1).max(1));
-            return Ok(None);
-        }
-        let looked = leaf
-            .begin(
-                &mut self.session,
+        let finished = leaf
+            .finish(
+                session,
                 &server,
-                &self.settings,
-                &self.table,
+                settings,
+                (rows, gone),
                 self.lease.as_ref(),
             )
             .await?;
-        if looked.filenode != self.position.filenode {
-            // Rewritten between the two attempts: the range means other rows now.
-            self.session.rollback().await;
-            return Ok(None);
-        }
-        let deleted = if leaf.may_lock() {
-            let (rows, blocked) = leaf
-                .delete_free(
-                    &mut self.session,
-                    &server,
-                    &self.settings,
-                    range,
-                    self.cutoff,
-                )
-                .await?;
-            Deleted { rows, blocked }
-        } else {
-            let blocked = leaf
-                .count_blocked(
-                    &mut self.session,
-                    &server,
-                    &self.settings,
-                    range,
-                    self.cutoff,
-                )
-                .await?;
-            Deleted { rows: 0, blocked }
-        };
-        Ok(Some(deleted))
+        Ok(Deleted {
+            rows,
+            cascaded: finished.cascaded,
+            blocked,
+            wal: finished.wal,
+            waiters: finished.waiters,
+            xid: Some(finished.xid),
+        })
     }
 
     /// The size of the next range; a narrow one grows back by doubling.
@@ -228,9 +344,17 @@ impl Sweep {
     }
 }
 
+/// What a chunk did in its transaction, which is still open.
+#[derive(Debug, Default)]
 struct Deleted {
     rows: u64,
+    cascaded: u64,
     blocked: u64,
+    /// Where the write-ahead log stood at the end; 0: nothing was deleted.
+    wal: u64,
+    waiters: u32,
+    /// Set where there is something to commit.
+    xid: Option<String>,
 }
 
 #[async_trait]
@@ -262,37 +386,21 @@ impl TableSweep for Sweep {
                 self.position = Position::start_of(self.position.leaf + 1);
                 continue;
             };
-            let Some(deleted) = self.delete(range).await? else {
+            let Some(deleted) = self.delete(range, looked).await? else {
                 continue;
-            };
-            let finished = match self.leaves.get(self.position.leaf) {
-                Some(leaf) if deleted.rows > 0 => {
-                    let lease = self.lease.as_ref();
-                    let finish = lease.map_or_else(
-                        || self.finish.clone(),
-                        |lease| lease.finish(&self.finish, deleted.rows),
-                    );
-                    Some(
-                        leaf.finish(&mut self.session, &server, &self.settings, &finish, lease)
-                            .await?,
-                    )
-                }
-                _ => None,
-            };
-            let chunk = Chunk {
-                rows: deleted.rows,
-                pages: u32::try_from(range.pages()).unwrap_or(u32::MAX),
-                blocked_rows: deleted.blocked,
-                wal_bytes: finished
-                    .as_ref()
-                    .map_or(0, |finished| finished.wal.saturating_sub(looked.wal)),
-                waiters: finished.as_ref().map_or(0, |finished| finished.waiters),
             };
             self.open = Some(OpenChunk {
                 range,
-                xid: finished.map(|finished| finished.xid),
+                xid: deleted.xid,
             });
-            return Ok(Some(chunk));
+            return Ok(Some(Chunk {
+                rows: deleted.rows,
+                cascaded_rows: deleted.cascaded,
+                pages: u32::try_from(range.pages()).unwrap_or(u32::MAX),
+                blocked_rows: deleted.blocked,
+                wal_bytes: deleted.wal.saturating_sub(looked.wal),
+                waiters: deleted.waiters,
+            }));
         }
     }
 
@@ -401,8 +509,17 @@ impl TableSweep for Sweep {
     }
 }
 
-/// The columns that a plan reads.
-fn columns(plan: &RulePlan) -> Vec<String> {
+/// The columns that a plan reads, those among them that foreign keys refer to.
+fn columns(plan: &RulePlan, obstacles: &Obstacles<'_>) -> Vec<String> {
+    let mut columns = read_columns(plan);
+    columns.extend(obstacles.referred_columns());
+    columns.sort_unstable();
+    columns.dedup();
+    columns
+}
+
+/// The columns in a plan's conditions.
+fn read_columns(plan: &RulePlan) -> Vec<String> {
     let mut columns = vec![plan.column.clone()];
     for read in plan.filter.iter().chain(&plan.holds) {
         predicate::columns(read, &mut columns);
@@ -412,13 +529,15 @@ fn columns(plan: &RulePlan) -> Vec<String> {
     columns
 }
 
+/// Rows that cascade are counted, and do cascade.
+const COUNTING: &str = "SELECT current_setting('track_counts')::bool AND current_setting('session_replication_role') <> 'replica' AS counts";
+
 /// Reads the table again, and what must not change from here on, in one snapshot.
 async fn look(
     session: &mut Session,
     sessions: &Sessions,
     settings: &Settings,
     plan: &RulePlan,
-    columns: &[String],
 ) -> Result<Opening, EngineError> {
     let table = plan.table.qualified();
     let name = TableName {
@@ -435,7 +554,22 @@ async fn look(
             .iter()
             .flat_map(|facts| &facts.leaves)
             .map(|leaf| &leaf.id);
-        let query = sql::fingerprints(columns);
+        let incoming = facts.as_ref().map_or(&[][..], |facts| &facts.incoming);
+        let pairs = obstacles::pairs(session, &reached(incoming, plan.dependents)).await?;
+        let obstacles = Obstacles {
+            plan,
+            keys: incoming,
+            pairs: &pairs,
+            sets: false,
+        };
+        let shape = match obstacles.reach().shape {
+            Some(shape) => {
+                let query = Sql::made(format!("SELECT {shape} AS shape"));
+                session.row(query.query()).await?.try_get("shape")?
+            }
+            None => None,
+        };
+        let query = sql::fingerprints(&columns(plan, &obstacles));
         let rows = session.rows(query.query().bind(catalog::oids(ids))).await?;
         let leaves = rows
             .iter()
@@ -449,11 +583,13 @@ async fn look(
             .row(sql::constant("SELECT pg_is_in_recovery() AS standby"))
             .await?
             .try_get::<bool, _>("standby")?;
+        let settings = session.row(sql::constant(COUNTING)).await?;
+        let counts = settings.try_get::<bool, _>("counts")?;
         let life = outcome::life(session).await?;
-        Ok::<_, sqlx::Error>((facts, leaves, life, standby))
+        Ok::<_, sqlx::Error>((facts, leaves, (pairs, shape), life, (standby, counts)))
     }
     .await;
-    let (facts, leaves, life, standby) = outcome.map_err(|reason| {
+    let (facts, leaves, (pairs, shape), life, (standby, counts)) = outcome.map_err(|reason| {
         let doing = Doing {
             what: "beginning the sweep of",
             table: Some(&table),
@@ -468,6 +604,12 @@ async fn look(
             sessions.server().address
         )));
     }
+    if plan.dependents == Dependents::Cascade && !counts {
+        return Err(EngineError::NotSupported(format!(
+            "dependents: Cascade on {table}: rows that go along could not be counted, because track_counts is off or session_replication_role is \
+             replica: set track_counts on and session_replication_role to origin for the role, or write dependents: Skip"
+        )));
+    }
     let facts = facts.ok_or_else(|| EngineError::TableChanged {
         table: table.clone(),
         reason: "there is no such table any more".to_owned(),
@@ -475,6 +617,8 @@ async fn look(
     Ok(Opening {
         facts,
         leaves,
+        pairs,
+        shape,
         life,
     })
 }
@@ -503,27 +647,22 @@ fn check(plan: &RulePlan, now: &TableFacts, role: &str) -> Result<(), EngineErro
         )));
     }
     refuse_unsupported(now)?;
-    for name in columns(plan) {
+    for name in read_columns(plan) {
         match (plan.table.column(&name), now.column(&name)) {
             (Some(then), Some(now)) if then == now => {}
             _ => return changed(&format!("column {name:?} is not what it was")),
         }
     }
-    let domain = now
+    if !now
         .column(&plan.column)
-        .and_then(|column| column.time_domain);
-    if domain.is_none() || !BoundCutoff::new(&plan.cutoff).fits(domain) {
+        .is_some_and(|column| expiry::fits(plan, column))
+    {
         return Err(EngineError::NotSupported(format!(
             "{table}: column {:?} cannot be compared with the cutoff",
             plan.column
         )));
     }
-    if let Some(key) = now.incoming.iter().find(|key| !key.empty) {
-        return Err(EngineError::Dependents(format!(
-            "{} refers to {table} (foreign key {}) and is not empty",
-            key.table, key.name
-        )));
-    }
+    dependents::check(plan, now, role)?;
     if let Some(rule) = &now.delete_rule {
         return Err(EngineError::NotSupported(format!(
             "{table}: its rewrite rule {rule:?} changes what a DELETE does"

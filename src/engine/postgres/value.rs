@@ -1,4 +1,5 @@
-//! The cutoff, bound as the server's own binary type: no text is parsed, and no time zone can be misread.
+//! The cutoff, bound as the server's own binary type: no text is parsed, and no time zone can be misread. That of an encoded
+//! column is bound as text, in the words of the encoding.
 
 use jiff::{Timestamp, civil, tz::TimeZone};
 use sqlx::{
@@ -8,8 +9,14 @@ use sqlx::{
     postgres::{PgArgumentBuffer, PgTypeInfo, types::Oid},
 };
 
-use crate::policy::{cutoff::Cutoff, table::TimeDomain};
+use crate::policy::{
+    cutoff::Cutoff,
+    encoding::{EncodedCutoff, IsoCutoff, encoded},
+    plan::RulePlan,
+    table::TimeDomain,
+};
 
+const TEXT: Oid = Oid(25);
 const DATE: Oid = Oid(1082);
 const TIMESTAMP: Oid = Oid(1114);
 const TIMESTAMPTZ: Oid = Oid(1184);
@@ -29,9 +36,56 @@ pub(super) enum BoundCutoff {
     Local(i64),
     /// Days since 2000-01-01.
     Date(i32),
+    /// As the encoding writes it.
+    Text(ShortText),
+}
+
+/// A text of at most 64 bytes, all of them ASCII: two times with fractions and what separates them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ShortText {
+    bytes: [u8; 64],
+    length: usize,
+}
+
+impl ShortText {
+    /// A longer text, which no encoding makes, becomes the empty one, before which nothing lies.
+    fn new(text: &str) -> Self {
+        let mut bytes = [0; 64];
+        match bytes.get_mut(..text.len()) {
+            Some(part) if text.is_ascii() => {
+                part.copy_from_slice(text.as_bytes());
+                Self {
+                    bytes,
+                    length: text.len(),
+                }
+            }
+            _ => Self { bytes, length: 0 },
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
 }
 
 impl BoundCutoff {
+    /// The cutoff of a plan.
+    pub(super) fn of(plan: &RulePlan) -> Self {
+        let Some(encoding) = plan.encoding else {
+            return Self::new(&plan.cutoff);
+        };
+        let text = match encoded(encoding, &plan.cutoff, &plan.column_zone) {
+            EncodedCutoff::Number(cutoff) => cutoff.decimal(),
+            EncodedCutoff::Uuid(text)
+            | EncodedCutoff::Ulid(text)
+            | EncodedCutoff::Compact(text) => text,
+            EncodedCutoff::Iso(IsoCutoff { utc, local }) => {
+                format!("{}|{}", iso_text(local), iso_text(utc))
+            }
+        };
+        Self::Text(ShortText::new(&text))
+    }
+
     pub(super) fn new(cutoff: &Cutoff) -> Self {
         match *cutoff {
             Cutoff::Instant(instant) => Self::Instant(microseconds(instant)),
@@ -60,7 +114,19 @@ impl BoundCutoff {
             Self::Instant(_) => "timestamptz",
             Self::Local(_) => "timestamp",
             Self::Date(_) => "date",
+            Self::Text(_) => "text",
         }
+    }
+}
+
+/// The local times of every offset around it are of year 1 or later; before that nothing has expired.
+const FIRST_ISO: civil::DateTime = civil::DateTime::constant(1, 1, 2, 0, 0, 0, 0);
+
+fn iso_text(time: civil::DateTime) -> String {
+    if time < FIRST_ISO {
+        String::new()
+    } else {
+        time.to_string()
     }
 }
 
@@ -82,7 +148,7 @@ impl Type<Postgres> for BoundCutoff {
     }
 
     fn compatible(ty: &PgTypeInfo) -> bool {
-        [DATE, TIMESTAMP, TIMESTAMPTZ]
+        [DATE, TIMESTAMP, TIMESTAMPTZ, TEXT]
             .iter()
             .any(|oid| *ty == PgTypeInfo::with_oid(*oid))
     }
@@ -95,6 +161,7 @@ impl Encode<'_, Postgres> for BoundCutoff {
                 buf.extend_from_slice(&micros.to_be_bytes());
             }
             Self::Date(days) => buf.extend_from_slice(&days.to_be_bytes()),
+            Self::Text(text) => buf.extend_from_slice(text.as_bytes()),
         }
         Ok(IsNull::No)
     }
@@ -104,6 +171,7 @@ impl Encode<'_, Postgres> for BoundCutoff {
             Self::Instant(_) => TIMESTAMPTZ,
             Self::Local(_) => TIMESTAMP,
             Self::Date(_) => DATE,
+            Self::Text(_) => TEXT,
         }))
     }
 }

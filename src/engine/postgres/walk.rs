@@ -28,6 +28,16 @@ impl Range {
     pub(super) fn pages(self) -> u64 {
         self.end - self.start
     }
+
+    /// The very beginning of its first block, as a tid's text: no row has the line number 0.
+    pub(super) fn first(self) -> String {
+        format!("({},0)", self.start)
+    }
+
+    /// The very beginning of the block after it.
+    pub(super) fn beyond(self) -> String {
+        format!("({},0)", self.end)
+    }
 }
 
 impl Position {

@@ -51,6 +51,13 @@ impl Fake {
         look(&mut self.0.lock().unwrap())
     }
 
+    fn counted(&self) -> Counted {
+        Counted {
+            expired: self.left(),
+            unreadable: None,
+        }
+    }
+
     fn left(&self) -> u64 {
         self.with(|table| table.pages.iter().sum())
     }
@@ -72,7 +79,7 @@ impl Engine for Fake {
         unimplemented("tables")
     }
 
-    async fn statistics(&self, _: &TableFacts, _: &str) -> Result<TableStatistics, EngineError> {
+    async fn statistics(&self, _: &RulePlan) -> Result<TableStatistics, EngineError> {
         unimplemented("statistics")
     }
 
@@ -80,13 +87,13 @@ impl Engine for Fake {
         unimplemented("count_rows")
     }
 
-    async fn count_expired(&self, _: &RulePlan) -> Result<u64, EngineError> {
-        Ok(self.left())
+    async fn count_expired(&self, _: &RulePlan) -> Result<Counted, EngineError> {
+        Ok(self.counted())
     }
 
-    async fn count_left(&self, _: &RulePlan, _: u64) -> Result<u64, EngineError> {
+    async fn count_left(&self, _: &RulePlan, _: u64) -> Result<Counted, EngineError> {
         self.with(|table| table.counts += 1);
-        Ok(self.left())
+        Ok(self.counted())
     }
 
     async fn check_plan(&self, _: &RulePlan) -> Result<(), EngineError> {
@@ -278,6 +285,8 @@ fn plan(fake: &Fake, limits: Limits) -> RulePlan {
         filter: None,
         holds: Vec::new(),
         held_by: None,
+        dependents: crate::policy::dependents::Dependents::default(),
+        held_tables: Vec::new(),
         limits,
     }
 }

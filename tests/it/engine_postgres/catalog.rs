@@ -290,9 +290,9 @@ async fn statistics_hold_infinities_and_estimate_what_has_expired(#[case] kind: 
         ))
         .await;
     let engine = engine(&database.url);
-    let table = facts(&engine, "public", "t").await;
+    let plan = super::plan(&engine, "t", "at").await;
 
-    let statistics = engine.statistics(&table, "at").await.unwrap();
+    let statistics = engine.statistics(&plan).await.unwrap();
 
     let leaf = &statistics.leaves[0];
     let column = leaf.column.as_ref().unwrap();
@@ -313,11 +313,11 @@ async fn a_table_never_analysed_has_no_statistics() {
         .execute("CREATE TABLE t (at date) WITH (autovacuum_enabled = off); INSERT INTO t VALUES ('2020-01-01')")
         .await;
     let engine = engine(&database.url);
-    let table = facts(&engine, "public", "t").await;
+    let plan = super::plan(&engine, "t", "at").await;
 
-    let statistics = engine.statistics(&table, "at").await.unwrap();
+    let statistics = engine.statistics(&plan).await.unwrap();
 
-    assert_eq!(table.rows(), None);
+    assert_eq!(plan.table.rows(), None);
     assert_eq!(statistics.leaves.len(), 1);
     assert_eq!(statistics.leaves[0].column, None);
     assert_eq!(statistics.leaves[0].analyzed_at, None);
@@ -349,12 +349,9 @@ async fn a_hundred_audits_move_no_counter_of_a_users_table() {
 
     for _ in 0..100 {
         engine.facts().await.unwrap();
-        let table = facts(&engine, "public", "t").await;
-        engine.statistics(&table, "at").await.unwrap();
-        engine
-            .check_plan(&super::plan(&engine, "t", "at").await)
-            .await
-            .unwrap();
+        let plan = super::plan(&engine, "t", "at").await;
+        engine.statistics(&plan).await.unwrap();
+        engine.check_plan(&plan).await.unwrap();
     }
     engine.close().await;
 
@@ -383,8 +380,8 @@ async fn a_table_that_somebody_locks_against_everybody_does_not_stop_an_audit() 
         .unwrap();
     let engine = engine(&database.url);
 
-    let table = facts(&engine, "public", "t").await;
+    let plan = super::plan(&engine, "t", "at").await;
 
-    assert!(table.leaves[0].pages > 0);
-    engine.statistics(&table, "at").await.unwrap();
+    assert!(plan.table.leaves[0].pages > 0);
+    engine.statistics(&plan).await.unwrap();
 }

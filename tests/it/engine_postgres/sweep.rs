@@ -38,7 +38,7 @@ async fn only_what_is_strictly_before_the_cutoff_goes(
     let engine = engine(&database.url);
     let plan = plan_of(facts(&engine, "public", "t").await, "at", cutoff);
 
-    let expected = engine.count_expired(&plan).await.unwrap();
+    let expected = engine.count_expired(&plan).await.unwrap().expired;
     let swept = run(&engine, &plan, 8).await.unwrap();
 
     let left: String = database
@@ -63,7 +63,7 @@ async fn every_expired_row_goes_in_small_chunks_and_a_second_sweep_finds_none() 
     assert!(first.chunks > 20);
     assert_eq!(second.rows, 0);
     assert_eq!(engine.count_rows(&plan.table).await.unwrap(), 5_000);
-    assert_eq!(engine.count_expired(&plan).await.unwrap(), 0);
+    assert_eq!(engine.count_expired(&plan).await.unwrap().expired, 0);
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_pooler_in_transaction_mode_makes_no_difference_and_keeps_no_setting()
 
     engine.check_plan(&plan).await.unwrap();
     engine.facts().await.unwrap();
-    engine.statistics(&plan.table, "at").await.unwrap();
+    engine.statistics(&plan).await.unwrap();
     let swept = run(&engine, &plan, 9).await.unwrap();
 
     assert_eq!(swept.rows, 2_500);
@@ -137,7 +137,7 @@ async fn partitions_and_children_are_walked_one_by_one() {
     let partitioned = plan(&engine, "p", "at").await;
     let inherited = plan(&engine, "parent", "at").await;
 
-    let expected = engine.count_expired(&partitioned).await.unwrap();
+    let expected = engine.count_expired(&partitioned).await.unwrap().expired;
     let from_partitions = run(&engine, &partitioned, 1).await.unwrap();
     let from_children = run(&engine, &inherited, 1).await.unwrap();
 
@@ -210,7 +210,7 @@ async fn only_rows_whose_where_is_true_and_whose_hold_is_not_true_go() {
     plan.holds = vec![Predicate::parse("customer = 99").unwrap()];
 
     engine.check_plan(&plan).await.unwrap();
-    let expected = engine.count_expired(&plan).await.unwrap();
+    let expected = engine.count_expired(&plan).await.unwrap().expired;
     let swept = run(&engine, &plan, 1).await.unwrap();
 
     let left: String = database
@@ -259,7 +259,7 @@ async fn rows_that_appear_during_the_walk_are_visited_once_more() {
     super::finish(&mut *sweep, 5).await.unwrap();
     sweep.close().await;
 
-    assert_eq!(engine.count_expired(&plan).await.unwrap(), 0);
+    assert_eq!(engine.count_expired(&plan).await.unwrap().expired, 0);
 }
 
 #[tokio::test]
@@ -301,7 +301,7 @@ async fn a_rolled_back_chunk_leaves_its_rows_and_is_taken_again() {
         .unwrap()
         .unwrap();
     sweep.rollback().await.unwrap();
-    let after_rollback = engine.count_expired(&plan).await.unwrap();
+    let after_rollback = engine.count_expired(&plan).await.unwrap().expired;
     let again = sweep
         .delete_next(ChunkTarget { pages: 3 })
         .await
@@ -383,7 +383,7 @@ async fn a_chunk_reads_its_range_of_blocks_and_nothing_else(#[case] prepare: &st
 }
 
 /// Scans of `t` and of its indexes, as soon as the counters have arrived that `arrived` tells.
-async fn scans_once(database: &TestDatabase, arrived: &str) -> i64 {
+pub(super) async fn scans_once(database: &TestDatabase, arrived: &str) -> i64 {
     eventually(Duration::from_secs(20), arrived, async || {
         let scans: Option<i64> = database
             .scalar(&format!(

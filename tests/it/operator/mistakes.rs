@@ -107,7 +107,22 @@ fn mistakes(closed_port: u16) -> Vec<Mistake> {
         stalled(
             "column-type",
             in_rule(json!({"column": "note"})),
-            &["column note", "text"],
+            &["column note", "text", "state encoding: ", "Iso8601"],
+        ),
+        stalled(
+            "encoding-missing",
+            in_rule(json!({"column": "n"})),
+            &["column n", "integer", "state encoding: EpochSeconds"],
+        ),
+        stalled(
+            "encoding-misfit",
+            in_rule(json!({"column": "n", "encoding": "Ulid"})),
+            &["column n", "integer", "encoding Ulid", "write EpochSeconds"],
+        ),
+        stalled(
+            "encoding-of-times",
+            in_rule(json!({"encoding": "Iso8601"})),
+            &["column at", "timestamp with time zone", "remove encoding"],
         ),
         stalled(
             "column-zone",
@@ -200,11 +215,6 @@ fn mistakes(closed_port: u16) -> Vec<Mistake> {
         unreachable("host", "no-host", &["no-such-host.invalid", "resolved"]),
         unreachable("port", "no-port", &[&format!("127.0.0.1:{closed_port}")]),
         stalled(
-            "encoding",
-            in_rule(json!({"encoding": "EpochMillis", "column": "n"})),
-            &["encoding"],
-        ),
-        stalled(
             "archive",
             in_rule(json!({"action": "Archive", "archive": {"table": {"name": "old_logs"}}})),
             &["action: Archive"],
@@ -213,11 +223,6 @@ fn mistakes(closed_port: u16) -> Vec<Mistake> {
             "partitions",
             in_rule(json!({"partitions": "Drop"})),
             &["partitions: Drop"],
-        ),
-        stalled(
-            "dependents",
-            in_rule(json!({"dependents": "Cascade"})),
-            &["dependents: Cascade"],
         ),
         stalled(
             "workers",

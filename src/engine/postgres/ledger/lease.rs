@@ -232,12 +232,12 @@ impl Lease {
         Ok(())
     }
 
-    /// A chunk's last message before `COMMIT`: what `finish` asks, then the count, then the lease. A second row says that the
-    /// lease is held; without one the chunk must not be committed.
-    pub(in crate::engine::postgres) fn finish(&self, finish: &Sql, rows: u64) -> Sql {
-        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    /// A chunk's last message before `COMMIT`: what `finish` asks, then the count, then the lease. `taken` is an
+    /// expression for the rows that the chunk takes. A second row says that the lease is held; without one the chunk must not be
+    /// committed.
+    pub(in crate::engine::postgres) fn finish(&self, finish: &Sql, taken: &str) -> Sql {
         finish.followed_by(&format!(
-            "WITH counted AS (UPDATE retention_operator.sweep_rule SET rows_deleted = rows_deleted + {rows} \
+            "WITH counted AS (UPDATE retention_operator.sweep_rule SET rows_deleted = rows_deleted + {taken} \
              WHERE sweep_id = {} AND rule = {} AND table_id = {id} RETURNING 1) \
              UPDATE retention_operator.lease SET beat = pg_catalog.clock_timestamp() \
              WHERE table_id = {id} AND token = {} AND EXISTS (SELECT FROM counted) RETURNING 1 AS leased",

@@ -1,0 +1,88 @@
+//! The careful form of a chunk's delete: lock what is free, then delete of that what nothing stands against.
+//!
+//! Two statements, because the second has a new snapshot: it sees every row that came to refer to the locked ones before they
+//! were locked, and none can come afterwards, as each needs a lock on the row that it refers to.
+
+use sqlx::Row;
+
+use super::{
+    obstacles::Obstacles,
+    session::Session,
+    sql::{self, RANGE, Sql, table},
+    value::BoundCutoff,
+    walk::Range,
+};
+use crate::{engine::EngineError, policy::table::LeafFacts};
+
+/// Rows of a table that refer to each other go from the last to the first, one round each, in at most so many rounds a chunk.
+const MAX_ROUNDS: u32 = 50;
+
+/// The statements of the careful form on one leaf.
+#[derive(Clone, Debug)]
+pub(super) struct Careful {
+    /// Locks what nobody else holds in a range and returns its tids as text: `$1`, `$2` the range, `$3` the cutoff.
+    lock: Sql,
+    /// Lock the rows that would go along with the tids in `$1` (text[]).
+    locks: Vec<Sql>,
+    /// Deletes those of the tids in `$1` (text[]) that may go; `$2` the cutoff.
+    delete: Sql,
+    /// Rows that are gone may free others of the same table.
+    repeats: bool,
+}
+
+impl Careful {
+    pub(super) fn new(obstacles: &Obstacles<'_>, facts: &LeafFacts) -> Result<Self, EngineError> {
+        let plan = obstacles.plan;
+        let leaf = table(&facts.schema, &facts.name);
+        let expired = sql::expired(plan, "$3", &leaf, facts.id)?;
+        let expired_of_two = sql::expired(plan, "$2", &leaf, facts.id)?;
+        // What another row of the same table keeps now may be free once that is gone; everything else need not be locked at all.
+        let from_others = obstacles.of(facts.id, false)?;
+        let from_all = obstacles.of(facts.id, true)?;
+        Ok(Self {
+            lock: Sql::made(format!(
+                "SELECT k0.ctid::text AS tid FROM ONLY {leaf} AS k0 WHERE {RANGE} AND {expired}{from_others} \
+                 FOR UPDATE OF k0 SKIP LOCKED"
+            )),
+            locks: obstacles.locks(facts)?,
+            delete: Sql::made(format!(
+                "DELETE FROM ONLY {leaf} AS k0 WHERE k0.ctid = ANY ($1::text[]::tid[]) AND {expired_of_two}{from_all}"
+            )),
+            repeats: obstacles.refers_to_itself(facts.id),
+        })
+    }
+
+    /// Deletes what may go of a range, in a chunk that has begun.
+    pub(super) async fn delete(
+        &self,
+        session: &mut Session,
+        range: Range,
+        cutoff: BoundCutoff,
+    ) -> Result<u64, sqlx::Error> {
+        let lock = self.lock.query();
+        let lock = lock.bind(range.first()).bind(range.beyond()).bind(cutoff);
+        let free: Vec<String> = session
+            .rows(lock)
+            .await?
+            .iter()
+            .map(|row| row.try_get("tid"))
+            .collect::<Result<_, _>>()?;
+        if free.is_empty() {
+            return Ok(0);
+        }
+        for lock in &self.locks {
+            session.row(lock.query().bind(free.clone())).await?;
+        }
+        let all = u64::try_from(free.len()).unwrap_or(u64::MAX);
+        let mut rows = 0;
+        for _ in 0..MAX_ROUNDS {
+            let delete = self.delete.query().bind(free.clone()).bind(cutoff);
+            let gone = session.execute(delete).await?;
+            rows += gone;
+            if gone == 0 || rows >= all || !self.repeats {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,80 @@
+//! Before a sweep begins: may rows of the table go, as far as tables that refer to it are concerned?
+
+use super::sql;
+use crate::{
+    engine::EngineError,
+    policy::{
+        dependents::{Dependents, in_words, reached},
+        plan::RulePlan,
+        table::{IncomingKey, LeafFacts, TableFacts},
+    },
+};
+
+/// The planner has asked the same; nothing is deleted on the strength of an answer that may have aged.
+pub(super) fn check(plan: &RulePlan, now: &TableFacts, role: &str) -> Result<(), EngineError> {
+    let table = now.qualified();
+    if plan.dependents == Dependents::Refuse {
+        return match now.incoming.iter().find(|key| !key.empty) {
+            Some(key) => Err(EngineError::Dependents(format!(
+                "dependents: Refuse: {table} is referred to by {}, which is not empty",
+                in_words(key)
+            ))),
+            None => Ok(()),
+        };
+    }
+    let (then, now) = (
+        reached(&plan.table.incoming, plan.dependents),
+        reached(&now.incoming, plan.dependents),
+    );
+    if !same(plan, &then, &now) {
+        return Err(EngineError::TableChanged {
+            table,
+            reason: "the foreign keys that refer to it changed".to_owned(),
+        });
+    }
+    for key in now {
+        if key.row_security {
+            return Err(EngineError::NotSupported(format!(
+                "row-level security hides rows of {}, which refers to {table}, from role {role:?}",
+                key.table
+            )));
+        }
+        let held = plan.held_tables.iter().any(|hold| key.is_held_by(hold));
+        let rights = match (key.may_select, held && !key.may_lock) {
+            (true, false) => continue,
+            (false, false) => "SELECT",
+            (_, true) => "SELECT, UPDATE",
+        };
+        return Err(EngineError::Permission(format!(
+            "dependents: {}: role {role:?} may not look at rows of {}, which refers to {table}; run: {}",
+            plan.dependents.as_str(),
+            key.table,
+            sql::grant_rights(rights, &key.schema, &key.relation, role)
+        )));
+    }
+    Ok(())
+}
+
+/// Which holds matter was found by the keys that there were then.
+fn same(plan: &RulePlan, then: &[&IncomingKey], now: &[&IncomingKey]) -> bool {
+    let told = |key: &IncomingKey| {
+        let parts = (!plan.held_tables.is_empty()).then(|| key.parts.clone());
+        (key.id, key.table_id, key.on_delete, key.followed, parts)
+    };
+    then.len() == now.len()
+        && then
+            .iter()
+            .zip(now)
+            .all(|(one, other)| told(one) == told(other))
+}
+
+/// Rows of the rule's own table must be locked before it is known whether they may go.
+pub(super) fn must_lock(plan: &RulePlan, leaf: &LeafFacts, role: &str) -> EngineError {
+    EngineError::Permission(format!(
+        "dependents: {}: whether a row of {}.{} may go is known only while it is locked, which takes the right to UPDATE (a single column will do); run: {}",
+        plan.dependents.as_str(),
+        leaf.schema,
+        leaf.name,
+        sql::grant_rights("SELECT, UPDATE, DELETE", &leaf.schema, &leaf.name, role)
+    ))
+}
