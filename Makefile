@@ -15,7 +15,7 @@ step = @printf '\n==> [+%ds] %s\n' "$$(( $$(date +%s) - $(STARTED) ))" '$(1)'
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build the operator without LTO (profile fast)
@@ -87,9 +87,17 @@ integration: ## the tests on real servers
 	$(call step,integration tests)
 	$(CARGO) test $(LOCKED) --test it
 
+.PHONY: fuzz
+fuzz: ## fuzz the predicate: FUZZ_SECONDS=600 make fuzz
+	scripts/fuzz.sh
+
 .PHONY: bench
 bench: ## paired measurements: ours against the plain statement
 	scripts/bench.sh
+
+.PHONY: bench-foreground
+bench-foreground: ## what a service feels while its tables are swept, beside two control arms
+	scripts/bench-foreground.sh
 
 .PHONY: clean
 clean: ## remove build output; the cache of built servers stays

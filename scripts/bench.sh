@@ -99,16 +99,24 @@ plain() {
 
 # sweep: rows, milliseconds of the whole process, longest chunk in ms, peak memory in KiB.
 sweep() {
-  local began ended peak=0 pid seen
+  local began ended peak=0 pid seen watched
+  rm -f "$dir/ended"
   began=$(now_ms)
-  DATABASE_URL=postgres://postgres:postgres@127.0.0.1:$port/work "$operator" sweep -f "$dir/policy.yaml" --output json >"$dir/sweep.json" &
-  pid=$!
-  while seen=$(awk '/^VmHWM/ {print $2}' "/proc/$pid/status" 2>/dev/null) && [[ -n $seen ]]; do
+  # The end is noted where it is waited for, so that looking at the memory costs no time of the sweep.
+  (
+    DATABASE_URL=postgres://postgres:postgres@127.0.0.1:$port/work "$operator" sweep -f "$dir/policy.yaml" --output json >"$dir/sweep.json" &
+    echo $! >"$dir/pid"
+    wait $! && now_ms >"$dir/ended"
+  ) &
+  watched=$!
+  sleep 0.1
+  pid=$(<"$dir/pid")
+  while read -r _ seen _ < <(grep VmHWM "/proc/$pid/status" 2>/dev/null); do
     peak=$seen
-    sleep 0.02
+    sleep 0.1
   done
-  wait "$pid" || { cat "$dir/sweep.json" >&2; return 1; }
-  ended=$(now_ms)
+  wait "$watched" || { cat "$dir/sweep.json" >&2; return 1; }
+  ended=$(<"$dir/ended")
   local deleted longest
   deleted=$(sed -n '/"lastSweep"/,/}/s/.*"rowsDeleted": \([0-9]*\).*/\1/p' "$dir/sweep.json")
   longest=$(sed -n 's/.*"longestChunkMillis": \([0-9]*\).*/\1/p' "$dir/sweep.json")

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use crate::policy::{
     estimate::ColumnStatistics,
+    pace::Pressure,
     plan::RulePlan,
     table::{TableFacts, TableName},
 };
@@ -88,6 +89,10 @@ pub struct Chunk {
     pub pages: u32,
     /// Expired rows left because somebody held their lock, or because a row that stays refers to them.
     pub blocked_rows: u64,
+    /// Bytes of write-ahead log that the server wrote meanwhile, whoever caused them.
+    pub wal_bytes: u64,
+    /// Sessions that waited for a lock of the chunk when it was done.
+    pub waiters: u32,
 }
 
 impl Chunk {
@@ -187,6 +192,9 @@ pub trait TableSweep: Send {
 
     /// Where the walk stands after the last commit.
     fn cursor(&self) -> Option<Cursor>;
+
+    /// What the database says of itself between two chunks, over the sweep's own session.
+    async fn pressure(&mut self) -> Result<Pressure, EngineError>;
 
     /// Pages walked and pages to walk in all, for progress.
     fn progress(&self) -> (u64, u64);

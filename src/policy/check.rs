@@ -251,6 +251,20 @@ impl Times {
                     ))
                 })?;
         }
+        if let Some(lag) = pace.and_then(|pace| pace.max_replica_lag.as_deref()) {
+            let lag = duration("pace.maxReplicaLag", lag)
+                .map_err(|error| Refusal::invalid(error.to_string()))?;
+            self.pace.max_replica_lag = Some(lag);
+        }
+        if let Some(rate) = pace.and_then(|pace| pace.max_wal_bytes_per_second.as_ref()) {
+            let bytes = rate.whole().filter(|bytes| *bytes > 0).ok_or_else(|| {
+                Refusal::invalid(format!(
+                    "pace.maxWalBytesPerSecond {} is no number of bytes: write for example 16Mi",
+                    rate.as_str()
+                ))
+            })?;
+            self.pace.max_wal_bytes_per_second = Some(bytes);
+        }
         if let Some(rows) = pace.and_then(|pace| pace.max_rows_per_second) {
             self.pace.max_rows_per_second = Some(
                 u64::try_from(rows)

@@ -16,7 +16,7 @@ pub struct Defaults {
     pub statement_timeout: Duration,
     /// `audit.interval`
     pub audit_interval: Duration,
-    /// `pace.chunkDuration` and `pace.maxDuty`; no rows per second.
+    /// `pace.chunkDuration` and `pace.maxDuty`; no other limit.
     pub pace: Pace,
     /// `limits.maxPercent`
     pub max_percent: u8,
@@ -38,6 +38,8 @@ pub const fn defaults() -> Defaults {
             chunk_duration: Duration::from_millis(20),
             max_duty: 25,
             max_rows_per_second: None,
+            max_replica_lag: None,
+            max_wal_bytes_per_second: None,
         },
         max_percent: 50,
         max_percent_from_rows: 10_000,

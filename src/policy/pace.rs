@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 mod chunk;
+mod pressure;
 mod throttle;
 
 pub use chunk::ChunkSizer;
-pub use throttle::Throttle;
+pub use pressure::{OLDEST_SNAPSHOT, OPEN_CHUNK, Openness, Pressure, ReplicaLag, Veto, veto};
+pub use throttle::{Throttle, Work};
 
 /// The policy's pace with the defaults filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,4 +19,8 @@ pub struct Pace {
     pub max_duty: u8,
     /// Rows per second at most.
     pub max_rows_per_second: Option<u64>,
+    /// Lag of the slowest replica from which on a sweep waits.
+    pub max_replica_lag: Option<Duration>,
+    /// Bytes of write-ahead log per second at most, as far as they are written while a chunk works.
+    pub max_wal_bytes_per_second: Option<u64>,
 }

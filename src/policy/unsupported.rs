@@ -35,14 +35,6 @@ pub fn in_policy(spec: &RetentionPolicySpec) -> Vec<&'static str> {
             pace.is_some_and(|pace| pace.workers.is_some_and(|workers| workers > 1)),
         ),
         (
-            "pace.maxReplicaLag",
-            pace.is_some_and(|pace| pace.max_replica_lag.is_some()),
-        ),
-        (
-            "pace.maxWalBytesPerSecond",
-            pace.is_some_and(|pace| pace.max_wal_bytes_per_second.is_some()),
-        ),
-        (
             "optimize.vacuum: Full",
             optimize.is_some_and(|optimize| optimize.vacuum == Some(VacuumMode::Full)),
         ),

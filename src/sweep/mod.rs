@@ -5,6 +5,7 @@
 //! before it goes beyond what was recorded, and reports what was committed.
 
 mod control;
+mod pacer;
 mod policy;
 mod progress;
 mod report;

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason};
+use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer};
 use crate::{
     engine::{Chunk, ChunkTarget, CommitOutcome, Cursor, Engine, EngineError, TableSweep},
     policy::{
         dependents::Dependents,
         limits::{Allowance, Verdict},
-        pace::{ChunkSizer, Pace, Throttle},
+        pace::{Pace, Veto},
         plan::RulePlan,
     },
 };
@@ -26,8 +26,8 @@ const MAX_RETRIES: u32 = 12;
 const GLANCE: Duration = Duration::from_millis(200);
 
 /// What the runner has counted so far.
-struct Tally {
-    report: RuleReport,
+pub(super) struct Tally {
+    pub(super) report: RuleReport,
     began: Instant,
     allowance: Allowance,
 }
@@ -243,30 +243,7 @@ async fn walk(
     control: &dyn Control,
     tally: &mut Tally,
 ) -> Result<Stop, EngineError> {
-    let pages: u64 = plan.table.leaves.iter().map(|leaf| leaf.pages).sum();
-    let mut sizer = ChunkSizer::new(pace.chunk_duration);
-    let mut rows_per_page = 1.0;
-    if let (Some(rows), true) = (plan.table.rows(), pages > 0) {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a density needs no more than 53 bits"
-        )]
-        let pages = pages as f64;
-        rows_per_page = rows / pages;
-        sizer = sizer.with_rows_per_page(rows_per_page);
-    }
-    if let Some(rows) = pace.max_rows_per_second {
-        sizer = sizer.with_max_rows(rows);
-    }
-    let mut pacer = Pacer {
-        sizer,
-        throttle: Throttle::new(pace),
-        rows_per_page,
-        likely: estimate
-            .map(|rows| rows - rows / 10)
-            .filter(|rows| *rows > 0),
-        empty: 0,
-    };
+    let mut pacer = Pacer::new(pace, &plan.table, estimate);
     let mut cursor: Option<Cursor> = None;
     let mut failures = 0;
     loop {
@@ -289,7 +266,7 @@ async fn walk(
         };
         match result {
             Ok(Stop::PerhapsDone) => {
-                pacer.likely = None;
+                pacer.has_looked();
                 let deleted = tally.report.rows_deleted;
                 match counted(engine, plan, deleted, control).await? {
                     Ok(0) => return Ok(Stop::End(RuleEnd::Complete { remaining: 0 })),
@@ -312,39 +289,6 @@ async fn walk(
     }
 }
 
-struct Pacer {
-    sizer: ChunkSizer,
-    throttle: Throttle,
-    /// The most rows that a page gave so far, or that the catalog knows of one.
-    rows_per_page: f64,
-    /// With so many rows deleted the sweep may be done before its walk is; `None`: not known, or looked already.
-    likely: Option<u64>,
-    /// Chunks in a row that found nothing.
-    empty: u32,
-}
-
-/// So many chunks in a row without a row, and a look whether anything is left is worth its cost: the count proves the sweep
-/// in any case.
-const EMPTY_CHUNKS: u32 = 2;
-
-impl Pacer {
-    /// Rows that `pages` may give, with room to spare.
-    fn expected(&self, pages: u32) -> u64 {
-        rounded(self.rows_per_page * f64::from(pages) * 1.25)
-    }
-
-    fn observe(&mut self, chunk: Chunk, took: Duration) {
-        self.sizer.observe(chunk.pages, chunk.taken(), took);
-        self.empty = if chunk.rows == 0 { self.empty + 1 } else { 0 };
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a density needs no more than 53 bits"
-        )]
-        let rows = chunk.taken() as f64;
-        self.rows_per_page = self.rows_per_page.max(rows / f64::from(chunk.pages.max(1)));
-    }
-}
-
 /// Chunk after chunk over one connection.
 async fn chunks(
     sweep: &mut dyn TableSweep,
@@ -355,11 +299,11 @@ async fn chunks(
     failures: &mut u32,
 ) -> Result<Stop, EngineError> {
     loop {
-        if let Some(reason) = control.stop() {
+        if let Some(reason) = pacer.wait(sweep, control, tally).await? {
             return Ok(Stop::End(RuleEnd::Stopped(reason)));
         }
         let target = ChunkTarget {
-            pages: pacer.sizer.next_pages(),
+            pages: pacer.next_pages(),
         };
         let expected = pacer.expected(target.pages).max(1);
         let progress = &tally.report.progress;
@@ -409,18 +353,11 @@ async fn chunks(
             ?took,
             "chunk"
         );
-        rest(
-            control,
-            tally,
-            pacer.throttle.rest_after(chunk.taken(), took),
-        )
-        .await;
-        let (walked, pages) = sweep.progress();
-        let much_ahead = pages.saturating_sub(walked) > pages / 8;
-        let expected_done = pacer
-            .likely
-            .is_some_and(|likely| tally.report.rows_deleted >= likely);
-        if expected_done && much_ahead && pacer.empty >= EMPTY_CHUNKS {
+        if chunk.waiters > 0 {
+            control.waits(&tally.report.progress, Veto::WaitersBehindUs.as_str());
+        }
+        rest(control, tally, pacer.rest_after(chunk, took)).await;
+        if pacer.is_perhaps_done(tally.report.rows_deleted, sweep.progress()) {
             return Ok(Stop::PerhapsDone);
         }
     }
@@ -435,7 +372,7 @@ fn count(tally: &mut Tally, chunk: Chunk, took: Duration) {
     report.longest_chunk = report.longest_chunk.max(took);
 }
 
-async fn rest(control: &dyn Control, tally: &mut Tally, rest: Duration) {
+pub(super) async fn rest(control: &dyn Control, tally: &mut Tally, rest: Duration) {
     if rest.is_zero() {
         return;
     }
@@ -476,7 +413,7 @@ fn backoff(failures: u32) -> Duration {
     )
 }
 
-fn rounded(rows: f64) -> u64 {
+pub(super) fn rounded(rows: f64) -> u64 {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -485,3 +422,6 @@ fn rounded(rows: f64) -> u64 {
     let rows = rows.clamp(0.0, 9e18).round() as u64;
     rows
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ mod blocked;
 mod catalog;
 mod dependents;
 mod faults;
+mod pressure;
 mod refusals;
 mod sweep;
 

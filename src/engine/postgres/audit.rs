@@ -223,6 +223,28 @@ async fn distributions(
         .collect()
 }
 
+const CORRELATION: &str = "\
+SELECT coalesce(min(abs(s.correlation)), 0)::float8 AS correlation \
+FROM unnest($1::text[], $2::text[]) AS want(schema, name) \
+JOIN pg_stats s ON s.schemaname = want.schema AND s.tablename = want.name AND s.attname = $3::text AND NOT s.inherited";
+
+/// How well the order on disk follows that of the column, 0 to 1: that of the worst leaf; 0 where nothing is known.
+pub(super) async fn correlation(
+    session: &mut Session,
+    table: &TableFacts,
+    column: &str,
+) -> Result<f64, sqlx::Error> {
+    let leaves = table.leaves.iter().filter(|leaf| leaf.pages > 0);
+    let (schemas, names): (Vec<String>, Vec<String>) = leaves
+        .map(|leaf| (leaf.schema.clone(), leaf.name.clone()))
+        .unzip();
+    let query = constant(CORRELATION)
+        .bind(schemas)
+        .bind(names)
+        .bind(column.to_owned());
+    session.row(query).await?.try_get("correlation")
+}
+
 fn numbers(row: &PgRow, name: &str) -> Result<Vec<f64>, sqlx::Error> {
     Ok(row
         .try_get::<Option<Vec<f64>>, _>(name)?

@@ -71,6 +71,8 @@ pub(super) struct Look {
     pub(super) blocks: u64,
     /// Rows that this session had deleted from other tables before.
     pub(super) gone: i64,
+    /// Where the write-ahead log stood.
+    pub(super) wal: u64,
 }
 
 /// Why a chunk did not go through.
@@ -83,11 +85,16 @@ pub(super) enum Refusal {
     Failed(EngineError),
 }
 
-/// A chunk that can be committed.
+/// What is known of a chunk right before its COMMIT.
+#[derive(Clone, Debug)]
 pub(super) struct Finished {
     pub(super) xid: String,
     /// Rows of other tables that went along.
     pub(super) cascaded: u64,
+    /// What the write-ahead log grew by meanwhile.
+    pub(super) wal_bytes: u64,
+    /// Sessions that wait for a lock of the chunk.
+    pub(super) waiters: u32,
 }
 
 impl Leaf {
@@ -231,6 +238,7 @@ impl Leaf {
         let filenode: Option<i64> = row.try_get("filenode").map_err(unreadable)?;
         let blocks: Option<i64> = row.try_get("blocks").map_err(unreadable)?;
         let gone: Option<i64> = row.try_get("gone").map_err(unreadable)?;
+        let wal: i64 = row.try_get("wal").map_err(unreadable)?;
         Ok(Look {
             filenode: filenode
                 .and_then(|node| u32::try_from(node).ok())
@@ -239,6 +247,7 @@ impl Leaf {
                 .and_then(|blocks| u64::try_from(blocks).ok())
                 .unwrap_or(0),
             gone: gone.unwrap_or(0),
+            wal: u64::try_from(wal).unwrap_or(0),
         })
     }
 
@@ -340,7 +349,7 @@ impl Leaf {
     }
 
     /// Ends a chunk that deleted `rows` rows, up to its COMMIT: deferred constraints have fired, no row was reached that must not
-    /// be, and the transaction lives. `gone` is what the chunk's begin said of other tables. When it is refused the transaction
+    /// be, and the transaction lives. `before` is what the chunk's begin said. When it is refused the transaction
     /// is over.
     pub(super) async fn finish(
         &self,
@@ -348,10 +357,10 @@ impl Leaf {
         server: &Server,
         settings: &Settings,
         rows: u64,
-        gone: i64,
+        before: Look,
     ) -> Result<Finished, Refusal> {
         let outcome = match session.raw(&self.finish.sql).await {
-            Ok(answer) => self.judge_finish(&answer, rows, gone),
+            Ok(answer) => self.judge_finish(&answer, rows, before),
             Err(reason) => return Err(self.refused(session, server, settings, &reason).await),
         };
         match outcome {
@@ -367,7 +376,7 @@ impl Leaf {
         &self,
         answer: &[sqlx::postgres::PgRow],
         rows: u64,
-        gone_before: i64,
+        before: Look,
     ) -> Result<Finished, EngineError> {
         let odd = |message: String| EngineError::Database {
             what: format!("deleting expired rows of {}", self.qualified()),
@@ -392,7 +401,7 @@ impl Leaf {
             ));
         }
         let gone: i64 = row.try_get("gone").map_err(read)?;
-        let mut cascaded = u64::try_from(gone - gone_before).unwrap_or(0);
+        let mut cascaded = u64::try_from(gone - before.gone).unwrap_or(0);
         if self.counts_itself {
             cascaded = cascaded.saturating_sub(rows);
         }
@@ -406,7 +415,14 @@ impl Leaf {
         let xid = xid.ok_or_else(|| {
             odd("the transaction has no number although it deleted rows".to_owned())
         })?;
-        Ok(Finished { xid, cascaded })
+        let wal: i64 = row.try_get("wal").map_err(read)?;
+        let waiters: i64 = row.try_get("waiters").map_err(read)?;
+        Ok(Finished {
+            xid,
+            cascaded,
+            wal_bytes: u64::try_from(wal).unwrap_or(0).saturating_sub(before.wal),
+            waiters: u32::try_from(waiters).unwrap_or(u32::MAX),
+        })
     }
 }
 

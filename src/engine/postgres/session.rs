@@ -198,12 +198,17 @@ impl Session {
         }
     }
 
-    /// Ends a reading transaction, and keeps the connection for whoever comes next. By COMMIT: rollbacks are a number that
-    /// administrators watch.
-    pub(super) async fn release(mut self) {
+    /// Ends a reading transaction, and keeps the session.
+    pub(super) async fn end(&mut self) {
         if self.is_open() && self.raw(&sql::fixed("COMMIT")).await.is_err() {
             self.connection = None;
         }
+    }
+
+    /// Ends a reading transaction, and keeps the connection for whoever comes next. By COMMIT: rollbacks are a number that
+    /// administrators watch.
+    pub(super) async fn release(mut self) {
+        self.end().await;
         if let Some(connection) = self.connection.take() {
             self.sessions.idle.lock().await.push(connection);
         }

@@ -188,7 +188,7 @@ impl ChunkBegin<'_> {
             "; SET LOCAL jit = off; SET LOCAL enable_tidscan = on; LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE; \
              SELECT ({}) AS fenced, n.nspname::text AS schema, c.relname::text AS name, \
              pg_catalog.pg_relation_filenode(c.oid)::int8 AS filenode, \
-             pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8 AS blocks, \
+             pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8 AS blocks, {WAL_POSITION} AS wal, \
              {} AS fingerprint, {} AS gone \
              FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_class c ON c.oid = {}::oid \
              LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
@@ -355,6 +355,14 @@ pub(super) fn checks(plan: &RulePlan) -> Result<Vec<(String, Sql)>, EngineError>
     Ok(out)
 }
 
+/// How far the write-ahead log has come, in bytes.
+const WAL_POSITION: &str =
+    "pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::int8";
+
+/// Sessions that wait for a lock of this one.
+const WAITERS: &str = "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks w WHERE NOT w.granted \
+     AND pg_catalog.pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(w.pid)))";
+
 /// Fires deferred constraints now, and proves that the transaction lives: exactly one row, with its xid. `filled`
 /// names a table of `referrers` (oids of tables that must have no page, with all their children) that is not empty any more;
 /// `shape` and `gone` are what the two expressions say then.
@@ -374,7 +382,8 @@ pub(super) fn finish(referrers: &[u32], shape: Option<&str>, gone: Option<&str>)
     };
     Sql(format!(
         "SET CONSTRAINTS ALL IMMEDIATE; \
-         SELECT pg_catalog.pg_current_xact_id_if_assigned()::text AS xid, {filled} AS filled, {} AS shape, {} AS gone",
+         SELECT pg_catalog.pg_current_xact_id_if_assigned()::text AS xid, {filled} AS filled, {} AS shape, {} AS gone, \
+         {WAL_POSITION} AS wal, {WAITERS} AS waiters",
         shape.unwrap_or("NULL::text"),
         gone.unwrap_or("0::int8"),
     )

@@ -7,11 +7,13 @@ use sqlx::Row;
 
 use super::{
     Settings, catalog,
-    chunk::{Finish, Leaf, LeafParts, Look, Refusal},
+    chunk::{Finish, Finished, Leaf, LeafParts, Look, Refusal},
     dependents::{self, must_lock},
     error::{self, Doing},
     obstacles::{self, Obstacles, Pair},
-    outcome, predicate, refuse_unsupported,
+    outcome, predicate, pressure,
+    pressure::ReplicaClock,
+    refuse_unsupported,
     session::{Session, Sessions},
     sql::{self, Begin, Sql},
     value::BoundCutoff,
@@ -21,6 +23,7 @@ use crate::{
     engine::{Chunk, ChunkTarget, CommitOutcome, Cursor, EngineError, TableSweep},
     policy::{
         dependents::{Dependents, reached},
+        pace::Pressure,
         plan::RulePlan,
         table::{TableFacts, TableKind, TableName},
     },
@@ -38,6 +41,8 @@ pub(super) struct Sweep {
     leaves: Vec<Leaf>,
     /// The plain form is never tried.
     careful: bool,
+    leaf_ids: Vec<u32>,
+    replicas: ReplicaClock,
     /// Server and timeline that the sweep began on.
     life: Option<String>,
     position: Position,
@@ -176,6 +181,8 @@ impl Sweep {
                 .sum(),
             leaves,
             careful,
+            leaf_ids: ids,
+            replicas: ReplicaClock::default(),
             life: opening.life,
             position,
             open: None,
@@ -188,11 +195,14 @@ impl Sweep {
     /// Deletes what may go of a range, in a chunk that has begun: the plain form first, unless it is known to fail, then the
     /// careful one. What keeps a whole range is narrowed down to its page, whose rows then count as blocked. `None`: the range is
     /// to be taken anew.
-    async fn delete(&mut self, range: Range, looked: Look) -> Result<Option<Deleted>, EngineError> {
-        let mut gone = looked.gone;
+    async fn delete(
+        &mut self,
+        range: Range,
+        mut looked: Look,
+    ) -> Result<Option<Deleted>, EngineError> {
         let mut form = self.first_form();
         loop {
-            let refusal = match self.attempt(range, form, gone).await {
+            let refusal = match self.attempt(range, form, looked).await {
                 Ok(deleted) => {
                     self.wary = form != Form::Plain && deleted.blocked > 0;
                     return Ok(Some(deleted));
@@ -210,7 +220,7 @@ impl Sweep {
                 return Ok(None);
             };
             let server = self.session.server().clone();
-            let looked = leaf
+            looked = leaf
                 .begin(&mut self.session, &server, &self.settings, &self.table)
                 .await?;
             if looked.filenode != self.position.filenode {
@@ -218,7 +228,6 @@ impl Sweep {
                 self.session.rollback().await;
                 return Ok(None);
             }
-            gone = looked.gone;
         }
     }
 
@@ -251,7 +260,12 @@ impl Sweep {
         }
     }
 
-    async fn attempt(&mut self, range: Range, form: Form, gone: i64) -> Result<Deleted, Refusal> {
+    async fn attempt(
+        &mut self,
+        range: Range,
+        form: Form,
+        before: Look,
+    ) -> Result<Deleted, Refusal> {
         let Some(leaf) = self.leaves.get(self.position.leaf) else {
             return Ok(Deleted::default());
         };
@@ -282,12 +296,13 @@ impl Sweep {
                 ..Deleted::default()
             });
         }
-        let finished = leaf.finish(session, &server, settings, rows, gone).await?;
+        let finished = leaf
+            .finish(session, &server, settings, rows, before)
+            .await?;
         Ok(Deleted {
             rows,
-            cascaded: finished.cascaded,
             blocked,
-            xid: Some(finished.xid),
+            finished: Some(finished),
         })
     }
 
@@ -311,10 +326,9 @@ impl Sweep {
 #[derive(Debug, Default)]
 struct Deleted {
     rows: u64,
-    cascaded: u64,
     blocked: u64,
     /// Set where there is something to commit.
-    xid: Option<String>,
+    finished: Option<Finished>,
 }
 
 #[async_trait]
@@ -343,16 +357,20 @@ impl TableSweep for Sweep {
             let Some(deleted) = self.delete(range, looked).await? else {
                 continue;
             };
-            self.open = Some(OpenChunk {
-                range,
-                xid: deleted.xid,
-            });
-            return Ok(Some(Chunk {
+            let finished = deleted.finished.as_ref();
+            let chunk = Chunk {
                 rows: deleted.rows,
-                cascaded_rows: deleted.cascaded,
+                cascaded_rows: finished.map_or(0, |finished| finished.cascaded),
                 pages: u32::try_from(range.pages()).unwrap_or(u32::MAX),
                 blocked_rows: deleted.blocked,
-            }));
+                wal_bytes: finished.map_or(0, |finished| finished.wal_bytes),
+                waiters: finished.map_or(0, |finished| finished.waiters),
+            };
+            self.open = Some(OpenChunk {
+                range,
+                xid: deleted.finished.map(|finished| finished.xid),
+            });
+            return Ok(Some(chunk));
         }
     }
 
@@ -403,6 +421,17 @@ impl TableSweep for Sweep {
             self.session.rollback().await;
         }
         Ok(())
+    }
+
+    async fn pressure(&mut self) -> Result<Pressure, EngineError> {
+        self.rollback().await?;
+        pressure::read(
+            &mut self.session,
+            &self.settings,
+            &self.leaf_ids,
+            &mut self.replicas,
+        )
+        .await
     }
 
     fn cursor(&self) -> Option<Cursor> {

@@ -76,6 +76,11 @@ impl ChunkSizer {
         }
     }
 
+    /// Aims at another length from the next chunk on; what was learnt of the costs stays.
+    pub fn retarget(&mut self, target: Duration) {
+        self.target = target.as_secs_f64().max(1e-6);
+    }
+
     /// With the rows that a full page of this table holds, as the catalog lets expect: better too many than too few, because a
     /// chunk of only such pages must still be short enough. Nonsense (zero, infinite, not a number) is ignored.
     #[must_use]

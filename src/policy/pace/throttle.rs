@@ -10,40 +10,81 @@ const BURST: f64 = 1.0;
 /// No single rest is longer; what is still owed is rested after the next chunk.
 const LONGEST_REST: f64 = 24.0 * 3600.0;
 
-/// Keeps a sweep under its duty and its rows per second.
+/// Keeps a sweep under its duty, its rows per second and its bytes of write-ahead log per second.
 #[derive(Clone, Debug)]
 pub struct Throttle {
-    /// Rest per time worked.
-    rest_ratio: f64,
-    rows_per_second: Option<f64>,
-    /// Seconds that the rows taken so far are ahead of their rate; negative: saved up.
-    debt: f64,
+    rows: Option<Rate>,
+    wal: Option<Rate>,
+}
+
+/// What a chunk took, and how it may be followed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Work {
+    /// Rows deleted.
+    pub rows: u64,
+    /// Bytes of write-ahead log written meanwhile.
+    pub wal_bytes: u64,
+    /// How long the chunk took.
+    pub took: Duration,
+    /// Percent of the time that the sweep may work just now, 1 to 100.
+    pub duty: f64,
 }
 
 impl Throttle {
     /// A throttle for one sweep.
     #[must_use]
     pub fn new(pace: Pace) -> Self {
-        let duty = f64::from(pace.max_duty.clamp(1, 100));
         Self {
-            rest_ratio: 100.0 / duty - 1.0,
-            rows_per_second: pace.max_rows_per_second.map(|rows| to_f64(rows.max(1))),
+            rows: pace.max_rows_per_second.map(Rate::new),
+            wal: pace.max_wal_bytes_per_second.map(Rate::new),
+        }
+    }
+
+    /// How long to rest after a chunk. Counts on the rest being taken.
+    pub fn rest_after(&mut self, work: Work) -> Duration {
+        let took = work.took.as_secs_f64();
+        let for_duty = took * (100.0 / work.duty.clamp(1.0, 100.0) - 1.0);
+        let mut rest = for_duty.min(LONGEST_REST);
+        let mut rates = [(&mut self.rows, work.rows), (&mut self.wal, work.wal_bytes)];
+        for (rate, amount) in &mut rates {
+            if let Some(rate) = rate {
+                rest = rest.max(rate.owed(*amount, took));
+            }
+        }
+        for (rate, _) in &mut rates {
+            if let Some(rate) = rate {
+                rate.pay(rest);
+            }
+        }
+        Duration::from_secs_f64(rest)
+    }
+}
+
+/// An amount per second.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    per_second: f64,
+    /// Seconds that what was taken so far is ahead of the rate; negative: saved up.
+    debt: f64,
+}
+
+impl Rate {
+    fn new(per_second: u64) -> Self {
+        Self {
+            per_second: to_f64(per_second.max(1)),
             debt: 0.0,
         }
     }
 
-    /// How long to rest after a chunk of `rows` rows that took `took`. Counts on the rest being taken.
-    pub fn rest_after(&mut self, rows: u64, took: Duration) -> Duration {
-        let took = took.as_secs_f64();
-        let for_duty = (took * self.rest_ratio).min(LONGEST_REST);
-        let Some(rate) = self.rows_per_second else {
-            return Duration::from_secs_f64(for_duty);
-        };
-        // What was saved up before the chunk is used first; the time of the chunk and of the rest pays the debt off.
-        self.debt += to_f64(rows) / rate - took;
-        let rest = self.debt.clamp(for_duty, LONGEST_REST);
+    /// Enters `amount`, taken in `took` seconds, and says how many seconds of rest it asks for. What was saved up before is used
+    /// first; the time of the chunk pays debt off, as that of the rest will.
+    fn owed(&mut self, amount: u64, took: f64) -> f64 {
+        self.debt += to_f64(amount) / self.per_second - took;
+        self.debt.clamp(0.0, LONGEST_REST)
+    }
+
+    fn pay(&mut self, rest: f64) {
         self.debt = (self.debt - rest).max(-BURST);
-        Duration::from_secs_f64(rest)
     }
 }
 
@@ -61,13 +102,32 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::policy::defaults::defaults;
 
-    fn throttle(max_duty: u8, max_rows_per_second: Option<u64>) -> Throttle {
-        Throttle::new(Pace {
-            chunk_duration: Duration::from_millis(20),
-            max_duty,
+    /// A throttle and its duty.
+    struct Duty(Throttle, u8);
+
+    impl Duty {
+        fn rest_after(&mut self, rows: u64, took: Duration) -> Duration {
+            self.rest(rows, 0, took)
+        }
+
+        fn rest(&mut self, rows: u64, wal_bytes: u64, took: Duration) -> Duration {
+            self.0.rest_after(Work {
+                rows,
+                wal_bytes,
+                took,
+                duty: f64::from(self.1),
+            })
+        }
+    }
+
+    fn throttle(max_duty: u8, max_rows_per_second: Option<u64>) -> Duty {
+        let pace = Pace {
             max_rows_per_second,
-        })
+            ..defaults().pace
+        };
+        Duty(Throttle::new(pace), max_duty)
     }
 
     const CHUNK: Duration = Duration::from_millis(20);
@@ -90,6 +150,19 @@ mod tests {
         assert_eq!(rest, Duration::from_millis(80));
         let rest = throttle(25, Some(1_000_000)).rest_after(100, CHUNK);
         assert_eq!(rest, Duration::from_millis(60));
+    }
+
+    #[test]
+    fn bytes_of_write_ahead_log_are_kept_under_their_rate_too() {
+        let pace = Pace {
+            max_rows_per_second: Some(1_000_000),
+            max_wal_bytes_per_second: Some(1 << 20),
+            ..defaults().pace
+        };
+        let mut throttle = Duty(Throttle::new(pace), 100);
+        let rest = throttle.rest(100, 1 << 20, CHUNK);
+        assert_eq!(rest, Duration::from_millis(980));
+        assert_eq!(throttle.rest(100, 0, CHUNK), Duration::ZERO);
     }
 
     #[test]
@@ -136,10 +209,10 @@ mod tests {
         }
 
         #[test]
-        fn no_input_panics(duty: u8, rate: Option<u64>, rows: u64, took: Duration) {
+        fn no_input_panics(duty: u8, wal: u64, rate: Option<u64>, rows: u64, took: Duration) {
             let mut throttle = throttle(duty, rate);
-            let first = throttle.rest_after(rows, took);
-            let second = throttle.rest_after(rows, took);
+            let first = throttle.rest(rows, wal, took);
+            let second = throttle.rest(rows, wal, took);
             prop_assert!(first.as_secs_f64() <= LONGEST_REST && second.as_secs_f64() <= LONGEST_REST);
         }
     }

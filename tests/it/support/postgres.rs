@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
-use super::process::{Process, free_port, run_dir, serve, unique};
+use super::process::{Process, found_by, free_port, run_dir, serve, unique};
 
 /// The superuser's name and, because every server is a throw-away on loopback, its password.
 pub const SUPERUSER: &str = "postgres";
@@ -53,7 +53,10 @@ impl Postgres {
     /// A server of the caller's own, with settings of `postgresql.conf`; it ends when it is dropped. `fsync` and
     /// `full_page_writes` are off and `shared_buffers` is 128 MB unless `settings` say otherwise.
     pub fn start_own(settings: &[(&str, &str)]) -> Self {
-        let dir = run_dir().join(unique("postgres", '-'));
+        Self::start_in(run_dir().join(unique("postgres", '-')), settings)
+    }
+
+    fn start_in(dir: PathBuf, settings: &[(&str, &str)]) -> Self {
         let port = free_port();
         let settings = settings
             .iter()
@@ -69,6 +72,27 @@ impl Postgres {
         };
         postgres.wait_ready();
         postgres
+    }
+
+    /// A standby of `primary`, streaming from it; it ends when it is dropped.
+    pub fn standby_of(primary: &Self, settings: &[(&str, &str)]) -> Self {
+        let dir = run_dir().join(unique("standby", '-'));
+        let bin = found_by("postgres.sh", &["pg_basebackup"]);
+        let copied = Command::new(bin.join("pg_basebackup"))
+            .args(["--no-sync", "--checkpoint=fast", "--write-recovery-conf"])
+            .args(["--host=127.0.0.1", "--username", SUPERUSER])
+            .arg(format!("--port={}", primary.port))
+            .arg("--pgdata")
+            .arg(dir.join("data"))
+            .env("PGPASSWORD", SUPERUSER)
+            .output()
+            .unwrap();
+        assert!(
+            copied.status.success(),
+            "{}",
+            String::from_utf8_lossy(&copied.stderr)
+        );
+        Self::start_in(dir, settings)
     }
 
     /// The port on 127.0.0.1.

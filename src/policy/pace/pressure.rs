@@ -1,0 +1,319 @@
+//! May a sweep go on, and how wide may it open up: judged from what the database says of itself between chunks.
+//!
+//! A chain of small verdicts: the first that says no gives the reason.
+
+use std::time::Duration;
+
+use super::Pace;
+
+/// What a database says of itself, as far as the role may see it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pressure {
+    /// The server became a standby.
+    pub in_recovery: bool,
+    /// Transactions that ended in this database since its counters began, ours among them; `None`: not counted.
+    pub transactions: Option<u64>,
+    /// Other sessions of this database that are running a statement right now; `None`: hidden from the role.
+    pub active_sessions: Option<u32>,
+    /// VACUUM, ANALYZE or a concurrent change of an index works on the table.
+    pub table_is_maintained: bool,
+    /// A VACUUM that prevents transaction numbers from running out works somewhere in this database; `None`: hidden from the role.
+    pub freeze_vacuum: Option<bool>,
+    /// Age of the oldest transaction whose snapshot keeps deleted rows from being removed; `None`: there is none, or it is
+    /// hidden from the role.
+    pub oldest_snapshot: Option<Duration>,
+    /// How far the slowest replica is behind.
+    pub replica_lag: ReplicaLag,
+}
+
+/// How far the slowest replica is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplicaLag {
+    /// No replica is connected.
+    #[default]
+    NoReplica,
+    /// So far.
+    Behind(Duration),
+    /// There are replicas, but the role may not see how far they are.
+    Hidden,
+}
+
+/// Why a sweep waits, as `status.currentSweep.throttledBy` spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Veto {
+    /// The server can no longer be written to.
+    NotPrimary,
+    /// A VACUUM that prevents transaction numbers from running out is more urgent than any sweep.
+    FreezeVacuumRunning,
+    /// The table is being vacuumed, analysed or indexed.
+    AutovacuumOnTable,
+    /// An old snapshot keeps what is deleted from being removed: the table would only grow slower.
+    SnapshotHeld,
+    /// A replica is further behind than `pace.maxReplicaLag`, or nobody may see how far.
+    ReplicaLag,
+    /// Another session waits for a lock that a chunk holds.
+    WaitersBehindUs,
+}
+
+impl Veto {
+    /// As status spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotPrimary => "NotPrimary",
+            Self::FreezeVacuumRunning => "FreezeVacuumRunning",
+            Self::AutovacuumOnTable => "AutovacuumOnTable",
+            Self::SnapshotHeld => "SnapshotHeld",
+            Self::ReplicaLag => "ReplicaLag",
+            Self::WaitersBehindUs => "WaitersBehindUs",
+        }
+    }
+}
+
+/// A snapshot older than this makes a sweep wait: what it deletes could not be cleaned away.
+pub const OLDEST_SNAPSHOT: Duration = Duration::from_secs(15 * 60);
+
+/// The first reason to wait, the most urgent first; `None`: go on.
+#[must_use]
+pub fn veto(pressure: &Pressure, pace: &Pace) -> Option<Veto> {
+    let chain: [fn(&Pressure, &Pace) -> Option<Veto>; 5] = [
+        |pressure, _| pressure.in_recovery.then_some(Veto::NotPrimary),
+        |pressure, _| (pressure.freeze_vacuum == Some(true)).then_some(Veto::FreezeVacuumRunning),
+        |pressure, _| {
+            pressure
+                .table_is_maintained
+                .then_some(Veto::AutovacuumOnTable)
+        },
+        |pressure, _| {
+            pressure
+                .oldest_snapshot
+                .is_some_and(|age| age > OLDEST_SNAPSHOT)
+                .then_some(Veto::SnapshotHeld)
+        },
+        replica_lag,
+    ];
+    chain.iter().find_map(|verdict| verdict(pressure, pace))
+}
+
+fn replica_lag(pressure: &Pressure, pace: &Pace) -> Option<Veto> {
+    let most = pace.max_replica_lag?;
+    let too_far = match pressure.replica_lag {
+        ReplicaLag::NoReplica => false,
+        ReplicaLag::Behind(lag) => lag > most,
+        // A limit that cannot be watched is not kept by luck.
+        ReplicaLag::Hidden => true,
+    };
+    too_far.then_some(Veto::ReplicaLag)
+}
+
+/// How wide a sweep has opened up, between the policy's pace (0) and [`OPEN_CHUNK`] at full duty (1).
+///
+/// It opens by steps while nobody else uses the database, and closes at once when somebody does: a service that wakes up meets
+/// one open chunk at most. Others are seen by the transactions that ended besides ours, which every role may count, and where
+/// the role may see them by the sessions that run a statement.
+#[derive(Clone, Debug, Default)]
+pub struct Openness {
+    level: f64,
+    /// The counter of transactions at the first look.
+    base: Option<u64>,
+    /// Our own since then.
+    ours: u64,
+    /// The most that the counter was ever ahead of our own: servers count a session's transactions up to a second late, so that
+    /// the difference falls and comes back without anybody's doing.
+    ahead: u64,
+}
+
+/// Length of a chunk while the database is idle. Shorter than the 100 ms that a statement of the service may at most wait for
+/// a sweep's row lock.
+pub const OPEN_CHUNK: Duration = Duration::from_millis(80);
+
+/// Transactions of others per second up to which a database is idle: monitoring, pings and keep-alives.
+const IDLE_TRANSACTIONS: f64 = 5.0;
+
+/// Idle looks in a row until a sweep is open.
+const STEPS: f64 = 4.0;
+
+impl Openness {
+    /// Takes in a look at the database, `since` the last one; `ours` are the transactions that the sweep itself ended meanwhile.
+    pub fn observe(&mut self, pressure: &Pressure, ours: u64, since: Duration) {
+        let idle = self
+            .others(pressure.transactions, ours)
+            .is_some_and(|others| {
+                to_f64(others) <= IDLE_TRANSACTIONS * since.as_secs_f64().max(0.1)
+            });
+        let quiet = pressure.active_sessions.unwrap_or(0) == 0;
+        if idle && quiet {
+            self.level = (self.level + 1.0 / STEPS).min(1.0);
+        } else {
+            self.close();
+        }
+    }
+
+    /// Transactions of others since the last look; `None`: nothing is known yet.
+    fn others(&mut self, transactions: Option<u64>, ours: u64) -> Option<u64> {
+        self.ours = self.ours.saturating_add(ours);
+        match (self.base, transactions) {
+            (Some(base), Some(now)) if now >= base => {
+                let ahead = (now - base).saturating_sub(self.ours);
+                let others = ahead.saturating_sub(self.ahead);
+                self.ahead = self.ahead.max(ahead);
+                Some(others)
+            }
+            // The first look, or the counters began anew.
+            _ => {
+                *self = Self {
+                    level: self.level,
+                    base: transactions,
+                    ..Self::default()
+                };
+                None
+            }
+        }
+    }
+
+    /// Somebody suffers: back to the policy's pace.
+    pub fn close(&mut self) {
+        self.level = 0.0;
+    }
+
+    /// The target length of the next chunk: never less than the policy's.
+    #[must_use]
+    pub fn chunk_duration(&self, pace: &Pace) -> Duration {
+        let room = OPEN_CHUNK.saturating_sub(pace.chunk_duration);
+        pace.chunk_duration + room.mul_f64(self.level)
+    }
+
+    /// Percent of the time that the sweep may work: never less than the policy's.
+    #[must_use]
+    pub fn duty(&self, pace: &Pace) -> f64 {
+        let duty = f64::from(pace.max_duty.clamp(1, 100));
+        duty + (100.0 - duty) * self.level
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "transactions of a second are far below 2^52"
+)]
+fn to_f64(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::policy::defaults::defaults;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn pace() -> Pace {
+        Pace {
+            max_replica_lag: Some(Duration::from_secs(10)),
+            ..defaults().pace
+        }
+    }
+
+    #[rstest]
+    #[case::nothing(Pressure::default(), None)]
+    #[case::standby(Pressure { in_recovery: true, table_is_maintained: true, ..Pressure::default() }, Some(Veto::NotPrimary))]
+    #[case::freeze(Pressure { freeze_vacuum: Some(true), ..Pressure::default() }, Some(Veto::FreezeVacuumRunning))]
+    #[case::hidden_freeze(Pressure { freeze_vacuum: None, ..Pressure::default() }, None)]
+    #[case::vacuum(Pressure { table_is_maintained: true, ..Pressure::default() }, Some(Veto::AutovacuumOnTable))]
+    #[case::young_snapshot(Pressure { oldest_snapshot: Some(OLDEST_SNAPSHOT), ..Pressure::default() }, None)]
+    #[case::old_snapshot(Pressure { oldest_snapshot: Some(OLDEST_SNAPSHOT + SECOND), ..Pressure::default() }, Some(Veto::SnapshotHeld))]
+    #[case::near(Pressure { replica_lag: ReplicaLag::Behind(10 * SECOND), ..Pressure::default() }, None)]
+    #[case::behind(Pressure { replica_lag: ReplicaLag::Behind(11 * SECOND), ..Pressure::default() }, Some(Veto::ReplicaLag))]
+    #[case::hidden(Pressure { replica_lag: ReplicaLag::Hidden, ..Pressure::default() }, Some(Veto::ReplicaLag))]
+    fn the_most_urgent_reason_is_given(#[case] pressure: Pressure, #[case] expected: Option<Veto>) {
+        assert_eq!(veto(&pressure, &pace()), expected);
+    }
+
+    #[test]
+    fn without_a_limit_replicas_are_not_asked_about() {
+        let pressure = Pressure {
+            replica_lag: ReplicaLag::Behind(1_000 * SECOND),
+            ..Pressure::default()
+        };
+        assert_eq!(veto(&pressure, &defaults().pace), None);
+    }
+
+    fn look(openness: &mut Openness, transactions: u64, ours: u64, active: Option<u32>) {
+        let pressure = Pressure {
+            transactions: Some(transactions),
+            active_sessions: active,
+            ..Pressure::default()
+        };
+        openness.observe(&pressure, ours, SECOND);
+    }
+
+    fn opened() -> Openness {
+        let mut openness = Openness::default();
+        for n in 0..5 {
+            look(&mut openness, 1_000 + 12 * n, 12, None);
+        }
+        openness
+    }
+
+    #[test]
+    fn an_idle_database_opens_the_pace_by_steps() {
+        let pace = defaults().pace;
+        let mut openness = Openness::default();
+        look(&mut openness, 1_000, 0, None);
+        assert_eq!(openness.chunk_duration(&pace), pace.chunk_duration);
+        assert_eq!(openness.duty(&pace), 25.0);
+
+        look(&mut openness, 1_012, 12, None);
+        assert_eq!(openness.chunk_duration(&pace), Duration::from_millis(35));
+
+        let openness = opened();
+        assert_eq!(openness.chunk_duration(&pace), OPEN_CHUNK);
+        assert_eq!(openness.duty(&pace), 100.0);
+    }
+
+    #[rstest]
+    #[case::transactions(1_048 + 100, None)]
+    #[case::a_running_statement(1_048, Some(1))]
+    #[case::counters_began_anew(3, None)]
+    fn anybody_elses_work_closes_it_at_once(
+        #[case] transactions: u64,
+        #[case] active: Option<u32>,
+    ) {
+        let pace = defaults().pace;
+        let mut openness = opened();
+        look(&mut openness, transactions, 0, active);
+        assert_eq!(openness.chunk_duration(&pace), pace.chunk_duration);
+        assert_eq!(openness.duty(&pace), 25.0);
+    }
+
+    #[test]
+    fn a_wider_pace_of_the_policy_stays_as_it_is() {
+        let pace = Pace {
+            chunk_duration: Duration::from_millis(500),
+            max_duty: 100,
+            ..defaults().pace
+        };
+        assert_eq!(opened().chunk_duration(&pace), pace.chunk_duration);
+        assert_eq!(opened().duty(&pace), 100.0);
+    }
+
+    #[test]
+    fn transactions_that_the_server_counts_late_are_not_taken_for_somebody_elses() {
+        let mut openness = Openness::default();
+        look(&mut openness, 1_000, 0, None);
+        for counted in [1_000, 1_024, 1_024, 1_048, 1_060] {
+            look(&mut openness, counted, 12, None);
+        }
+        assert_eq!(openness.duty(&defaults().pace), 100.0);
+    }
+
+    #[test]
+    fn a_database_that_counts_nothing_is_never_idle() {
+        let mut openness = Openness::default();
+        for _ in 0..9 {
+            openness.observe(&Pressure::default(), 0, SECOND);
+        }
+        assert_eq!(openness.duty(&defaults().pace), 25.0);
+    }
+}

@@ -1,0 +1,177 @@
+//! The pace of one rule's sweep: how large the next chunk is, how long the rest after it, and whether to go on at all just now.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Control, StopReason,
+    runner::{Tally, rest, rounded},
+};
+use crate::{
+    engine::{Chunk, EngineError, TableSweep},
+    policy::{
+        pace::{ChunkSizer, Openness, Pace, Throttle, Veto, Work, veto},
+        table::TableFacts,
+    },
+};
+
+/// How often the database is asked how it feels.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// While something forbids to go on, it is looked for anew this often.
+const WAIT: Duration = Duration::from_secs(2);
+/// The least rest after a chunk that kept somebody waiting.
+const REST_FOR_WAITERS: Duration = Duration::from_millis(250);
+/// Pages that give less than this part of what pages gave so far, once what was expected is done: a look whether anything is
+/// left is worth its cost, as the count proves the sweep in any case.
+const THIN: f64 = 0.5;
+
+pub(super) struct Pacer {
+    pace: Pace,
+    sizer: ChunkSizer,
+    throttle: Throttle,
+    openness: Openness,
+    /// When the database was looked at last; `None`: not yet.
+    looked: Option<Instant>,
+    /// Transactions that the sweep ended since then.
+    transactions: u64,
+    /// The most rows that a page gave so far, or that the catalog knows of one.
+    rows_per_page: f64,
+    /// With so many rows deleted the sweep may be done before its walk is; `None`: not known, or looked already.
+    likely: Option<u64>,
+    /// Pages walked, and rows that they gave.
+    pages: u64,
+    rows: u64,
+    /// The last chunk's pages gave much less than the ones before.
+    thin: bool,
+}
+
+impl Pacer {
+    /// For a table of which about `estimate` rows are to go.
+    pub(super) fn new(pace: Pace, table: &TableFacts, estimate: Option<u64>) -> Self {
+        let pages: u64 = table.leaves.iter().map(|leaf| leaf.pages).sum();
+        let mut sizer = ChunkSizer::new(pace.chunk_duration);
+        let mut rows_per_page = 1.0;
+        if let (Some(rows), true) = (table.rows(), pages > 0) {
+            rows_per_page = rows / to_f64(pages);
+            sizer = sizer.with_rows_per_page(rows_per_page);
+        }
+        if let Some(rows) = pace.max_rows_per_second {
+            sizer = sizer.with_max_rows(rows);
+        }
+        Self {
+            pace,
+            sizer,
+            throttle: Throttle::new(pace),
+            openness: Openness::default(),
+            looked: None,
+            transactions: 0,
+            rows_per_page,
+            likely: estimate
+                .map(|rows| rows - rows / 10)
+                .filter(|rows| *rows > 0),
+            pages: 0,
+            rows: 0,
+            thin: false,
+        }
+    }
+
+    /// Waits while the database forbids to go on. `Some`: the sweep has to stop.
+    pub(super) async fn wait(
+        &mut self,
+        sweep: &mut dyn TableSweep,
+        control: &dyn Control,
+        tally: &mut Tally,
+    ) -> Result<Option<StopReason>, EngineError> {
+        loop {
+            if let Some(reason) = control.stop() {
+                return Ok(Some(reason));
+            }
+            let since = self.looked.map(|looked| looked.elapsed());
+            if since.is_some_and(|since| since < LOOK_EVERY) {
+                return Ok(None);
+            }
+            let pressure = sweep.pressure().await?;
+            self.openness
+                .observe(&pressure, self.transactions, since.unwrap_or_default());
+            self.looked = Some(Instant::now());
+            // The look itself is counted by the next one.
+            self.transactions = 1;
+            self.sizer
+                .retarget(self.openness.chunk_duration(&self.pace));
+            match veto(&pressure, &self.pace) {
+                None => return Ok(None),
+                Some(Veto::NotPrimary) => {
+                    return Err(EngineError::ReadOnly(
+                        "the server became a standby: point the policy at the primary".to_owned(),
+                    ));
+                }
+                Some(veto) => {
+                    control.waits(&tally.report.progress, veto.as_str());
+                    rest(control, tally, WAIT).await;
+                    self.looked = None;
+                }
+            }
+        }
+    }
+
+    /// Pages for the next chunk.
+    pub(super) fn next_pages(&self) -> u32 {
+        self.sizer.next_pages()
+    }
+
+    /// Rows that `pages` may give, with room to spare.
+    pub(super) fn expected(&self, pages: u32) -> u64 {
+        rounded(self.rows_per_page * f64::from(pages) * 1.25)
+    }
+
+    /// Learns from a committed chunk.
+    pub(super) fn observe(&mut self, chunk: Chunk, took: Duration) {
+        self.transactions += 1;
+        self.sizer.observe(chunk.pages, chunk.taken(), took);
+        let density = to_f64(chunk.taken()) / f64::from(chunk.pages.max(1));
+        self.thin = density * to_f64(self.pages) <= THIN * to_f64(self.rows);
+        self.pages += u64::from(chunk.pages);
+        self.rows += chunk.taken();
+        self.rows_per_page = self.rows_per_page.max(density);
+        if chunk.waiters > 0 {
+            self.openness.close();
+            self.sizer.retarget(self.pace.chunk_duration);
+        }
+    }
+
+    /// How long to rest after it.
+    pub(super) fn rest_after(&mut self, chunk: Chunk, took: Duration) -> Duration {
+        let rest = self.throttle.rest_after(Work {
+            rows: chunk.taken(),
+            wal_bytes: chunk.wal_bytes,
+            took,
+            duty: self.openness.duty(&self.pace),
+        });
+        if chunk.waiters > 0 {
+            rest.max(REST_FOR_WAITERS)
+        } else {
+            rest
+        }
+    }
+
+    /// What was expected is done, much of the walk lies ahead, and there is little left on the pages. `progress` are the pages
+    /// walked and those to walk in all.
+    pub(super) fn is_perhaps_done(&self, rows_deleted: u64, progress: (u64, u64)) -> bool {
+        let (walked, pages) = progress;
+        let much_ahead = pages.saturating_sub(walked) > pages / 8;
+        let expected_done = self.likely.is_some_and(|likely| rows_deleted >= likely);
+        expected_done && much_ahead && self.thin
+    }
+
+    /// A count has looked what is left: the rest is walked to its end.
+    pub(super) fn has_looked(&mut self) {
+        self.likely = None;
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "densities and page counts need no more than 53 bits"
+)]
+fn to_f64(count: u64) -> f64 {
+    count as f64
+}

@@ -1,0 +1,549 @@
+//! The runner against an engine that plays a table: pages with so many expired rows each.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::*;
+use crate::{
+    engine::{DatabaseFacts, TableStatistics},
+    policy::{
+        cutoff::Cutoff,
+        defaults::defaults,
+        limits::Limits,
+        pace::Pressure,
+        table::{LeafFacts, TableFacts, TableKind, TableName},
+    },
+    sweep::{ControlError, SweepState},
+};
+
+/// What the fake database holds and remembers.
+#[derive(Default)]
+struct Table {
+    /// Expired rows by page.
+    pages: Vec<u64>,
+    /// Pages that a chunk has looked at, in order.
+    walked: Vec<usize>,
+    counts: u32,
+    commits: u32,
+    /// Answers to `commit` before the good ones begin.
+    commit_answers: Vec<Result<CommitOutcome, EngineError>>,
+    /// Answers to `pressure` before the quiet ones begin.
+    pressures: Vec<Pressure>,
+    waiters: u32,
+}
+
+#[derive(Clone, Default)]
+struct Fake(Arc<Mutex<Table>>);
+
+impl Fake {
+    fn new(pages: Vec<u64>) -> Self {
+        let fake = Self::default();
+        fake.with(|table| table.pages = pages);
+        fake
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Table) -> T) -> T {
+        look(&mut self.0.lock().unwrap())
+    }
+
+    fn left(&self) -> u64 {
+        self.with(|table| table.pages.iter().sum())
+    }
+}
+
+struct FakeSweep {
+    fake: Fake,
+    next: usize,
+    open: Option<(usize, usize)>,
+}
+
+#[async_trait]
+impl Engine for Fake {
+    async fn facts(&self) -> Result<DatabaseFacts, EngineError> {
+        unimplemented("facts")
+    }
+
+    async fn tables(&self, _: &[TableName]) -> Result<Vec<Option<TableFacts>>, EngineError> {
+        unimplemented("tables")
+    }
+
+    async fn statistics(&self, _: &TableFacts, _: &str) -> Result<TableStatistics, EngineError> {
+        unimplemented("statistics")
+    }
+
+    async fn count_rows(&self, _: &TableFacts) -> Result<u64, EngineError> {
+        unimplemented("count_rows")
+    }
+
+    async fn count_expired(&self, _: &RulePlan) -> Result<u64, EngineError> {
+        Ok(self.left())
+    }
+
+    async fn count_left(&self, _: &RulePlan, _: u64) -> Result<u64, EngineError> {
+        self.with(|table| table.counts += 1);
+        Ok(self.left())
+    }
+
+    async fn check_plan(&self, _: &RulePlan) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn open_sweep(
+        &self,
+        _: &RulePlan,
+        from: Option<Cursor>,
+    ) -> Result<Box<dyn TableSweep>, EngineError> {
+        Ok(Box::new(FakeSweep {
+            fake: self.clone(),
+            next: from.map_or(0, |cursor| usize::try_from(cursor.next_block).unwrap()),
+            open: None,
+        }))
+    }
+
+    async fn close(&self) {}
+}
+
+fn unimplemented<T>(what: &str) -> Result<T, EngineError> {
+    Err(EngineError::NotSupported(format!("{what} of a fake")))
+}
+
+#[async_trait]
+impl TableSweep for FakeSweep {
+    async fn delete_next(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
+        let (start, waiters, rows, end) = self.fake.with(|table| {
+            let end = (self.next + target.pages as usize).min(table.pages.len());
+            let rows = table.pages[self.next..end].iter().sum();
+            table.walked.extend(self.next..end);
+            (self.next, table.waiters, rows, end)
+        });
+        if start == end {
+            return Ok(None);
+        }
+        self.open = Some((start, end));
+        Ok(Some(Chunk {
+            rows,
+            pages: u32::try_from(end - start).unwrap(),
+            waiters,
+            ..Chunk::default()
+        }))
+    }
+
+    async fn commit(&mut self) -> Result<CommitOutcome, EngineError> {
+        let (start, end) = self.open.take().unwrap();
+        self.fake.with(|table| {
+            table.commits += 1;
+            let answer = match table.commit_answers.is_empty() {
+                true => Ok(CommitOutcome::Committed),
+                false => table.commit_answers.remove(0),
+            };
+            if answer
+                .as_ref()
+                .is_ok_and(|outcome| *outcome == CommitOutcome::Committed)
+            {
+                table.pages[start..end].fill(0);
+                self.next = end;
+            }
+            answer
+        })
+    }
+
+    async fn rollback(&mut self) -> Result<(), EngineError> {
+        self.open = None;
+        Ok(())
+    }
+
+    fn cursor(&self) -> Option<Cursor> {
+        Some(Cursor {
+            leaf: 1,
+            filenode: 1,
+            next_block: self.next as u64,
+            end_block: 0,
+            last_pass: false,
+        })
+    }
+
+    async fn pressure(&mut self) -> Result<Pressure, EngineError> {
+        Ok(self.fake.with(|table| match table.pressures.is_empty() {
+            true => Pressure::default(),
+            false => table.pressures.remove(0),
+        }))
+    }
+
+    fn progress(&self) -> (u64, u64) {
+        let pages = self.fake.with(|table| table.pages.len());
+        (self.next as u64, pages as u64)
+    }
+
+    async fn close(self: Box<Self>) {}
+}
+
+/// Lets a sweep run until it was asked `stop_after` times; rests take no time.
+struct Watcher {
+    stop_after: u32,
+    asked: AtomicU32,
+    records: Mutex<Vec<RuleProgress>>,
+    waited: Mutex<Vec<String>>,
+    rests: Mutex<Vec<Duration>>,
+    refuses_records: bool,
+}
+
+impl Default for Watcher {
+    fn default() -> Self {
+        Self {
+            stop_after: u32::MAX,
+            asked: AtomicU32::new(0),
+            records: Mutex::default(),
+            waited: Mutex::default(),
+            rests: Mutex::default(),
+            refuses_records: false,
+        }
+    }
+}
+
+#[async_trait]
+impl Control for Watcher {
+    fn stop(&self) -> Option<StopReason> {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        (asked >= self.stop_after).then_some(StopReason::Suspended)
+    }
+
+    async fn rest(&self, rest: Duration) {
+        self.rests.lock().unwrap().push(rest);
+    }
+
+    async fn begun(&self, _: &SweepState) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    async fn record(&self, progress: &RuleProgress) -> Result<(), ControlError> {
+        if self.refuses_records {
+            return Err(ControlError("the API server is away".to_owned()));
+        }
+        self.records.lock().unwrap().push(progress.clone());
+        Ok(())
+    }
+
+    fn advanced(&self, progress: &RuleProgress, _: u64, _: Duration) {
+        assert!(
+            progress.spent() <= progress.rows_reserved,
+            "more was taken than was written down: {progress:?}"
+        );
+    }
+
+    fn waits(&self, _: &RuleProgress, reason: &str) {
+        self.waited.lock().unwrap().push(reason.to_owned());
+    }
+}
+
+fn plan(fake: &Fake, limits: Limits) -> RulePlan {
+    let (pages, rows) = fake.with(|table| (table.pages.len(), table.pages.iter().sum::<u64>()));
+    let cutoff = Cutoff::Instant(Timestamp::UNIX_EPOCH);
+    RulePlan {
+        rule: "logs".into(),
+        table: TableFacts {
+            id: 1,
+            schema: "public".into(),
+            name: "logs".into(),
+            kind: TableKind::Ordinary,
+            system: false,
+            columns: Vec::new(),
+            leaves: vec![LeafFacts {
+                id: 1,
+                schema: "public".into(),
+                name: "logs".into(),
+                unsupported: None,
+                rows: Some(rows as f64 * 2.0),
+                pages: pages as u64,
+            }],
+            incoming: Vec::new(),
+            row_security_active: false,
+            published_without_identity: None,
+            delete_rule: None,
+            delete_triggers: Vec::new(),
+            may_select: true,
+            may_delete: true,
+            leading_index_columns: Vec::new(),
+            total_bytes: 0,
+        },
+        column: "at".into(),
+        encoding: None,
+        column_zone: jiff::tz::TimeZone::UTC,
+        cutoff,
+        overdue: cutoff,
+        filter: None,
+        holds: Vec::new(),
+        held_by: None,
+        limits,
+        dependents: Dependents::default(),
+        held_tables: Vec::new(),
+    }
+}
+
+async fn sweep(
+    fake: &Fake,
+    limits: Limits,
+    estimate: Option<u64>,
+    watcher: &Watcher,
+) -> RuleReport {
+    let plan = plan(fake, limits);
+    let progress = RuleProgress::new("logs", plan.cutoff);
+    sweep_rule(fake, &plan, defaults().pace, estimate, progress, watcher).await
+}
+
+fn unlimited() -> Limits {
+    Limits {
+        max_rows: None,
+        max_percent: Some(100),
+    }
+}
+
+/// `full` pages of ten expired rows, then `empty` ones.
+fn ordered(full: usize, empty: usize) -> Vec<u64> {
+    let mut pages = vec![10; full];
+    pages.resize(full + empty, 0);
+    pages
+}
+
+#[tokio::test]
+async fn a_count_that_finds_nothing_spares_the_rest_of_the_walk() {
+    let fake = Fake::new(ordered(2_000, 400_000));
+
+    let report = sweep(&fake, unlimited(), Some(20_000), &Watcher::default()).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
+        "{:?}",
+        report.end
+    );
+    assert_eq!((report.rows_deleted, fake.left()), (20_000, 0));
+    fake.with(|table| {
+        assert_eq!(table.counts, 1, "the count is the proof, too");
+        assert!(table.walked.len() < 300_000, "{}", table.walked.len());
+    });
+}
+
+#[tokio::test]
+async fn a_count_that_finds_something_lets_the_walk_go_on_to_its_end() {
+    let mut pages = ordered(2_000, 400_000);
+    pages[401_000] = 3;
+    let fake = Fake::new(pages);
+
+    let report = sweep(&fake, unlimited(), Some(20_000), &Watcher::default()).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
+        "{:?}",
+        report.end
+    );
+    assert_eq!((report.rows_deleted, fake.left()), (20_003, 0));
+    fake.with(|table| {
+        assert_eq!(table.counts, 2, "once in between, once as the proof");
+        assert_eq!(table.walked.last(), Some(&401_999));
+        let mut once = table.walked.clone();
+        once.dedup();
+        assert_eq!(once.len(), table.walked.len(), "no page is walked twice");
+    });
+}
+
+#[tokio::test]
+async fn an_estimate_of_nothing_walks_all_the_same() {
+    let fake = Fake::new(ordered(0, 1_000).into_iter().chain([5]).collect());
+
+    let report = sweep(&fake, unlimited(), Some(0), &Watcher::default()).await;
+
+    assert_eq!((report.rows_deleted, fake.left()), (5, 0));
+}
+
+#[tokio::test]
+async fn the_chunk_that_would_pass_the_limit_is_rolled_back() {
+    let fake = Fake::new(ordered(100, 0));
+    let limits = Limits {
+        max_rows: Some(500),
+        max_percent: None,
+    };
+
+    // The estimate says that all is well; the rows say otherwise.
+    let report = sweep(&fake, limits, Some(100), &Watcher::default()).await;
+
+    let RuleEnd::Blocked { expected, .. } = report.end else {
+        panic!("{:?}", report.end);
+    };
+    assert!(report.rows_deleted <= 500);
+    assert_eq!(fake.left(), 1_000 - report.rows_deleted);
+    assert_eq!(
+        expected, 1_000,
+        "what is asked for is all that the sweep needs"
+    );
+}
+
+#[tokio::test]
+async fn an_estimate_over_the_limit_is_counted_before_anything_is_blocked() {
+    let fake = Fake::new(ordered(10, 0));
+    let limits = Limits {
+        max_rows: Some(100),
+        max_percent: None,
+    };
+
+    let report = sweep(&fake, limits, Some(5_000), &Watcher::default()).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
+        "{:?}",
+        report.end
+    );
+    assert_eq!(report.rows_deleted, 100);
+}
+
+#[tokio::test]
+async fn rows_of_a_commit_that_nobody_could_tell_count_against_the_limit_and_are_not_reported() {
+    let fake = Fake::new(ordered(40, 0));
+    let lost = EngineError::ConnectionLost {
+        host: "db:5432".into(),
+        reason: "unknown".into(),
+    };
+    fake.with(|table| table.commit_answers.push(Err(lost)));
+    let watcher = Watcher::default();
+
+    let report = sweep(&fake, unlimited(), Some(400), &watcher).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Complete { .. }),
+        "{:?}",
+        report.end
+    );
+    assert_eq!(report.rows_deleted, 400, "the table took them after all");
+    assert!(report.progress.rows_unknown > 0, "{:?}", report.progress);
+    assert_eq!(
+        watcher.waited.lock().unwrap().as_slice(),
+        ["connection_lost"]
+    );
+}
+
+#[tokio::test]
+async fn a_rolled_back_chunk_is_taken_again() {
+    let fake = Fake::new(ordered(40, 0));
+    fake.with(|table| table.commit_answers.push(Ok(CommitOutcome::RolledBack)));
+
+    let report = sweep(&fake, unlimited(), Some(400), &Watcher::default()).await;
+
+    assert_eq!(
+        (report.rows_deleted, report.progress.rows_unknown),
+        (400, 0)
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_is_not_deleted() {
+    let fake = Fake::new(ordered(40, 0));
+    let watcher = Watcher {
+        refuses_records: true,
+        ..Watcher::default()
+    };
+
+    let report = sweep(&fake, unlimited(), Some(400), &watcher).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Unrecorded(_)),
+        "{:?}",
+        report.end
+    );
+    assert_eq!((report.rows_deleted, fake.left()), (0, 400));
+}
+
+#[tokio::test]
+async fn a_veto_is_waited_for_and_named() {
+    let fake = Fake::new(ordered(40, 0));
+    let vacuum = Pressure {
+        table_is_maintained: true,
+        ..Pressure::default()
+    };
+    fake.with(|table| table.pressures = vec![vacuum.clone(), vacuum]);
+    let watcher = Watcher::default();
+
+    let report = sweep(&fake, unlimited(), Some(400), &watcher).await;
+
+    assert_eq!(report.rows_deleted, 400);
+    assert_eq!(
+        watcher.waited.lock().unwrap().as_slice(),
+        ["AutovacuumOnTable", "AutovacuumOnTable"]
+    );
+}
+
+#[tokio::test]
+async fn a_sweep_that_waits_can_be_stopped_and_has_deleted_nothing() {
+    let fake = Fake::new(ordered(40, 0));
+    let old = Pressure {
+        oldest_snapshot: Some(Duration::from_secs(3_600)),
+        ..Pressure::default()
+    };
+    fake.with(|table| table.pressures = vec![old; 50]);
+    let watcher = Watcher {
+        stop_after: 10,
+        ..Watcher::default()
+    };
+
+    let report = sweep(&fake, unlimited(), Some(400), &watcher).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Stopped(StopReason::Suspended)),
+        "{:?}",
+        report.end
+    );
+    assert_eq!(fake.left(), 400);
+    assert!(
+        watcher
+            .waited
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|why| why == "SnapshotHeld")
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_became_a_standby_ends_the_sweep() {
+    let fake = Fake::new(ordered(40, 0));
+    fake.with(|table| {
+        table.pressures = vec![Pressure {
+            in_recovery: true,
+            ..Pressure::default()
+        }];
+    });
+
+    let report = sweep(&fake, unlimited(), Some(400), &Watcher::default()).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Failed(EngineError::ReadOnly(_))),
+        "{:?}",
+        report.end
+    );
+    assert_eq!(fake.left(), 400);
+}
+
+#[tokio::test]
+async fn whoever_waits_behind_a_chunk_gets_a_longer_rest() {
+    let fake = Fake::new(ordered(40, 0));
+    fake.with(|table| table.waiters = 1);
+    let watcher = Watcher::default();
+
+    sweep(&fake, unlimited(), Some(400), &watcher).await;
+
+    let rests = watcher.rests.lock().unwrap();
+    assert!(
+        rests.iter().all(|rest| *rest >= Duration::from_millis(250)),
+        "{rests:?}"
+    );
+    assert!(
+        watcher
+            .waited
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|why| why == "WaitersBehindUs")
+    );
+}
