@@ -79,6 +79,9 @@ pub enum EngineError {
     /// Deleting would reach rows of other tables.
     #[error("{0}")]
     Dependents(String),
+    /// The archive table does not fit, or did not take the rows.
+    #[error("{0}")]
+    Archive(String),
     /// A `where` or a hold does not fit its table: a type error that only the database can see.
     #[error("{0}")]
     Predicate(String),
@@ -114,6 +117,7 @@ impl EngineError {
             Self::ConnectionLost { .. } => "connection_lost",
             Self::StatementTimeout { .. } => "statement_timeout",
             Self::Dependents(_) => "dependents",
+            Self::Archive(_) => "archive",
             Self::Predicate(_) => "predicate",
             Self::NotSupported(_) => "not_supported",
             Self::Database { .. } => "database",

@@ -2,8 +2,7 @@
 //! wrote is silently ignored. A field's default is not a use.
 
 use crate::api::{
-    LedgerMode, PartitionHandling, ReindexMode, RetentionPolicySpec, RetentionRule, RuleAction,
-    VacuumMode,
+    LedgerMode, PartitionHandling, ReindexMode, RetentionPolicySpec, RetentionRule, VacuumMode,
 };
 
 /// Policy-wide fields in use that this version cannot carry out, as paths below `spec`.
@@ -50,7 +49,12 @@ pub fn in_policy(spec: &RetentionPolicySpec) -> Vec<&'static str> {
 pub fn in_rule(rule: &RetentionRule) -> Vec<&'static str> {
     used(&[
         ("encoding", rule.encoding.is_some()),
-        ("action: Archive", rule.action == RuleAction::Archive),
+        (
+            "archive.objectStore",
+            rule.archive
+                .as_ref()
+                .is_some_and(|archive| archive.object_store.is_some()),
+        ),
         (
             "partitions: Drop",
             rule.partitions == Some(PartitionHandling::Drop),

@@ -48,8 +48,10 @@ pub struct RuleProgress {
     pub table_id: Option<u32>,
     /// The table's rows when the sweep began; `None`: not begun.
     pub rows_at_start: Option<u64>,
-    /// Rows deleted and committed, as far as was seen.
+    /// Rows deleted and committed, as far as was seen; those that went along through foreign keys, too.
     pub rows_done: u64,
+    /// Rows of `rows_done` that were stored in an archive.
+    pub rows_archived: u64,
     /// Rows that a killed process may have deleted beyond `rows_done` without recording it. Counts against the limits.
     pub rows_unknown: u64,
     /// What `rows_done` and `rows_unknown` may come to at most before the next record.
@@ -58,6 +60,8 @@ pub struct RuleProgress {
     pub rows_total: Option<u64>,
     /// Rows of `rows_done` that totals have in them already.
     pub rows_counted: u64,
+    /// Rows of `rows_archived` that totals have in them already.
+    pub archived_counted: u64,
     /// Rows that an approval allows, in place of the policy's limits.
     pub rows_approved: Option<u64>,
     /// The walk is over.
@@ -74,10 +78,12 @@ impl RuleProgress {
             table_id: None,
             rows_at_start: None,
             rows_done: 0,
+            rows_archived: 0,
             rows_unknown: 0,
             rows_reserved: 0,
             rows_total: None,
             rows_counted: 0,
+            archived_counted: 0,
             rows_approved: None,
             done: false,
         }

@@ -344,7 +344,7 @@ async fn chunks(
         *failures = 0;
         count(tally, chunk, took);
         pacer.observe(chunk, took);
-        control.advanced(&tally.report.progress, chunk.taken(), took);
+        control.advanced(&tally.report.progress, chunk, took);
         tracing::debug!(
             rule = plan.rule,
             rows = chunk.rows,
@@ -366,7 +366,9 @@ async fn chunks(
 fn count(tally: &mut Tally, chunk: Chunk, took: Duration) {
     let report = &mut tally.report;
     report.progress.rows_done += chunk.taken();
+    report.progress.rows_archived += chunk.archived_rows;
     report.rows_deleted += chunk.taken();
+    report.rows_archived += chunk.archived_rows;
     report.blocked_rows += chunk.blocked_rows;
     report.chunks += 1;
     report.longest_chunk = report.longest_chunk.max(took);

@@ -12,6 +12,7 @@ mod api_server;
 mod engine_postgres;
 mod install;
 mod offline;
+mod offline_archive;
 mod operator;
 mod smoke;
 mod support;

@@ -6,6 +6,7 @@ use sqlx::Row;
 
 use super::{
     Settings,
+    archive_table::{ArchiveTable, Failure, take},
     careful::Careful,
     connect::Server,
     error::{self, Doing},
@@ -36,6 +37,7 @@ pub(super) struct Leaf {
     /// Rows of the leaf itself are among those that `gone` counts.
     counts_itself: bool,
     finish: Arc<Finish>,
+    archive: Option<Arc<ArchiveTable>>,
     grant: String,
 }
 
@@ -55,13 +57,15 @@ pub(super) struct LeafParts<'a> {
     pub(super) plan: &'a crate::policy::plan::RulePlan,
     pub(super) facts: &'a crate::policy::table::LeafFacts,
     pub(super) settings: &'a Settings,
-    pub(super) columns: &'a [String],
+    /// Columns whose meaning must not change; `None`: all.
+    pub(super) columns: Option<&'a [String]>,
     pub(super) fingerprint: String,
     pub(super) may_lock: bool,
     pub(super) role: &'a str,
     pub(super) obstacles: Obstacles<'a>,
     pub(super) reach: &'a Reach,
     pub(super) finish: Arc<Finish>,
+    pub(super) archive: Option<Arc<ArchiveTable>>,
 }
 
 /// What the leaf looks like at the beginning of a chunk.
@@ -110,7 +114,9 @@ impl Leaf {
             obstacles,
             reach,
             finish,
+            archive,
         } = parts;
+        let into = archive.as_deref();
         // A rule on the whole table and a rule on this part of it must fence each other off.
         let mut fences = vec![sql::fence_key(plan.table.id)];
         if facts.id != plan.table.id {
@@ -124,6 +130,7 @@ impl Leaf {
             columns,
             fences: &fences,
             gone: reach.gone.as_deref(),
+            archive: into,
         };
         let insistent = Obstacles {
             sets: true,
@@ -137,15 +144,23 @@ impl Leaf {
             may_lock,
             fingerprint,
             begin: begin.sql(),
-            statements: LeafStatements::new(plan, &facts.schema, &facts.name, facts.id)?,
-            careful: Careful::new(&obstacles, facts)?,
+            statements: LeafStatements::new(plan, &facts.schema, &facts.name, facts.id, into)?,
+            careful: Careful::new(&obstacles, facts, into)?,
             insistent: obstacles
                 .may_be_set()
-                .then(|| Careful::new(&insistent, facts))
+                .then(|| Careful::new(&insistent, facts, into))
                 .transpose()?,
             counts_itself: reach.counted.contains(&facts.id),
             finish,
-            grant: sql::grant(&facts.schema, &facts.name, role),
+            grant: match into {
+                Some(archive) => format!(
+                    "{}; {}",
+                    sql::grant(&facts.schema, &facts.name, role),
+                    archive.grant
+                ),
+                None => sql::grant(&facts.schema, &facts.name, role),
+            },
+            archive,
         })
     }
 
@@ -235,6 +250,15 @@ impl Leaf {
                 "a column that the rule reads, a foreign key to the table, its rules, or the table that it is a part of changed",
             ));
         }
+        let archive: Option<String> = row.try_get("archive").map_err(unreadable)?;
+        if let Some(known) = &self.archive
+            && archive.as_ref() != Some(&known.fingerprint)
+        {
+            return Err(EngineError::TableChanged {
+                table: known.qualified(),
+                reason: "a column of the archive table, its name or its rules changed".to_owned(),
+            });
+        }
         let filenode: Option<i64> = row.try_get("filenode").map_err(unreadable)?;
         let blocks: Option<i64> = row.try_get("blocks").map_err(unreadable)?;
         let gone: Option<i64> = row.try_get("gone").map_err(unreadable)?;
@@ -257,9 +281,17 @@ impl Leaf {
         session: &mut Session,
         server: &Server,
         settings: &Settings,
-        reason: &sqlx::Error,
+        reason: &Failure,
     ) -> Refusal {
         session.rollback().await;
+        let reason = match reason {
+            Failure::Server(reason) => reason,
+            Failure::NotKept { gone, kept } => {
+                return Refusal::Failed(self.not_kept(&format!(
+                    "kept {kept} of {gone} rows, as a trigger or a rule of it leaves rows out"
+                )));
+            }
+        };
         let referring = || {
             self.finish.dependents != Dependents::Refuse
                 && error::constraint_of(reason)
@@ -268,8 +300,23 @@ impl Leaf {
         match error::code(reason) {
             Some(error::LOCK_NOT_AVAILABLE | error::DEADLOCK) => Refusal::Locked,
             _ if referring() => Refusal::Referred,
+            // Whatever constraint it is: of the tables that a chunk writes to, only the archive table takes new rows.
+            Some(code) if self.archive.is_some() && code.starts_with("23") => Refusal::Failed(
+                self.not_kept(&format!("does not take the rows: {}", error::said(reason))),
+            ),
             _ => Refusal::Failed(self.error(server, settings, reason)),
         }
+    }
+
+    fn not_kept(&self, what: &str) -> EngineError {
+        let archive = self
+            .archive
+            .as_ref()
+            .map_or_else(String::new, |archive| archive.qualified());
+        EngineError::Archive(format!(
+            "archive table {archive} {what}; nothing of this chunk was deleted from {}",
+            self.qualified()
+        ))
     }
 
     /// There is a form of its own for keys that could not be set.
@@ -288,7 +335,7 @@ impl Leaf {
     ) -> Result<u64, Refusal> {
         let query = self.statements.delete.query();
         let query = query.bind(range.first()).bind(range.beyond()).bind(cutoff);
-        match session.execute(query).await {
+        match take(session, query, self.archive.is_some()).await {
             Ok(rows) => Ok(rows),
             Err(reason) => Err(self.refused(session, server, settings, &reason).await),
         }
@@ -311,7 +358,7 @@ impl Leaf {
         let outcome = async {
             let rows = form.delete(session, range, cutoff).await?;
             let blocked = self.count_left(session, range, cutoff).await?;
-            Ok((rows, blocked))
+            Ok::<_, Failure>((rows, blocked))
         }
         .await;
         match outcome {
@@ -361,7 +408,11 @@ impl Leaf {
     ) -> Result<Finished, Refusal> {
         let outcome = match session.raw(&self.finish.sql).await {
             Ok(answer) => self.judge_finish(&answer, rows, before),
-            Err(reason) => return Err(self.refused(session, server, settings, &reason).await),
+            Err(reason) => {
+                return Err(self
+                    .refused(session, server, settings, &reason.into())
+                    .await);
+            }
         };
         match outcome {
             Ok(finished) => Ok(finished),

@@ -228,7 +228,7 @@ impl Control for Watcher {
         Ok(())
     }
 
-    fn advanced(&self, progress: &RuleProgress, _: u64, _: Duration) {
+    fn advanced(&self, progress: &RuleProgress, _: Chunk, _: Duration) {
         assert!(
             progress.spent() <= progress.rows_reserved,
             "more was taken than was written down: {progress:?}"
@@ -281,6 +281,7 @@ fn plan(fake: &Fake, limits: Limits) -> RulePlan {
         limits,
         dependents: Dependents::default(),
         held_tables: Vec::new(),
+        archive: None,
     }
 }
 

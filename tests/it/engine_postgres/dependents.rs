@@ -244,7 +244,7 @@ async fn what_is_rolled_back_is_counted_anew() {
     sweep.close().await;
 
     assert!(first.cascaded_rows > 0);
-    assert_eq!(first, again);
+    assert_eq!(first.taken(), again.taken());
     assert_eq!(first.taken(), first.rows * 10);
 }
 

@@ -207,8 +207,17 @@ fn mistakes(closed_port: u16) -> Vec<Mistake> {
         ),
         stalled(
             "archive",
-            in_rule(json!({"action": "Archive", "archive": {"table": {"name": "old_logs"}}})),
-            &["action: Archive"],
+            in_rule(
+                json!({"action": "Archive", "archive": {"objectStore": {"url": "s3://archive/logs"}}}),
+            ),
+            &["archive.objectStore"],
+        ),
+        stalled(
+            "archive-cascade",
+            in_rule(
+                json!({"action": "Archive", "archive": {"table": {"name": "old_logs"}}, "dependents": "Cascade"}),
+            ),
+            &["dependents: Cascade", "dependents: Skip"],
         ),
         stalled(
             "partitions",
