@@ -17,7 +17,7 @@ use crate::{
     policy::{
         check::{CheckedHold, CheckedPolicy, CheckedRule, Refusal, reason},
         dependents::{Dependents, HeldTable, reached},
-        plan::{RulePlan, check_deletable, resolve},
+        plan::{ArchiveState, RulePlan, check_deletable, resolve},
         table::{TableFacts, TableKind, TableName},
     },
 };
@@ -247,6 +247,7 @@ async fn plan_rule(
         }
         Err(error) => return Err(error),
     }
+    look_at_archive(engine, &mut plan).await?;
     if rule.enforced
         && let Err(refusal) = check_deletable(&plan)
     {
@@ -256,6 +257,31 @@ async fn plan_rule(
         Some(refusal) => Err(refusal.clone()),
         None => Ok(plan),
     })
+}
+
+/// Looks whether the table into which the plan archives is there and fits. Creates nothing.
+async fn look_at_archive(engine: &dyn Engine, plan: &mut RulePlan) -> Result<(), EngineError> {
+    if plan.archive.is_none() {
+        return Ok(());
+    }
+    let state = match engine.check_archive(plan).await {
+        Ok(None) => ArchiveState::Fits,
+        Ok(Some(creates)) => ArchiveState::Missing(creates),
+        Err(EngineError::Archive(message)) => {
+            ArchiveState::Refused(Refusal::new(reason::ARCHIVE_MISMATCH, message))
+        }
+        Err(EngineError::Permission(message)) => {
+            ArchiveState::Refused(Refusal::new(reason::PERMISSION_DENIED, message))
+        }
+        Err(EngineError::NotSupported(message)) => {
+            ArchiveState::Refused(Refusal::new(reason::NOT_SUPPORTED, message))
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(archive) = &mut plan.archive {
+        archive.state = state;
+    }
+    Ok(())
 }
 
 /// A hold on a table binds the rules on it, on the tables that hold its rows, and on a parent of which it is a part.
