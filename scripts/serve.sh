@@ -5,7 +5,8 @@
 #   scripts/serve.sh etcd           DIR PORT
 #   scripts/serve.sh kube-apiserver DIR PORT ETCD_PORT       writes DIR/kubeconfig (system:masters)
 #   scripts/serve.sh postgres       DIR PORT [NAME=VALUE...] superuser postgres, password postgres; NAME=VALUE are settings
-#   scripts/serve.sh pgbouncer      DIR PORT POSTGRES_PORT   transaction mode; logins in DIR/users.txt: "name" "password"
+#   scripts/serve.sh pgbouncer      DIR PORT POSTGRES_PORT [POOL_SIZE]
+#                                                            transaction mode; logins in DIR/users.txt: "name" "password"
 #
 # A second start in the same DIR goes on with the data that is there. With TIED_TO_PARENT=yes the kernel ends the server when the
 # thread that started this script ends, however it ends; `exec` all the way keeps the process id that the caller knows.
@@ -82,6 +83,11 @@ serve_postgres() {
   bin=$("$scripts/postgres.sh" initdb postgres)
   for setting in "$@"; do settings+=(-c "$setting"); done
   drop_root
+  # A cache in root's own home, say, is not for another user: it runs a copy, which finds its libraries beside it.
+  if ! setpriv "${as_user[@]}" test -x "$bin/postgres"; then
+    [[ -d $dir/installation ]] || cp -r "${bin%/bin}" "$dir/installation"
+    bin=$dir/installation/bin
+  fi
   cd "$dir"
   if [[ ! -d data ]]; then
     rm -rf data.new
@@ -98,7 +104,7 @@ serve_postgres() {
 }
 
 serve_pgbouncer() {
-  local postgres_port=$1 program
+  local postgres_port=$1 pool_size=${2:-4} program
   program=$("$scripts/pgbouncer.sh")
   cat >"$dir/pgbouncer.ini" <<INI
 [databases]
@@ -110,7 +116,7 @@ unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = $dir/users.txt
 pool_mode = transaction
-default_pool_size = 4
+default_pool_size = $pool_size
 max_client_conn = 200
 admin_users = postgres
 INI

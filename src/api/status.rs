@@ -122,7 +122,7 @@ pub struct DatabaseStatus {
     /// Number of user tables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tables: Option<i64>,
-    /// What keeps an audit from changing anything: ReadOnlyRole (the role has no right to) or ReadOnlyTransaction.
+    /// What keeps an audit from changing anything: ReadOnlyRole (the role has no right to), ReadOnlyTransaction or ReadOnlyConnection (SQLite).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_promise: Option<String>,
 }

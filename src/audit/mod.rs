@@ -249,6 +249,9 @@ async fn plan_rule(
         Err(EngineError::Permission(message)) => {
             return Ok(Err(Refusal::new(reason::PERMISSION_DENIED, message)));
         }
+        Err(EngineError::NotSupported(message)) => {
+            return Ok(Err(Refusal::new(reason::NOT_SUPPORTED, message)));
+        }
         Err(error) => return Err(error),
     }
     if rule.enforced

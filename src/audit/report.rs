@@ -61,8 +61,8 @@ pub struct RuleFindings {
     pub newest: Option<MeasuredInstant>,
     /// Whether anybody uses the table.
     pub usage: Usage,
-    /// Bytes with indexes and TOAST.
-    pub size_bytes: i64,
+    /// Bytes with indexes and TOAST; `None`: not known.
+    pub size_bytes: Option<i64>,
     /// Dead rows, estimated.
     pub dead_rows: i64,
     /// What would stop a sweep of a rule that only audits today.
@@ -96,7 +96,7 @@ pub(super) fn findings(
         oldest,
         newest,
         usage: usage(statistics),
-        size_bytes: plan.table.total_bytes,
+        size_bytes: plan.table.known_bytes(),
         dead_rows: statistics.dead_rows,
         obstacle: check_deletable(plan).err(),
         plan: plan.clone(),

@@ -14,9 +14,7 @@ use crate::{
         RetentionPolicyStatus, RuleStatus,
         conditions::{COMPLIANT, READY, find_condition},
     },
-    audit,
-    engine::Engine,
-    report,
+    audit, report,
 };
 
 /// Arguments of `audit`.
@@ -32,7 +30,12 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     let offline = offline::open(&arguments.input)?;
-    let result = audit::audit(&offline.engine, &offline.checked, &offline.around(false)).await;
+    let result = audit::audit(
+        offline.engine.as_ref(),
+        &offline.checked,
+        &offline.around(false),
+    )
+    .await;
     offline.engine.close().await;
     let audited = result.map_err(|error| error.to_string())?;
     let now = Timestamp::now();

@@ -11,9 +11,12 @@ use crate::{
     api::{DependentHandling, Mode, RetentionPolicy, RetentionRule},
     engine::{
         Engine,
-        postgres::{GrantRequest, GrantedTable, Rights, grants, reads_all_stats, revokes},
+        postgres::{
+            GrantRequest, GrantedTable, PostgresEngine, Rights, grants, reads_all_stats, revokes,
+        },
     },
     policy::{
+        check::check,
         defaults::defaults,
         dependents::{Dependents, reached},
         table::{TableFacts, TableName},
@@ -185,7 +188,9 @@ async fn look_up(
     role: Option<String>,
     named: &[Named],
 ) -> Result<(GrantRequest, Vec<String>), String> {
-    let engine = offline::open(input)?.engine;
+    let target = offline::target(input, policy, &check(&policy.spec))?;
+    // Files have no roles.
+    let engine = PostgresEngine::new(target).map_err(|error| format!("DATABASE_URL: {error}"))?;
     let names: Vec<TableName> = named.iter().map(|named| named.table.clone()).collect();
     let found = if names.is_empty() {
         Ok(Vec::new())

@@ -14,7 +14,8 @@ pub(super) struct Input {
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     pub(super) file: PathBuf,
 
-    /// Address of the database: postgres://user:password@host:5432/database. The policy's Secret is not read.
+    /// Address of the database: postgres://user:password@host:5432/database or sqlite:///path/file.db. The policy's Secret is not
+    /// read.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub(super) database_url: Option<String>,
 }

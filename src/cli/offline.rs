@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{self, RetentionPolicy, RetentionPolicyStatus},
     audit::{AuditReport, Surroundings},
-    engine::{DatabaseTarget, postgres::PostgresEngine},
+    engine::{self, DatabaseTarget, Engine},
     operator::resolve,
     policy::check::{CheckedPolicy, check},
     report::{self, Known},
@@ -32,7 +32,7 @@ pub(super) enum Format {
 pub(super) struct Offline {
     pub(super) policy: RetentionPolicy,
     pub(super) checked: CheckedPolicy,
-    pub(super) engine: PostgresEngine,
+    pub(super) engine: Box<dyn Engine>,
 }
 
 impl Offline {
@@ -78,8 +78,23 @@ impl Offline {
 pub(super) fn open(input: &Input) -> Result<Offline, String> {
     let policy = input::read(input)?;
     let checked = check(&policy.spec);
+    let target = target(input, &policy, &checked)?;
+    let engine = engine::open(target).map_err(|error| format!("DATABASE_URL: {error}"))?;
+    Ok(Offline {
+        policy,
+        checked,
+        engine,
+    })
+}
+
+/// Where the policy's database is, as `DATABASE_URL` says.
+pub(super) fn target(
+    input: &Input,
+    policy: &RetentionPolicy,
+    checked: &CheckedPolicy,
+) -> Result<DatabaseTarget, String> {
     let url = input.database_url.clone().ok_or(
-        "set DATABASE_URL to the database's address: postgres://user:password@host:5432/database",
+        "set DATABASE_URL to the database's address: postgres://user:password@host:5432/database, or sqlite:///path/file.db",
     )?;
     let tls = policy.spec.database.tls.as_ref();
     if tls.is_some_and(|tls| tls.ca_secret_ref.is_some()) {
@@ -88,7 +103,7 @@ pub(super) fn open(input: &Input) -> Result<Offline, String> {
                 .to_owned(),
         );
     }
-    let target = DatabaseTarget {
+    Ok(DatabaseTarget {
         url: SecretString::from(url),
         tls_mode: tls.map(|tls| resolve::tls_mode(tls.mode)),
         tls_ca_pem: None,
@@ -101,11 +116,5 @@ pub(super) fn open(input: &Input) -> Result<Offline, String> {
         statement_timeout: checked.statement_timeout,
         max_connections: checked.max_connections,
         allow_local_files: true,
-    };
-    let engine = PostgresEngine::new(target).map_err(|error| format!("DATABASE_URL: {error}"))?;
-    Ok(Offline {
-        policy,
-        checked,
-        engine,
     })
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     audit::{self, Book, Planned},
-    engine::{Counted, Engine, EngineError},
+    engine::{Counted, EngineError, WalkPage},
     policy::{
         approval::plan_hash,
         check::CheckedPolicy,
@@ -85,7 +85,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
 
 async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineError> {
     let around = offline.around(false);
-    let plan = audit::plan(&offline.engine, &offline.checked, &around).await?;
+    let plan = audit::plan(offline.engine.as_ref(), &offline.checked, &around).await?;
     let mut entries = Vec::with_capacity(plan.rules.len());
     for planned in plan.rules {
         let counts = match &planned.plan {
@@ -148,7 +148,10 @@ fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
 }
 
 /// How the rows are found, in words.
-fn technique(plan: &RulePlan) -> String {
+fn technique(page: WalkPage, plan: &RulePlan) -> String {
+    if page.rows.is_some() {
+        return "DELETE by ranges of keys, every row looked at once".to_owned();
+    }
     let leaves = plan.table.leaves.len();
     let mut words = "DELETE by physical ranges".to_owned();
     if leaves > 1 {
@@ -190,23 +193,25 @@ fn dependents(plan: &RulePlan) -> Option<String> {
     ))
 }
 
-/// Bytes that the walk reads: every page of the heap once.
-fn bytes_to_read(plan: &RulePlan) -> i64 {
+/// Bytes that the walk reads, every page of the table once; `None`: not known.
+fn bytes_to_read(page: WalkPage, plan: &RulePlan) -> Option<i64> {
     let pages: u64 = plan.table.leaves.iter().map(|leaf| leaf.pages).sum();
-    i64::try_from(pages.saturating_mul(8192)).unwrap_or(i64::MAX)
+    let bytes = pages.saturating_mul(page.bytes?);
+    Some(i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
-fn action(planned: &Planned, plan: &RulePlan) -> String {
+fn action(page: WalkPage, planned: &Planned, plan: &RulePlan) -> String {
     if let Some(hold) = &plan.held_by {
         return format!("nothing: hold {hold} keeps the whole table");
     }
     if !planned.enforced {
         return "nothing: audit only".to_owned();
     }
-    technique(plan)
+    technique(page, plan)
 }
 
 fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
+    let page = offline.engine.walk_page();
     let rules: Vec<Value> = entries
         .iter()
         .map(|entry| match &entry.planned.plan {
@@ -217,13 +222,13 @@ fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
                 "name": entry.planned.name,
                 "table": plan.table.qualified(),
                 "enforced": entry.planned.enforced,
-                "technique": action(&entry.planned, plan),
+                "technique": action(page, &entry.planned, plan),
                 "cutoff": plan.cutoff.to_string(),
                 "rows": entry.counts.as_ref().map(|counts| counts.rows),
                 "expiredRows": entry.counts.as_ref().map(|counts| counts.expired),
                 "cascadedRows": entry.counts.as_ref().map(|counts| counts.along),
                 "unreadableRows": entry.counts.as_ref().and_then(|counts| counts.unreadable),
-                "bytesToRead": bytes_to_read(plan),
+                "bytesToRead": bytes_to_read(page, plan),
                 "blocked": entry.counts.as_ref().and_then(|counts| counts.blocked.clone()),
                 "tables": plan.table.leaves.iter().map(|leaf| format!("{}.{}", leaf.schema, leaf.name)).collect::<Vec<_>>(),
                 "dependents": plan.dependents.as_str(),
@@ -270,6 +275,7 @@ fn print_ledger(book: &Book) {
 }
 
 fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
+    let page = offline.engine.walk_page();
     for refusal in &offline.checked.refusals {
         output::say!("refused: {refusal}");
     }
@@ -285,7 +291,9 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
         output::say!(
             "  table      {}  ({})",
             plan.table.qualified(),
-            output::bytes(plan.table.total_bytes)
+            plan.table
+                .known_bytes()
+                .map_or_else(|| "size not known".to_owned(), output::bytes)
         );
         let encoding = plan
             .encoding
@@ -315,8 +323,10 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
                 );
             }
         }
-        output::say!("  technique  {}", action(&entry.planned, plan));
-        output::say!("  reads      {}", output::bytes(bytes_to_read(plan)));
+        output::say!("  technique  {}", action(page, &entry.planned, plan));
+        if let Some(bytes) = bytes_to_read(page, plan) {
+            output::say!("  reads      {}", output::bytes(bytes));
+        }
         if let Some(words) = dependents(plan) {
             output::say!("  dependents {words}");
         }

@@ -21,7 +21,6 @@ use super::{
 use crate::{
     api::RetentionPolicyStatus,
     audit::{self, AuditReport},
-    engine::Engine,
     policy::approval::{approved_by, plan_hash, spec_mark},
     report,
     sweep::{
@@ -97,7 +96,7 @@ async fn sweep(
     approve: Option<&str>,
     control: &Terminal,
 ) -> Result<Swept, String> {
-    let engine = &offline.engine;
+    let engine = offline.engine.as_ref();
     let around = offline.around(true);
     let spec = spec_mark(&offline.policy.spec);
     let audited = audit::audit(engine, &offline.checked, &around)
@@ -152,9 +151,15 @@ async fn run_through(
 ) -> Result<SweepReport, String> {
     let mut done: Vec<RuleReport> = Vec::new();
     loop {
-        let mut report = sweep_policy(&offline.engine, &offline.checked, order, state, control)
-            .await
-            .map_err(|error: SweepError| error.to_string())?;
+        let mut report = sweep_policy(
+            offline.engine.as_ref(),
+            &offline.checked,
+            order,
+            state,
+            control,
+        )
+        .await
+        .map_err(|error: SweepError| error.to_string())?;
         let again = report.stopped() == Some(StopReason::HoldsChanged);
         let (mut ended, stopped): (Vec<_>, Vec<_>) = report
             .rules

@@ -95,15 +95,24 @@ pub enum EngineError {
     #[error("{0}")]
     NotSupported(String),
     /// Anything else that the server said.
-    #[error("{what}: {message} (SQLSTATE {code})")]
+    #[error("{what}: {message} ({})", numbered(code))]
     Database {
         /// What was being done.
         what: String,
         /// The server's words.
         message: String,
-        /// SQLSTATE, or `-`.
+        /// SQLSTATE, or `-`; of SQLite `SQLITE` and its result code.
         code: String,
     },
+}
+
+/// Whose code it is.
+fn numbered(code: &str) -> String {
+    if code.starts_with("SQLITE") {
+        code.to_owned()
+    } else {
+        format!("SQLSTATE {code}")
+    }
 }
 
 impl EngineError {

@@ -3,9 +3,12 @@
 //! Engines hold all SQL. They know nothing of Kubernetes and decide nothing: they are told a
 //! [`RulePlan`] and a chunk's size, and report what was committed.
 
+pub mod cursor;
 pub mod error;
 pub mod ledger;
+pub mod open;
 pub mod postgres;
+pub mod sqlite;
 pub mod target;
 
 use async_trait::async_trait;
@@ -19,20 +22,22 @@ use crate::policy::{
     table::{TableFacts, TableName},
 };
 
+pub use cursor::Cursor;
 pub use error::EngineError;
 use ledger::LedgerAccess;
+pub use open::open;
 pub use target::DatabaseTarget;
 
 /// Facts about the database itself, read in one short read-only transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatabaseFacts {
-    /// `PostgreSQL`.
+    /// `PostgreSQL` or `SQLite`.
     pub engine: &'static str,
     /// As the server prints it, such as `15.18`.
     pub version: String,
     /// The database's name.
     pub name: String,
-    /// Tells this database from every other: system identifier and database oid.
+    /// Tells this database from every other: system identifier and database oid; device and inode of a file.
     pub identity: String,
     /// Bytes on disk.
     pub size_bytes: i64,
@@ -42,7 +47,7 @@ pub struct DatabaseFacts {
     pub now: Timestamp,
     /// A standby: readable only.
     pub in_recovery: bool,
-    /// What holds the audit's promise to change nothing: `ReadOnlyTransaction`, or `ReadOnlyRole`.
+    /// What holds the audit's promise to change nothing: `ReadOnlyTransaction`, `ReadOnlyRole`, or `ReadOnlyConnection`.
     pub read_only_by: &'static str,
 }
 
@@ -136,24 +141,23 @@ pub enum CommitOutcome {
     RolledBack,
 }
 
-/// Where a walk stands, so that a new connection can go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    /// The leaf being walked: its [`LeafFacts::id`](crate::policy::table::LeafFacts::id). Leaves are walked in the order of their ids.
-    pub leaf: u32,
-    /// Its physical file: a rewritten table is walked anew.
-    pub filenode: u32,
-    /// The next block to take.
-    pub next_block: u64,
-    /// Blocks that the leaf had when its walk began; 0: not begun.
-    pub end_block: u64,
-    /// The second, shorter pass over blocks that appeared since then.
-    pub last_pass: bool,
+/// What an engine calls a page where it walks a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalkPage {
+    /// Bytes, where all pages have the same.
+    pub bytes: Option<u64>,
+    /// Rows of a full page, where that is fixed.
+    pub rows: Option<u32>,
 }
 
 /// A database as the operator and the offline verbs see it. One engine speaks to one database.
 #[async_trait]
 pub trait Engine: Send + Sync {
+    /// What a page is in the walks of this engine.
+    fn walk_page(&self) -> WalkPage {
+        WalkPage::default()
+    }
+
     /// Facts about the database itself.
     async fn facts(&self) -> Result<DatabaseFacts, EngineError>;
 

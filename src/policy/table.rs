@@ -104,7 +104,7 @@ pub struct TableFacts {
     pub may_delete: bool,
     /// An index, valid and total, leads with the named columns (first columns of each index).
     pub leading_index_columns: Vec<String>,
-    /// Bytes of the table with its indexes and TOAST, over all leaves.
+    /// Bytes of the table with its indexes and TOAST, over all leaves; 0 where there are rows: not known.
     pub total_bytes: i64,
 }
 
@@ -127,6 +127,13 @@ impl TableFacts {
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&ColumnFacts> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// [`total_bytes`](Self::total_bytes), if it is known.
+    #[must_use]
+    pub fn known_bytes(&self) -> Option<i64> {
+        let is_empty = self.leaves.iter().all(|leaf| leaf.pages == 0);
+        Some(self.total_bytes).filter(|bytes| *bytes > 0 || is_empty)
     }
 
     /// Estimated rows over all leaves; `None` when a leaf that has pages was never analysed.

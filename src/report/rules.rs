@@ -100,7 +100,7 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
                 oldest: findings.oldest.as_ref().map(measured_time),
                 newest: findings.newest.as_ref().map(measured_time),
                 last_used: Some(last_used(&findings.usage)),
-                size_bytes: Some(findings.size_bytes),
+                size_bytes: findings.size_bytes,
                 cutoff: Some(findings.plan.cutoff.to_string()),
                 ..previous.map_or_else(fresh, kept)
             }

@@ -7,7 +7,7 @@ use super::{
     runner::{Tally, rest, rounded},
 };
 use crate::{
-    engine::{Chunk, EngineError, TableSweep},
+    engine::{Chunk, EngineError, TableSweep, WalkPage},
     policy::{
         pace::{ChunkSizer, Openness, Pace, Throttle, Veto, Work, veto},
         table::TableFacts,
@@ -44,15 +44,26 @@ pub(super) struct Pacer {
     thin: bool,
 }
 
+/// Rows of an average page; `None`: unknown.
+fn density(table: &TableFacts) -> Option<f64> {
+    let pages: u64 = table.leaves.iter().map(|leaf| leaf.pages).sum();
+    let rows = table.rows().filter(|_| pages > 0)?;
+    Some(rows / to_f64(pages))
+}
+
 impl Pacer {
     /// For a table of which about `estimate` rows are to go.
-    pub(super) fn new(pace: Pace, table: &TableFacts, estimate: Option<u64>) -> Self {
-        let pages: u64 = table.leaves.iter().map(|leaf| leaf.pages).sum();
+    pub(super) fn new(
+        pace: Pace,
+        table: &TableFacts,
+        page: WalkPage,
+        estimate: Option<u64>,
+    ) -> Self {
         let mut sizer = ChunkSizer::new(pace.chunk_duration);
         let mut rows_per_page = 1.0;
-        if let (Some(rows), true) = (table.rows(), pages > 0) {
-            rows_per_page = rows / to_f64(pages);
-            sizer = sizer.with_rows_per_page(rows_per_page);
+        if let Some(density) = page.rows.map(f64::from).or_else(|| density(table)) {
+            rows_per_page = density;
+            sizer = sizer.with_rows_per_page(density);
         }
         if let Some(rows) = pace.max_rows_per_second {
             sizer = sizer.with_max_rows(rows);

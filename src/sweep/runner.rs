@@ -317,7 +317,7 @@ async fn walk(
     tally: &mut Tally,
     under: Option<&Under>,
 ) -> Result<Stop, EngineError> {
-    let mut pacer = Pacer::new(pace, &plan.table, estimate);
+    let mut pacer = Pacer::new(pace, &plan.table, engine.walk_page(), estimate);
     let mut cursor: Option<Cursor> = None;
     let mut failures = 0;
     loop {

@@ -9,7 +9,9 @@
 )]
 
 mod api_server;
+mod conformance;
 mod engine_postgres;
+mod engine_sqlite;
 mod install;
 mod offline;
 mod offline_ledger;

@@ -247,7 +247,7 @@ impl Leaf {
         }
         if fingerprint.as_ref() != Some(&self.fingerprint) {
             return Err(self.changed(
-                "a column that the rule reads, a foreign key to the table, its rules, or the table that it is a part of changed",
+                "a column that the rule reads, a foreign key to the table, its rules or row security, or the table that it is a part of changed",
             ));
         }
         let filenode: Option<i64> = row.try_get("filenode").map_err(unreadable)?;

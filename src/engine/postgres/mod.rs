@@ -43,7 +43,7 @@ use self::{
 };
 use super::{
     Counted, Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics,
-    TableSweep, ledger::LedgerAccess,
+    TableSweep, WalkPage, ledger::LedgerAccess,
 };
 use crate::policy::{
     claims::LedgerMode,
@@ -57,6 +57,8 @@ use crate::policy::{
 const CATALOG_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Counting reads a whole table, which the statement timeout of short work does not allow for.
 const COUNT_TIMEOUT: Duration = Duration::from_mins(10);
+/// Bytes of a block in every build that is shipped.
+const BLOCK: u64 = 8192;
 /// Reading a page from end to end costs about as much as following this many dead index entries.
 const DEAD_ENTRIES_PER_PAGE: u64 = 8;
 /// From this correlation on, rows lie in the order of their times.
@@ -265,6 +267,13 @@ fn refuse_unsupported(table: &TableFacts) -> Result<(), EngineError> {
 
 #[async_trait]
 impl Engine for PostgresEngine {
+    fn walk_page(&self) -> WalkPage {
+        WalkPage {
+            bytes: Some(BLOCK),
+            rows: None,
+        }
+    }
+
     async fn facts(&self) -> Result<DatabaseFacts, EngineError> {
         let mut session = self.read().await?;
         let facts = audit::facts(&mut session, self.sessions.server())

@@ -147,7 +147,7 @@ fn millis(limit: Duration) -> i32 {
 fn fingerprint(columns: &[String]) -> String {
     let names: Vec<String> = columns.iter().map(|name| literal(name)).collect();
     format!(
-        "pg_catalog.concat_ws('|', c.relhasrules, \
+        "pg_catalog.concat_ws('|', c.relhasrules, c.relrowsecurity, c.relforcerowsecurity, \
          (WITH RECURSIVE up(id, pending) AS (SELECT i.inhparent, i.inhdetachpending FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid \
           UNION SELECT i.inhparent, i.inhdetachpending FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.id) \
           SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', up.id, up.pending), ',' ORDER BY up.id) FROM up), \

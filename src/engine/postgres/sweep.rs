@@ -662,6 +662,11 @@ fn check(plan: &RulePlan, now: &TableFacts, role: &str) -> Result<(), EngineErro
             plan.column
         )));
     }
+    if now.row_security_active {
+        return Err(EngineError::NotSupported(format!(
+            "{table}: row-level security hides rows from the role {role:?}"
+        )));
+    }
     dependents::check(plan, now, role)?;
     if let Some(rule) = &now.delete_rule {
         return Err(EngineError::NotSupported(format!(

@@ -1,6 +1,6 @@
 //! Where a sweep stands: leaf by leaf, each range of blocks once, then once the blocks that appeared meanwhile.
 
-use crate::engine::Cursor;
+use crate::engine::cursor::{BlockCursor, Cursor};
 
 /// A place in the walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,9 @@ impl Position {
 
     /// Where `cursor` stood, among leaves with these ids in ascending order. A leaf that is gone is passed over.
     pub(super) fn resume(cursor: &Cursor, ids: &[u32]) -> Self {
+        let Cursor::Blocks(cursor) = cursor else {
+            return Self::start_of(0);
+        };
         let leaf = ids.partition_point(|id| *id < cursor.leaf);
         if ids.get(leaf) != Some(&cursor.leaf) {
             return Self::start_of(leaf);
@@ -68,13 +71,13 @@ impl Position {
     }
 
     pub(super) fn cursor(&self, id: u32) -> Cursor {
-        Cursor {
+        Cursor::Blocks(BlockCursor {
             leaf: id,
             filenode: self.filenode,
             next_block: self.next,
             end_block: self.end,
             last_pass: self.last_pass,
-        }
+        })
     }
 
     /// Takes in what the leaf looks like now, and moves on to the last pass when the first is over. A file that is not the one

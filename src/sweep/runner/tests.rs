@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{
-    engine::{DatabaseFacts, TableStatistics},
+    engine::{Counted, DatabaseFacts, TableStatistics, cursor::BlockCursor},
     policy::{
         cutoff::Cutoff,
         defaults::defaults,
@@ -107,7 +107,10 @@ impl Engine for Fake {
     ) -> Result<Box<dyn TableSweep>, EngineError> {
         Ok(Box::new(FakeSweep {
             fake: self.clone(),
-            next: from.map_or(0, |cursor| usize::try_from(cursor.next_block).unwrap()),
+            next: match from {
+                Some(Cursor::Blocks(cursor)) => usize::try_from(cursor.next_block).unwrap(),
+                _ => 0,
+            },
             open: None,
         }))
     }
@@ -165,13 +168,13 @@ impl TableSweep for FakeSweep {
     }
 
     fn cursor(&self) -> Option<Cursor> {
-        Some(Cursor {
+        Some(Cursor::Blocks(BlockCursor {
             leaf: 1,
             filenode: 1,
             next_block: self.next as u64,
             end_block: 0,
             last_pass: false,
-        })
+        }))
     }
 
     async fn pressure(&mut self) -> Result<Pressure, EngineError> {

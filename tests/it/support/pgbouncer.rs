@@ -15,6 +15,11 @@ pub struct PgBouncer {
 impl PgBouncer {
     /// Starts it for the given `(role, password)` logins; others it refuses.
     pub fn start(postgres: &Postgres, logins: &[(&str, &str)]) -> Self {
+        Self::start_sized(postgres, logins, 4)
+    }
+
+    /// [`PgBouncer::start`] with so many sessions on the server for each database and role, however many clients there are.
+    pub fn start_sized(postgres: &Postgres, logins: &[(&str, &str)], sessions: u32) -> Self {
         let dir = run_dir().join(unique("pgbouncer", '-'));
         fs::create_dir(&dir).unwrap();
         // Plain passwords: PgBouncer needs them to log in to a server that wants SCRAM.
@@ -27,6 +32,7 @@ impl PgBouncer {
         let port = free_port();
         let mut command = serve("pgbouncer", &dir, port);
         command.arg(postgres.port().to_string());
+        command.arg(sessions.to_string());
         let mut process = Process::start("pgbouncer", command, "KILL");
         process.wait_ready(|_| {
             TcpStream::connect(("127.0.0.1", port))

@@ -1,7 +1,7 @@
 //! Real PostgreSQL servers: one that the tests share, and private ones for tests that change settings or crash it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
-use super::process::{Process, found_by, free_port, run_dir, serve, unique};
+use super::process::{Process, found_by, free_port, perhaps_found_by, run_dir, serve, unique};
 
 /// The superuser's name and, because every server is a throw-away on loopback, its password.
 pub const SUPERUSER: &str = "postgres";
@@ -18,6 +18,8 @@ pub const SUPERUSER: &str = "postgres";
 pub struct Postgres {
     dir: PathBuf,
     port: u16,
+    /// Its programs, where they are not the ones that everybody runs.
+    bin: Option<PathBuf>,
     settings: Vec<String>,
     process: Process,
 }
@@ -50,24 +52,43 @@ impl Postgres {
         SHARED.get_or_init(|| Self::start_own(&[("autovacuum", "off")]))
     }
 
+    /// A shared server as [`Postgres::shared`], of the newest major that is to be had. `None` where none is, which is said
+    /// on the terminal.
+    ///
+    /// # Panics
+    /// When none is to be had in a CI: there a test that did not run would go unseen.
+    pub fn newest() -> Option<&'static Self> {
+        static NEWEST: OnceLock<Option<Postgres>> = OnceLock::new();
+        let newest = NEWEST.get_or_init(|| {
+            let bin = perhaps_found_by("postgres.sh", &["--newest"])?;
+            let dir = run_dir().join(unique("postgres", '-'));
+            Some(Self::start_in(dir, Some(bin), &[("autovacuum", "off")]))
+        });
+        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        assert!(
+            newest.is_some() || !ci,
+            "the newest PostgreSQL is not to be had; scripts/postgres.sh says why above"
+        );
+        newest.as_ref()
+    }
+
     /// A server of the caller's own, with settings of `postgresql.conf`; it ends when it is dropped. `fsync` and
     /// `full_page_writes` are off and `shared_buffers` is 128 MB unless `settings` say otherwise.
     pub fn start_own(settings: &[(&str, &str)]) -> Self {
-        Self::start_in(run_dir().join(unique("postgres", '-')), settings)
+        Self::start_in(run_dir().join(unique("postgres", '-')), None, settings)
     }
 
-    fn start_in(dir: PathBuf, settings: &[(&str, &str)]) -> Self {
+    fn start_in(dir: PathBuf, bin: Option<PathBuf>, settings: &[(&str, &str)]) -> Self {
         let port = free_port();
         let settings = settings
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect::<Vec<_>>();
-        let mut command = serve("postgres", &dir, port);
-        command.args(&settings);
         let mut postgres = Self {
-            process: start(command),
+            process: start(&dir, port, bin.as_deref(), &settings),
             dir,
             port,
+            bin,
             settings,
         };
         postgres.wait_ready();
@@ -92,7 +113,7 @@ impl Postgres {
             "{}",
             String::from_utf8_lossy(&copied.stderr)
         );
-        Self::start_in(dir, settings)
+        Self::start_in(dir, None, settings)
     }
 
     /// The port on 127.0.0.1.
@@ -113,9 +134,7 @@ impl Postgres {
 
     /// Starts the server again after [`Postgres::crash`], on the same port and data, and waits until it answers.
     pub fn restart(&mut self) {
-        let mut command = serve("postgres", &self.dir, self.port);
-        command.args(&self.settings);
-        self.process = start(command);
+        self.process = start(&self.dir, self.port, self.bin.as_deref(), &self.settings);
         self.wait_ready();
     }
 
@@ -145,7 +164,12 @@ impl Postgres {
 }
 
 /// SIGINT is PostgreSQL's fast shutdown; its SIGTERM would wait for the clients.
-fn start(command: Command) -> Process {
+fn start(dir: &Path, port: u16, bin: Option<&Path>, settings: &[String]) -> Process {
+    let mut command = serve("postgres", dir, port);
+    command.args(settings);
+    if let Some(bin) = bin {
+        command.env("PG_BIN", bin);
+    }
     Process::start("postgres", command, "INT")
 }
 

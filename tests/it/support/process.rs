@@ -60,16 +60,19 @@ pub fn script(name: &str) -> PathBuf {
 /// # Panics
 /// When the script fails; its reason is on the terminal.
 pub fn found_by(name: &str, arguments: &[&str]) -> PathBuf {
+    perhaps_found_by(name, arguments)
+        .unwrap_or_else(|| panic!("scripts/{name} failed; it says why above"))
+}
+
+/// [`found_by`] for what tests can do without: `None` where the script fails.
+pub fn perhaps_found_by(name: &str, arguments: &[&str]) -> Option<PathBuf> {
     let output = Command::new(script(name))
         .args(arguments)
         .stderr(Stdio::inherit())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "scripts/{name} failed; it says why above"
-    );
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+    let path = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+    output.status.success().then_some(path)
 }
 
 /// A TCP port of 127.0.0.1 that was free a moment ago.

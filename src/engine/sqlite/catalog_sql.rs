@@ -1,0 +1,55 @@
+//! The catalog's queries. All take the name of one table.
+
+/// What a name is. Names are compared to the letter, as everywhere in a policy.
+pub(super) const RESOLVE: &str = "
+    SELECT l.type, l.wr AS without_rowid, coalesce(s.rootpage, 0) AS root
+      FROM pragma_table_list(?1) AS l LEFT JOIN main.sqlite_schema AS s ON s.name = l.name AND s.type IN ('table', 'view')
+     WHERE l.schema = 'main' AND l.name = ?1";
+
+/// Columns, generated and hidden ones too.
+pub(super) const COLUMNS: &str = "
+    SELECT name, type, pk, hidden FROM pragma_table_xinfo(?1, 'main') ORDER BY cid";
+
+/// Columns of indexes, in their order; of an expression the name is NULL.
+pub(super) const INDEXES: &str = "
+    SELECT l.name AS index_name, l.origin, l.partial, x.name, x.coll, x.key, x.desc
+      FROM pragma_index_list(?1, 'main') AS l JOIN pragma_index_xinfo(l.name, 'main') AS x
+     ORDER BY l.seq, x.seqno";
+
+/// Triggers; SQLite compares the table's name without regard to case.
+pub(super) const TRIGGERS: &str = "
+    SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE ORDER BY name";
+
+/// Foreign keys of all tables that refer to the table.
+pub(super) const INCOMING: &str = "
+    SELECT l.name AS child, coalesce(s.rootpage, 0) AS root, f.on_delete, group_concat(f.\"from\", ', ') AS columns
+      FROM pragma_table_list AS l JOIN pragma_foreign_key_list(l.name, 'main') AS f
+      LEFT JOIN main.sqlite_schema AS s ON s.name = l.name AND s.type = 'table'
+     WHERE l.schema = 'main' AND l.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE
+     GROUP BY l.name, f.id ORDER BY l.name, f.id";
+
+/// Which of its tables ANALYZE has made.
+pub(super) const HAS_STATISTICS: &str = "
+    SELECT count(*) FILTER (WHERE name = 'sqlite_stat1') AS rows, count(*) FILTER (WHERE name = 'sqlite_stat4') AS samples
+      FROM main.sqlite_schema WHERE type = 'table'";
+
+/// Its first number is the number of rows; of a partial index it is that of the index's rows.
+pub(super) const STATISTICS: &str = "
+    SELECT stat FROM main.sqlite_stat1 WHERE tbl = ?1 COLLATE NOCASE";
+
+/// The same of one index, `?2`.
+pub(super) const INDEX_STATISTICS: &str = "
+    SELECT stat FROM main.sqlite_stat1 WHERE tbl = ?1 COLLATE NOCASE AND idx = ?2";
+
+/// Samples of an index, `?2`; the numbers are those of its columns, the first ones of the first column.
+pub(super) const SAMPLES: &str = "
+    SELECT neq, nlt, CAST(sample AS BLOB) AS sample FROM main.sqlite_stat4 WHERE tbl = ?1 COLLATE NOCASE AND idx = ?2";
+
+/// Facts about the database itself. Tables of SQLite's own and of the ledger are not counted.
+pub(super) const FACTS: &str = "
+    SELECT sqlite_version() AS version,
+           CAST(round(unixepoch('subsec') * 1000.0) AS INTEGER) AS now,
+           (SELECT page_count FROM pragma_page_count) * (SELECT page_size FROM pragma_page_size) AS size,
+           (SELECT count(*) FROM pragma_table_list
+             WHERE schema = 'main' AND type = 'table'
+               AND substr(lower(name), 1, 7) <> 'sqlite_' AND substr(name, 1, 19) <> 'retention_operator_') AS tables";

@@ -1,0 +1,206 @@
+//! SQLite, for the offline verbs and the fast tests.
+//!
+//! There is no server: the lock of the whole database is the fence, taken with `BEGIN IMMEDIATE` for one chunk at a time. What is
+//! only read is read through connections that cannot write.
+
+mod audit;
+mod catalog;
+mod catalog_sql;
+mod connect;
+mod error;
+mod expiry;
+mod predicate;
+mod samples;
+mod session;
+mod sql;
+mod sweep;
+mod trigger;
+mod url;
+mod value;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{Row, sqlite::SqliteRow};
+
+use self::{connect::Connector, error::Doing, session::Session, sql::Fixed, sweep::Sweep};
+use super::{
+    Counted, Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics,
+    TableSweep, WalkPage,
+};
+use crate::policy::{
+    dependents::Dependents,
+    plan::RulePlan,
+    table::{TableFacts, TableName},
+};
+
+/// Counting reads a whole table, which the statement timeout of short work does not allow for.
+const COUNT_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// One SQLite database: a file.
+#[derive(Debug)]
+pub struct SqliteEngine {
+    connector: Connector,
+    statement_timeout: Duration,
+}
+
+impl SqliteEngine {
+    /// Reads the target; opens nothing yet.
+    ///
+    /// # Errors
+    /// [`EngineError::Target`]: the URL is not understood, or files of this machine may not be used.
+    pub fn new(target: DatabaseTarget) -> Result<Self, EngineError> {
+        Ok(Self {
+            connector: Connector::new(&target)?,
+            statement_timeout: target.statement_timeout,
+        })
+    }
+
+    async fn read(&self) -> Result<Session, EngineError> {
+        let mut session = self.connector.reader().await?;
+        session.limit(self.statement_timeout);
+        match session.begin_read().await {
+            Ok(()) => Ok(session),
+            Err(reason) => Err(self.error("reading", None, &reason)),
+        }
+    }
+
+    fn error(&self, what: &str, table: Option<&str>, reason: &sqlx::Error) -> EngineError {
+        let doing = Doing {
+            file: self.connector.name(),
+            what,
+            table,
+            limit: self.statement_timeout,
+        };
+        error::running(doing, reason)
+    }
+
+    async fn count(&self, table: &TableFacts, count: &Fixed) -> Result<SqliteRow, EngineError> {
+        refuse_unsupported(table)?;
+        let mut session = self.read().await?;
+        let limit = self.statement_timeout.max(COUNT_TIMEOUT);
+        session.limit(limit);
+        let counted = session.row(count.query(&[])).await;
+        session.close().await;
+        let name = table.qualified();
+        let doing = Doing {
+            file: self.connector.name(),
+            what: "counting rows of",
+            table: Some(&name),
+            limit,
+        };
+        counted.map_err(|reason| error::running(doing, &reason))
+    }
+
+    fn number(&self, row: &SqliteRow, name: &str) -> Result<u64, EngineError> {
+        row.try_get::<i64, _>(name)
+            .map(|rows| u64::try_from(rows).unwrap_or(0))
+            .map_err(|reason| self.error("counting rows of", None, &reason))
+    }
+}
+
+/// What cannot be swept is not counted either.
+fn refuse_unsupported(table: &TableFacts) -> Result<(), EngineError> {
+    match table
+        .leaves
+        .iter()
+        .find_map(|leaf| leaf.unsupported.as_ref())
+    {
+        Some(word) => Err(EngineError::NotSupported(format!(
+            "{} is a {word}, whose rows a rule cannot delete",
+            table.qualified()
+        ))),
+        None => Ok(()),
+    }
+}
+
+#[async_trait]
+impl Engine for SqliteEngine {
+    fn walk_page(&self) -> WalkPage {
+        WalkPage {
+            bytes: None,
+            rows: Some(catalog::ROWS_PER_PAGE),
+        }
+    }
+
+    async fn facts(&self) -> Result<DatabaseFacts, EngineError> {
+        let mut session = self.read().await?;
+        let facts = audit::facts(&mut session, self.connector.file_name()).await;
+        session.close().await;
+        facts.map_err(|reason| self.error("reading the facts of", None, &reason))
+    }
+
+    async fn tables(&self, names: &[TableName]) -> Result<Vec<Option<TableFacts>>, EngineError> {
+        let mut session = self.read().await?;
+        let tables = catalog::tables(&mut session, names).await;
+        session.close().await;
+        tables.map_err(|reason| self.error("reading the schema of", None, &reason))
+    }
+
+    async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError> {
+        let mut session = self.read().await?;
+        let statistics = audit::statistics(&mut session, plan).await;
+        session.close().await;
+        let table = plan.table.qualified();
+        statistics.map_err(|reason| self.error("reading the statistics of", Some(&table), &reason))
+    }
+
+    async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError> {
+        let row = self.count(table, &sql::count_rows(&table.name)).await?;
+        self.number(&row, "n")
+    }
+
+    async fn count_expired(&self, plan: &RulePlan) -> Result<Counted, EngineError> {
+        let row = self.count(&plan.table, &sql::count_expired(plan)?).await?;
+        Ok(Counted {
+            expired: self.number(&row, "n")?,
+            unreadable: Some(self.number(&row, "unreadable")?),
+        })
+    }
+
+    async fn count_left(&self, plan: &RulePlan, _: u64) -> Result<Counted, EngineError> {
+        self.count_expired(plan).await
+    }
+
+    async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError> {
+        let checks = sql::checks(plan)?;
+        let table = plan.table.qualified();
+        if plan.dependents != Dependents::Refuse && !plan.table.incoming.is_empty() {
+            return Err(EngineError::NotSupported(format!(
+                "dependents: {} is not carried out on SQLite, and other tables refer to {table}: write dependents: Refuse, and sweep those first",
+                plan.dependents.as_str()
+            )));
+        }
+        let mut session = self.read().await?;
+        for (part, sql) in &checks {
+            if let Err(reason) = session.rows(sql.query([])).await {
+                session.close().await;
+                return Err(match error::of_statement(&reason) {
+                    Some(message) => EngineError::Predicate(format!(
+                        "{part} does not fit table {table}: {message}"
+                    )),
+                    None => self.error("checking the plan of", Some(&table), &reason),
+                });
+            }
+        }
+        session.close().await;
+        Ok(())
+    }
+
+    async fn open_sweep(
+        &self,
+        plan: &RulePlan,
+        from: Option<Cursor>,
+    ) -> Result<Box<dyn TableSweep>, EngineError> {
+        let sweep = Sweep::open(&self.connector, self.statement_timeout, plan, from).await?;
+        Ok(Box::new(sweep))
+    }
+
+    async fn close(&self) {
+        // Every connection was closed when its work was done.
+    }
+}

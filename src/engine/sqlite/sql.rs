@@ -1,0 +1,274 @@
+//! The one place that puts text together to SQL.
+//!
+//! Whatever comes from a policy or a catalog goes in as a quoted identifier, as a quoted literal, or as a number that was checked
+//! here. Columns are always qualified (`"t"."name"`): SQLite takes a lone name in double quotes that is no column for a text.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use sqlx::{AssertSqlSafe, Sqlite, query::Query, sqlite::SqliteArguments};
+
+use super::{catalog::Key, expiry::Expiry, predicate, value::Value};
+use crate::{engine::EngineError, policy::plan::RulePlan};
+
+/// A statement, made in this file only.
+#[derive(Clone, Debug)]
+pub(super) struct Sql(Arc<str>);
+
+impl Sql {
+    /// With its values in the order of their numbers.
+    pub(super) fn query<'a>(
+        &self,
+        values: impl IntoIterator<Item = &'a Value>,
+    ) -> Query<'static, Sqlite, SqliteArguments> {
+        values.into_iter().fold(
+            sqlx::query(AssertSqlSafe(Arc::clone(&self.0))),
+            |query, value| value.bind(query),
+        )
+    }
+
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// For a constant statement.
+pub(super) fn constant(text: &'static str) -> Query<'static, Sqlite, SqliteArguments> {
+    sqlx::query(text)
+}
+
+/// `"name"`, quotes doubled.
+pub(super) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// `'text'`, quotes doubled; SQLite knows no other escape.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// The name under which every statement knows its table.
+const ALIAS: &str = "\"t\"";
+
+/// A column of the statement's table.
+pub(super) fn column(name: &str) -> String {
+    format!("{ALIAS}.{}", identifier(name))
+}
+
+fn table(name: &str) -> String {
+    format!("main.{} AS {ALIAS}", identifier(name))
+}
+
+/// The whole predicate of a plan: expired, filtered, and free of holds.
+#[derive(Clone, Debug)]
+struct Condition {
+    text: String,
+    /// Of the time column alone.
+    unreadable: String,
+    /// The cutoff.
+    values: Vec<Value>,
+}
+
+impl Condition {
+    /// `first` is the number of the first value.
+    fn new(plan: &RulePlan, first: usize) -> Result<Self, EngineError> {
+        let expiry = Expiry::new(plan, first)?;
+        let mut text = expiry.expired;
+        if let Some(filter) = &plan.filter {
+            let _ = write!(text, " AND {}", is_true(&predicate::print(filter, plan)?));
+        }
+        for hold in &plan.holds {
+            let _ = write!(text, " AND {}", is_not_true(&predicate::print(hold, plan)?));
+        }
+        Ok(Self {
+            text,
+            unreadable: expiry.unreadable,
+            values: expiry.values,
+        })
+    }
+}
+
+// `IS TRUE` would mean a column of that name, if there were one.
+fn is_true(text: &str) -> String {
+    format!("(CASE WHEN {text} THEN 1 ELSE 0 END)")
+}
+
+fn is_not_true(text: &str) -> String {
+    format!("(CASE WHEN {text} THEN 0 ELSE 1 END)")
+}
+
+/// A statement and the values that stay the same for a whole sweep, which come after those that change.
+#[derive(Clone, Debug)]
+pub(super) struct Fixed {
+    pub(super) sql: Sql,
+    pub(super) values: Vec<Value>,
+}
+
+impl Fixed {
+    pub(super) fn query(&self, changing: &[Value]) -> Query<'static, Sqlite, SqliteArguments> {
+        self.sql.query(changing.iter().chain(&self.values))
+    }
+}
+
+/// The statements of a walk; constant for a whole sweep, so that SQLite compiles each once.
+#[derive(Clone, Debug)]
+pub(super) struct WalkStatements {
+    /// The last key of the table, one column a part (see [`Key::select`]).
+    pub(super) last: Sql,
+    /// From the beginning of the table.
+    pub(super) first: RangeStatements,
+    /// From behind a key.
+    pub(super) next: RangeStatements,
+}
+
+/// Statements over a range of keys: behind a first key if there is one, up to and with a last one.
+#[derive(Clone, Debug)]
+pub(super) struct RangeStatements {
+    /// The key of the row that is so many rows on: after the keys' values their number less one.
+    pub(super) nth: Sql,
+    /// Counts the rows.
+    pub(super) count: Sql,
+    /// Deletes what a plan takes. The row count is the number deleted.
+    pub(super) delete: Fixed,
+}
+
+impl WalkStatements {
+    pub(super) fn new(plan: &RulePlan, key: &Key) -> Result<Self, EngineError> {
+        let name = &plan.table.name;
+        Ok(Self {
+            last: Sql(format!(
+                "SELECT {} FROM {} ORDER BY {} LIMIT 1",
+                key.select(),
+                table(name),
+                key.order(true)
+            )
+            .into()),
+            first: RangeStatements::new(plan, key, false)?,
+            next: RangeStatements::new(plan, key, true)?,
+        })
+    }
+}
+
+impl RangeStatements {
+    /// `NOT INDEXED`: the walk goes by the rows' own order, whatever the statistics advise.
+    fn new(plan: &RulePlan, key: &Key, behind: bool) -> Result<Self, EngineError> {
+        let places = key.places();
+        let (range, next) = if behind {
+            (
+                format!(
+                    "{} AND {}",
+                    key.compare(">", 1),
+                    key.compare("<=", 1 + places)
+                ),
+                1 + 2 * places,
+            )
+        } else {
+            (key.compare("<=", 1), 1 + places)
+        };
+        let from = format!("{} NOT INDEXED WHERE {range}", table(&plan.table.name));
+        let condition = Condition::new(plan, next)?;
+        Ok(Self {
+            nth: Sql(format!(
+                "SELECT {} FROM {from} ORDER BY {} LIMIT 1 OFFSET ?{next}",
+                key.select(),
+                key.order(false)
+            )
+            .into()),
+            count: Sql(format!("SELECT count(*) AS n FROM {from}").into()),
+            delete: Fixed {
+                sql: Sql(format!("DELETE FROM {from} AND {}", condition.text).into()),
+                values: condition.values,
+            },
+        })
+    }
+}
+
+/// What every chunk asks first: the state of the schema, and whether one of `referrers` has a row.
+pub(super) fn look(referrers: &[String]) -> Sql {
+    let filled = referrers.iter().map(|name| {
+        format!(
+            "SELECT {} WHERE EXISTS (SELECT 1 FROM main.{})",
+            literal(name),
+            identifier(name)
+        )
+    });
+    let filled: Vec<String> = std::iter::once("SELECT NULL WHERE 0".to_owned())
+        .chain(filled)
+        .collect();
+    Sql(format!(
+        "SELECT (SELECT schema_version FROM pragma_schema_version) AS schema, (SELECT * FROM ({}) LIMIT 1) AS filled",
+        filled.join(" UNION ALL ")
+    )
+    .into())
+}
+
+/// Whether a table has no row.
+pub(super) fn is_empty(name: &str) -> Sql {
+    Sql(format!(
+        "SELECT NOT EXISTS (SELECT 1 FROM main.{}) AS empty",
+        identifier(name)
+    )
+    .into())
+}
+
+/// Counts a table's rows.
+pub(super) fn count_rows(name: &str) -> Fixed {
+    Fixed {
+        sql: Sql(format!("SELECT count(*) AS n FROM {}", table(name)).into()),
+        values: Vec::new(),
+    }
+}
+
+/// Counts the rows that a plan would take (`n`), and in the same scan those of its `where` whose value is unreadable.
+pub(super) fn count_expired(plan: &RulePlan) -> Result<Fixed, EngineError> {
+    let condition = Condition::new(plan, 1)?;
+    let filter = match &plan.filter {
+        Some(filter) => is_true(&predicate::print(filter, plan)?),
+        None => "1".to_owned(),
+    };
+    Ok(Fixed {
+        sql: Sql(format!(
+            "SELECT count(*) FILTER (WHERE {}) AS n, count(*) FILTER (WHERE {}) AS unreadable FROM {} WHERE {filter}",
+            condition.text,
+            condition.unreadable,
+            table(&plan.table.name),
+        )
+        .into()),
+        values: condition.values,
+    })
+}
+
+/// Lets SQLite resolve every name of one condition, and nothing else: `EXPLAIN` compiles and does not run.
+fn check(plan: &RulePlan, condition: &str) -> Sql {
+    Sql(format!(
+        "EXPLAIN SELECT 1 FROM {} WHERE {condition}",
+        table(&plan.table.name)
+    )
+    .into())
+}
+
+/// One statement for each part of a plan that may not fit its table, with the words for the error.
+pub(super) fn checks(plan: &RulePlan) -> Result<Vec<(String, Sql)>, EngineError> {
+    let mut out = vec![(
+        format!("column {}", plan.column),
+        check(plan, &Expiry::new(plan, 1)?.expired),
+    )];
+    if let Some(filter) = &plan.filter {
+        let text = predicate::print(filter, plan).map_err(|error| of_part("where", error))?;
+        out.push(("where".to_owned(), check(plan, &is_true(&text))));
+    }
+    for (n, hold) in plan.holds.iter().enumerate() {
+        let part = format!("the where of hold {}", n + 1);
+        let text = predicate::print(hold, plan).map_err(|error| of_part(&part, error))?;
+        out.push((part, check(plan, &is_not_true(&text))));
+    }
+    Ok(out)
+}
+
+/// A predicate that cannot be printed says in which part of the plan it stands.
+fn of_part(part: &str, error: EngineError) -> EngineError {
+    match error {
+        EngineError::Predicate(message) => EngineError::Predicate(format!("{part}: {message}")),
+        other => other,
+    }
+}

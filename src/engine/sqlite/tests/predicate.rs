@@ -1,0 +1,142 @@
+use rstest::rstest;
+
+use super::{Database, Encoding, filter};
+use crate::engine::{Engine, EngineError};
+
+const ROWS: &str = r#"
+    CREATE TABLE x (id INTEGER PRIMARY KEY, at INTEGER, name TEXT, amount NUMERIC, flag BOOLEAN, doc JSON, loose, "true" TEXT);
+    INSERT INTO x VALUES
+      (1, 1, 'Open',   5,     1,       '{"a": {"b": 1}, "s": "x", "n": null, "t": true, "d": 1.50}', 'a',  'no'),
+      (2, 1, 'closed', 10,    0,       '{"a": {"b": 2}, "s": "1", "list": [1, 2]}',                  5,    'no'),
+      (3, 1, 'a_b%c*?[',  'n/a', 'true',  'not a document',                                             9.5,  'no'),
+      (4, 1, NULL,     NULL,  NULL,    NULL,                                                          NULL, 'no'),
+      (5, 1, 'OPEN',   -9223372036854775808, 'f', x'00ff',                                            x'41', 'no');
+"#;
+
+/// The ids of the rows that a sweep with this `where` takes.
+async fn taken(text: &str) -> Result<Vec<i64>, EngineError> {
+    let database = Database::new(ROWS).await;
+    let mut plan = database
+        .plan("x", "at", Encoding::EpochSeconds, "2024-01-01T00:00:00Z")
+        .await;
+    plan.filter = Some(filter(text));
+    database.engine.check_plan(&plan).await?;
+    database.sweep(&plan).await?;
+    let left = database.ids("SELECT id FROM x").await;
+    // As a hold it keeps exactly those rows.
+    let database = Database::new(ROWS).await;
+    plan.holds = plan.filter.take().into_iter().collect();
+    database.sweep(&plan).await?;
+    let kept = database.ids("SELECT id FROM x").await;
+    let taken: Vec<i64> = (1..=5).filter(|id| !left.contains(id)).collect();
+    assert_eq!(kept, taken, "{text}");
+    Ok(taken)
+}
+
+#[rstest]
+#[case("name = 'Open'", &[1])]
+#[case("name <> 'Open'", &[2, 3, 5])]
+#[case("NOT (name = 'Open')", &[2, 3, 5])]
+#[case("name LIKE 'O%'", &[1, 5])]
+#[case("name LIKE 'o%'", &[])]
+#[case("name ILIKE 'o%'", &[1, 5])]
+#[case("name NOT LIKE 'O%'", &[2, 3])]
+#[case("name NOT ILIKE 'open'", &[2, 3])]
+#[case(r"name LIKE 'a\_b\%c*?['", &[3])]
+#[case("name LIKE 'a!_b!%c*?[' ESCAPE '!'", &[3])]
+#[case("name LIKE '%c*?['", &[3])]
+#[case("name LIKE '_pen'", &[1])]
+#[case("name LIKE 'a?b%'", &[])]
+#[case("amount > 4", &[1, 2])]
+#[case("4 < amount", &[1, 2])]
+#[case("amount > '4'", &[1, 2])]
+#[case("amount >= 5 AND amount < 10", &[1])]
+#[case("amount BETWEEN 5 AND 10", &[1, 2])]
+#[case("amount NOT BETWEEN 5 AND 9", &[2, 5])]
+#[case("amount <> 5", &[2, 3, 5])]
+#[case("amount IN (5, 10)", &[1, 2])]
+#[case("amount NOT IN (5, NULL)", &[])]
+#[case("amount IS NULL", &[4])]
+#[case("amount IS NOT NULL", &[1, 2, 3, 5])]
+#[case("amount IS DISTINCT FROM 5", &[2, 3, 4, 5])]
+#[case("amount IS NOT DISTINCT FROM NULL", &[4])]
+#[case("amount / 2 = 2", &[1])]
+#[case("amount % 3 = 1", &[2])]
+#[case("amount / 0 = 1", &[])]
+#[case("abs(amount) = 5", &[1])]
+#[case("abs(amount) > 9000000000000000000", &[5])]
+#[case("- amount = -10", &[2])]
+#[case("loose > 6", &[3])]
+#[case("loose > 'Z'", &[1])]
+#[case("flag", &[1, 3])]
+#[case("NOT flag", &[2, 5])]
+#[case("flag IS TRUE", &[1, 3])]
+#[case("flag IS NOT TRUE", &[2, 4, 5])]
+#[case("flag IS FALSE", &[2, 5])]
+#[case("flag IS NOT FALSE", &[1, 3, 4])]
+#[case("flag IS UNKNOWN", &[4])]
+#[case("flag = TRUE", &[1, 3])]
+#[case("flag <> TRUE", &[2, 5])]
+#[case("flag IN (FALSE)", &[2, 5])]
+#[case("flag IS DISTINCT FROM FALSE", &[1, 3, 4])]
+#[case("flag AND amount > 1", &[1])]
+#[case("name = 'Open' OR flag = FALSE", &[1, 2, 5])]
+#[case("doc ->> 's' = 'x'", &[1])]
+#[case("doc ->> 't' = 'true'", &[1])]
+#[case("doc ->> 'd' = '1.50'", &[1])]
+#[case("doc ->> 'n' IS NULL", &[1, 2, 3, 4, 5])]
+#[case("doc -> 'a' ->> 'b' = '2'", &[2])]
+#[case("doc -> 'list' ->> 1 = '2'", &[2])]
+#[case("lower(name) = 'open'", &[1, 5])]
+#[case("upper(name) LIKE 'OP%'", &[1, 5])]
+#[case("length(name) = 6", &[2])]
+#[case("trim(name || '  ') = 'Open'", &[1])]
+#[case("btrim(name, 'On') = 'pe'", &[1])]
+#[case("left(name, 2) = 'cl'", &[2])]
+#[case("left(name, 0) = ''", &[1, 2, 3, 5])]
+#[case("right(name, 2) = 'ed'", &[2])]
+#[case("right(name, 0) = ''", &[1, 2, 3, 5])]
+#[case("right(name, 99) = 'Open'", &[1])]
+#[case("coalesce(name, 'none') = 'none'", &[4])]
+#[case("coalesce(name) = 'Open'", &[1])]
+#[case("nullif(name, 'Open') IS NULL", &[1, 4])]
+#[case("greatest(amount, 7, NULL) = 7", &[1, 4, 5])]
+#[case("least(amount, 7, NULL) = 7", &[2, 3, 4])]
+#[case("name || '!' = 'Open!'", &[1])]
+// A column of that name does not change what truth is.
+#[case("\"true\" = 'no' AND flag IS TRUE", &[1, 3])]
+#[tokio::test]
+async fn an_expression_takes_these_rows(#[case] text: &str, #[case] ids: &[i64]) {
+    assert_eq!(taken(text).await.unwrap(), ids, "{text}");
+}
+
+#[rstest]
+#[case("at < DATE '2024-01-01'", "'2024-01-01'")]
+#[case(
+    "name = 'x' AND at < TIMESTAMP '2024-01-01 00:00'",
+    "as the column holds it"
+)]
+#[case("name LIKE name", "the pattern of LIKE")]
+#[case(r"name LIKE 'x\'", "ends with its escape")]
+#[case("name ILIKE 'Ärger%'", "ASCII letters only")]
+#[case("lower(name) = 'ärger'", "ASCII letters only")]
+#[case("name > 5", "column `name` holds texts")]
+#[case("name = 5", "column `name` holds texts")]
+#[case("name IN ('a', 5)", "column `name` holds texts")]
+#[case("lower(name) = 5", "never equal")]
+#[case("amount + 1 = '6'", "never equal")]
+#[case("amount % 1.5 = 1", "whole numbers only")]
+#[case("left(name, amount) = 'x'", "a number of characters")]
+#[case("left(name, -1) = 'x'", "a number of characters")]
+#[case("doc -> '$.a' IS NULL", "a path")]
+#[case("doc -> '[0]' IS NULL", "a path")]
+#[case("doc -> name IS NULL", "a member's name")]
+#[case("lower(name) -> 'a' IS NULL", "begin at a column")]
+#[tokio::test]
+async fn what_cannot_mean_the_same_is_refused(#[case] text: &str, #[case] says: &str) {
+    let error = taken(text).await.unwrap_err();
+
+    assert_eq!(error.category(), "predicate", "{error}");
+    assert!(error.to_string().contains(says), "{error}");
+    assert!(error.to_string().starts_with("where: on SQLite"), "{error}");
+}

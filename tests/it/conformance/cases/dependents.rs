@@ -1,0 +1,54 @@
+//! Rows that rows of other tables refer to.
+
+use crate::conformance::case::Case;
+
+/// `t` with rows 1, 2 and 3 (expired) and 4; `child` refers to it by `key`, with rows 10 → 1, 11 → 1 and 14 → 4.
+fn family(key: &str, dependents: &str) -> Case {
+    Case::of(&format!(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz);
+         INSERT INTO t VALUES (1, {{old}}), (2, {{old}}), (3, {{old}}), (4, {{new}});
+         CREATE TABLE child (id int PRIMARY KEY, t_id int REFERENCES t {key});
+         INSERT INTO child VALUES (10, 1), (11, 1), (14, 4)"
+    ))
+    .rule(&format!("{{dependents: {dependents}}}"))
+    .rows("SELECT 't' || id FROM t UNION ALL SELECT 'c' || id || '-' || coalesce(t_id::text, 'null') FROM child")
+}
+
+const SKIPPED: &str = "t1 t4 c10-1 c11-1 c14-4";
+const TAKEN_ALONG: &str = "t4 c14-4";
+
+/// A table whose rows refer to each other: 2 → 1, 3 → 2 (all expired), 5 → 4 (4 expired, 5 not).
+fn chain(key: &str, dependents: &str) -> Case {
+    Case::of(&format!(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz, up int REFERENCES t {key});
+         INSERT INTO t VALUES (1, {{old}}, NULL), (2, {{old}}, 1), (3, {{old}}, 2), (4, {{old}}, NULL), (5, {{new}}, 4)"
+    ))
+    .rule(&format!("{{dependents: {dependents}}}"))
+}
+
+cases! {
+    skip_keeps_what_is_referred_to: family("", "Skip").reported(2, 1, 1).stays(SKIPPED);
+    skip_keeps_it_where_the_key_would_cascade: family("ON DELETE CASCADE", "Skip").reported(2, 1, 1).stays(SKIPPED);
+    skip_keeps_it_where_the_key_would_set_null: family("ON DELETE SET NULL", "Skip").reported(2, 1, 1).stays(SKIPPED);
+    skip_keeps_it_where_the_key_is_deferred: family("DEFERRABLE INITIALLY DEFERRED", "Skip").reported(2, 1, 1).stays(SKIPPED);
+    skip_without_an_index_on_the_referring_column: family("", "Skip").setup_then("INSERT INTO child SELECT n, 4 FROM generate_series(100, 2000) n; DELETE FROM child WHERE id >= 100")
+        .reported(2, 1, 1).stays(SKIPPED);
+    skip_ends_with_the_reference: family("", "Skip").meanwhile("DELETE FROM child WHERE t_id = 1").reported(3, 0, 0).stays(TAKEN_ALONG);
+    skip_sees_a_reference_that_comes: family("", "Skip").meanwhile("INSERT INTO child VALUES (12, 2)").reported(1, 2, 2).stays("t1 t2 t4 c10-1 c11-1 c12-2 c14-4");
+    skip_within_the_table: chain("", "Skip").reported(3, 1, 1).stays("4 5");
+
+    cascade_takes_along: family("ON DELETE CASCADE", "Cascade").reported(5, 0, 0).stays(TAKEN_ALONG);
+    cascade_sets_null: family("ON DELETE SET NULL", "Cascade").reported(3, 0, 0).stays("t4 c10-null c11-null c14-4");
+    cascade_keeps_what_may_not_go: family("", "Cascade").reported(2, 1, 1).stays(SKIPPED);
+    cascade_keeps_what_is_restricted: family("ON DELETE RESTRICT", "Cascade").reported(2, 1, 1).stays(SKIPPED);
+    cascade_keeps_what_cannot_be_null: family("ON DELETE SET NULL", "Cascade").setup_then("ALTER TABLE child ALTER t_id SET NOT NULL")
+        .reported(2, 1, 1).stays(SKIPPED);
+    cascade_is_bound_by_holds_on_what_goes_along: family("ON DELETE CASCADE", "Cascade").hold("{table: child, where: id = 11}").reported(2, 1, 1).stays(SKIPPED);
+    cascade_counts_into_the_limits: family("ON DELETE CASCADE", "Cascade").rule_is("{limits: {maxRows: 4}}").limited("maxRows");
+    cascade_within_the_limits: family("ON DELETE CASCADE", "Cascade").rule_is("{limits: {maxRows: 5}}").reported(5, 0, 0).stays(TAKEN_ALONG);
+    cascade_on_two_levels: family("ON DELETE CASCADE", "Cascade").setup_then("CREATE TABLE grand (child_id int REFERENCES child ON DELETE CASCADE);
+        INSERT INTO grand VALUES (10), (10), (14)").reported(7, 0, 0).stays(TAKEN_ALONG);
+    cascade_that_ends_in_a_restriction: family("ON DELETE CASCADE", "Cascade").setup_then("CREATE TABLE grand (child_id int REFERENCES child);
+        INSERT INTO grand VALUES (10)").reported(2, 1, 1).stays(SKIPPED);
+    cascade_within_the_table: chain("ON DELETE CASCADE", "Cascade").reported(5, 0, 0).stays("");
+}

@@ -1,0 +1,43 @@
+//! The cases, by subject.
+
+/// `name: case;` for each case, an expression of type [`Case`](super::case::Case): one test for each target.
+macro_rules! cases {
+    ($($name:ident: $case:expr;)*) => {$(
+        mod $name {
+            #[allow(unused_imports, reason = "not every case needs the helpers of its subject")]
+            use super::*;
+            use crate::conformance::{run::check, target::Target};
+
+            fn case() -> Case {
+                $case
+            }
+
+            #[test]
+            fn on_postgres() {
+                check(Target::Postgres, stringify!($name), case());
+            }
+
+            #[test]
+            fn through_pgbouncer() {
+                check(Target::PgBouncer, stringify!($name), case());
+            }
+
+            #[test]
+            fn on_the_newest_postgres() {
+                check(Target::Newest, stringify!($name), case());
+            }
+        }
+    )*};
+}
+
+mod dependents;
+mod encodings;
+mod hostile;
+mod limits;
+mod meanwhile;
+mod partitions;
+mod predicates;
+mod refusals;
+mod shapes;
+mod times;
+mod triggers;

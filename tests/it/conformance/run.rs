@@ -1,0 +1,341 @@
+//! Runs a case: document, check, audit, sweep, and a look at what is left.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use retention_operator::api::RetentionPolicy;
+use retention_operator::api::validate::check_document;
+use retention_operator::audit::{AuditReport, Surroundings, audit};
+use retention_operator::engine::postgres::PostgresEngine;
+use retention_operator::engine::{DatabaseTarget, Engine};
+use retention_operator::policy::check::{CheckedPolicy, check as read};
+use retention_operator::sweep::{
+    Control, ControlError, Order, RuleEnd, RuleProgress, StopReason, SweepReport, SweepState,
+    Trigger, sweep_policy,
+};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row};
+use tokio::sync::Mutex;
+
+use super::case::{Case, End, Rule};
+use super::target::{Place, ROLE, Target};
+
+/// Runs `case` on `target`, and asserts what it says.
+pub fn check(target: Target, name: &str, case: Case) {
+    let case = if case.rules.is_empty() {
+        case.rule("{}")
+    } else {
+        case
+    };
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(async {
+            let as_role = case.grants.is_some();
+            if let Some(place) = target.place(case.own_database, as_role, case.since).await {
+                println!("{name} on {target:?} in {}", place.schema);
+                run(target, place, &case).await;
+            }
+        });
+}
+
+async fn run(target: Target, place: Place, case: &Case) {
+    let mut service = Service::begin(&place).await;
+    service.run(&case.setup).await;
+    if let Some(grants) = &case.grants {
+        let schema = "GRANT USAGE ON SCHEMA {schema} TO {role}";
+        service.run(schema).await;
+        service.run(grants).await;
+    }
+    let before = service.rows(&case.rows).await;
+    let mut holder = match &case.open_transaction {
+        Some(sql) => {
+            let mut holder = Service::begin(&place).await;
+            holder.run("BEGIN").await;
+            holder.run(sql).await;
+            Some(holder)
+        }
+        None => None,
+    };
+
+    let document = case.document(&place.schema);
+    // Once is enough: the check knows no target, and takes its time.
+    let policy: RetentionPolicy = if target == Target::Postgres {
+        check_document(&document).unwrap_or_else(|errors| panic!("{errors:?}"))
+    } else {
+        serde_json::from_value(document).unwrap()
+    };
+    let checked = read(&policy.spec);
+    let conductor = Conductor::new(service, case);
+    let swept = sweep(&place.url, &checked, &conductor).await;
+    let first = conductor.service.lock().await.rows(&case.rows).await;
+    let refusals: Vec<_> = swept
+        .audited
+        .rules
+        .iter()
+        .map(|rule| rule.result.as_ref().err())
+        .collect();
+    let context = format!(
+        "before: {before:?}; left: {first:?}; refused: {refusals:?}; {:#?}",
+        swept.report
+    );
+
+    let stays = case.stays.as_deref().map_or_else(|| before.clone(), listed);
+    assert_eq!(first, stays, "the rows that are left; {context}");
+    for rule in &case.rules {
+        let name = rule.document["name"].as_str().unwrap();
+        let gone = before.len().saturating_sub(first.len());
+        assert_end(name, rule, gone, &swept, &context);
+    }
+
+    if let Some(stays) = &case.then_stays {
+        if let Some(mut holder) = holder.take() {
+            holder.run("COMMIT").await;
+        }
+        let second = sweep(&place.url, &checked, &conductor).await;
+        let left = conductor.service.lock().await.rows(&case.rows).await;
+        assert_eq!(left, listed(stays), "after {:#?}", second.report);
+    }
+}
+
+/// What a sweep was seen to do.
+pub struct Swept {
+    /// The audit before it, which says what is refused.
+    pub audited: AuditReport,
+    /// `None`: the policy as a whole is refused, as its rules say.
+    pub report: Option<SweepReport>,
+}
+
+/// Audits and sweeps as `sweep -f` does.
+pub async fn sweep(url: &str, policy: &CheckedPolicy, control: &dyn Control) -> Swept {
+    let engine = engine(url, policy);
+    let mut around = Surroundings::alone("conformance/case");
+    around.enters = true;
+    around.party.sweeper = format!("case/{:016x}", fastrand::u64(..));
+    let audited = audit(&engine, policy, &around).await.unwrap();
+    let mut report = None;
+    if policy.refusals.is_empty() {
+        let mut state = SweepState::begin(Trigger::Request, Timestamp::now(), 1);
+        let order = Order {
+            around: &around,
+            generation: 1,
+            spec: "case",
+            approved_plan: None,
+        };
+        let swept = sweep_policy(&engine, policy, &order, &mut state, control).await;
+        report = Some(swept.unwrap());
+    }
+    engine.close().await;
+    Swept { audited, report }
+}
+
+/// The engine with a policy's own settings.
+pub fn engine(url: &str, policy: &CheckedPolicy) -> PostgresEngine {
+    PostgresEngine::new(DatabaseTarget {
+        url: url.to_owned().into(),
+        tls_mode: None,
+        tls_ca_pem: None,
+        application_name: "retention-operator/conformance/case".to_owned(),
+        lock_timeout: policy.lock_timeout,
+        statement_timeout: policy.statement_timeout,
+        max_connections: policy.max_connections,
+        allow_local_files: false,
+    })
+    .unwrap()
+}
+
+fn assert_end(name: &str, rule: &Rule, gone: usize, swept: &Swept, context: &str) {
+    let end = &rule.end;
+    let audited = swept.audited.rules.iter().find(|rule| rule.name == name);
+    let refusal = audited.unwrap().result.as_ref().err();
+    let reports = swept.report.iter().flat_map(|report| &report.rules);
+    let report = reports.into_iter().find(|rule| rule.progress.name == name);
+    match (end, refusal, report) {
+        (End::Refused { reason, words }, Some(refusal), None) => {
+            assert_eq!(refusal.reason, *reason, "{refusal}");
+            assert!(refusal.message.contains(words), "{words:?} in {refusal}");
+        }
+        (End::Untouched, None, None) => {}
+        (
+            End::Swept {
+                deleted,
+                blocked,
+                left,
+            },
+            None,
+            Some(report),
+        ) => {
+            let RuleEnd::Complete { remaining } = report.end else {
+                panic!("rule {name} did not come to its end; {context}");
+            };
+            let deleted = deleted.unwrap_or(u64::try_from(gone).unwrap());
+            assert_eq!(
+                (report.rows_deleted, report.blocked_rows, remaining),
+                (deleted, *blocked, *left),
+                "deleted, passed over, still there; {context}"
+            );
+            if rule.unreadable.is_some() {
+                assert_eq!(report.unreadable_rows, rule.unreadable, "{context}");
+            }
+        }
+        (End::Ended, None, Some(report)) => {
+            let complete = matches!(report.end, RuleEnd::Complete { .. });
+            assert!(complete, "rule {name} did not come to its end; {context}");
+        }
+        (End::Failed { category, words }, None, Some(report)) => {
+            let RuleEnd::Failed(error) = &report.end else {
+                panic!("rule {name} did not fail; {context}");
+            };
+            assert_eq!(error.category(), *category, "{error}");
+            assert!(error.to_string().contains(words), "{words:?} in {error}");
+        }
+        (End::Limited { words }, None, Some(report)) => {
+            let RuleEnd::Blocked { reason, .. } = &report.end else {
+                panic!("rule {name} was not limited; {context}");
+            };
+            assert!(reason.contains(words), "{words:?} in {reason}");
+        }
+        _ => panic!("rule {name}: wanted {end:?}, got refusal {refusal:?}; {context}"),
+    }
+}
+
+/// Texts divided by blanks, in the order in which [`Service::rows`] gives them.
+fn listed(text: &str) -> Vec<String> {
+    in_order(text.split_whitespace().map(str::to_owned).collect())
+}
+
+fn in_order(mut rows: Vec<String>) -> Vec<String> {
+    rows.sort_by(|one, other| (one.len(), one).cmp(&(other.len(), other)));
+    rows
+}
+
+/// The session of the service that owns the data.
+pub struct Service {
+    connection: PgConnection,
+    schema: String,
+}
+
+impl Service {
+    /// Connects, with the case's schema first in the search path, which is made where it is not there.
+    pub async fn begin(place: &Place) -> Self {
+        let mut service = Self {
+            connection: place.database.connect().await,
+            schema: place.schema.clone(),
+        };
+        let begin = "SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS {schema}; SET search_path = {schema}, public";
+        service.run(begin).await;
+        service
+    }
+
+    fn expand(&self, sql: &str) -> String {
+        sql.replace("{old}", "(now() - interval '400 days')")
+            .replace("{new}", "(now() - interval '10 days')")
+            .replace("{schema_plain}", &self.schema)
+            .replace("{schema}", &format!("\"{}\"", self.schema))
+            .replace("{role}", ROLE)
+    }
+
+    /// Runs any number of statements.
+    pub async fn run(&mut self, sql: &str) {
+        let sql = self.expand(sql);
+        sqlx::raw_sql(AssertSqlSafe(sql.as_str()))
+            .execute(&mut self.connection)
+            .await
+            .unwrap_or_else(|error| panic!("{error}, in: {sql}"));
+    }
+
+    /// The first column of a query's rows, the shorter ones first.
+    pub async fn rows(&mut self, query: &str) -> Vec<String> {
+        let sql = self.expand(query);
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql.as_str()))
+            .fetch_all(&mut self.connection)
+            .await
+            .unwrap_or_else(|error| panic!("{error}, in: {sql}"));
+        in_order(rows.iter().map(|row| row.get(0)).collect())
+    }
+}
+
+/// Lets a sweep run, and the service do its part at the moments that the case states.
+struct Conductor {
+    service: Mutex<Service>,
+    meanwhile: Mutex<Vec<String>>,
+    after_first_chunk: Mutex<Vec<String>>,
+}
+
+impl Conductor {
+    fn new(service: Service, case: &Case) -> Self {
+        Self {
+            service: Mutex::new(service),
+            meanwhile: Mutex::new(case.meanwhile.clone()),
+            after_first_chunk: Mutex::new(case.after_first_chunk.clone()),
+        }
+    }
+}
+
+#[async_trait]
+impl Control for Conductor {
+    fn stop(&self) -> Option<StopReason> {
+        None
+    }
+
+    /// Called after a chunk. Nobody else is on the server for whom to wait.
+    async fn rest(&self, _: Duration) {
+        let sql = std::mem::take(&mut *self.after_first_chunk.lock().await);
+        for sql in sql {
+            self.service.lock().await.run(&sql).await;
+        }
+    }
+
+    async fn begun(&self, state: &SweepState) -> Result<(), ControlError> {
+        let cutoff = state.rules.first().map(|rule| rule.cutoff.to_string());
+        for sql in std::mem::take(&mut *self.meanwhile.lock().await) {
+            let sql = sql.replace("{cutoff}", cutoff.as_deref().unwrap_or_default());
+            self.service.lock().await.run(&sql).await;
+        }
+        Ok(())
+    }
+
+    async fn record(&self, _: &RuleProgress) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    fn advanced(&self, _: &RuleProgress, _: u64, _: Duration) {}
+
+    fn waits(&self, _: &RuleProgress, _: &str) {}
+}
+
+/// Lets a sweep run as it wants, with the rests that it wants.
+pub struct Unhindered;
+
+#[async_trait]
+impl Control for Unhindered {
+    fn stop(&self) -> Option<StopReason> {
+        None
+    }
+
+    async fn rest(&self, rest: Duration) {
+        tokio::time::sleep(rest).await;
+    }
+
+    async fn begun(&self, _: &SweepState) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    async fn record(&self, _: &RuleProgress) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    fn advanced(&self, _: &RuleProgress, _: u64, _: Duration) {}
+
+    fn waits(&self, _: &RuleProgress, _: &str) {}
+}
+
+/// A policy that enforces `rules` (YAML, as in [`Case::rule`]) on tables of `schema`, at a pace.
+pub fn policy(schema: &str, rules: &[&str], pace: &str) -> CheckedPolicy {
+    let case = Case::of("").policy(&format!("{{pace: {pace}}}"));
+    let case = rules.iter().fold(case, |case, rule| case.rule(rule));
+    let policy: RetentionPolicy = serde_json::from_value(case.document(schema)).unwrap();
+    read(&policy.spec)
+}
