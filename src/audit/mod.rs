@@ -78,7 +78,10 @@ pub async fn plan(
         Ok(others) => (policy.holds.iter().cloned().chain(others).collect(), None),
         Err(refusal) => (policy.holds.clone(), Some(refusal)),
     };
-    let mut unresolved = unreadable.or_else(|| unresolved_hold(&holds, &tables));
+    // The policy's own holds first: those its author can set right.
+    let mut unresolved = unresolved_hold(&policy.holds, &tables)
+        .or(unreadable)
+        .or_else(|| unresolved_hold(&holds, &tables));
     let mut planned = Vec::with_capacity(policy.rules.len());
     for (name, rule) in &policy.rules {
         let plan = match rule {
@@ -212,8 +215,10 @@ async fn plan_rule(
         forbids,
     } = *context;
     let table = tables.get(&rule.table);
+    // Where one cannot be resolved the rule is not swept, whatever the others say.
     let held: Vec<&CheckedHold> = holds
         .iter()
+        .filter(|_| unresolved.is_none())
         .filter(|hold| match (table, tables.get(&hold.table)) {
             (Some(table), Some(held)) => touches(table, held),
             _ => false,
@@ -227,7 +232,9 @@ async fn plan_rule(
         Ok(plan) => plan,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    plan.held_tables = held_tables(holds, tables, &plan);
+    if unresolved.is_none() {
+        plan.held_tables = held_tables(holds, tables, &plan);
+    }
     match engine.check_plan(&plan).await {
         Ok(()) => {}
         Err(EngineError::Predicate(message)) => {
