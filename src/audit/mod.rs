@@ -2,11 +2,13 @@
 //!
 //! Touches no row of a user table.
 
+mod around;
 mod measure;
 mod report;
 
 use jiff::Timestamp;
 
+pub use around::{Book, Neighbour, RemovedHold, Surroundings};
 pub use measure::{Measured, MeasuredInstant, Method, expired};
 pub use report::{AuditReport, RuleAudit, RuleFindings, Usage};
 
@@ -20,6 +22,17 @@ use crate::{
     },
 };
 
+/// What a sweep would do, rule by rule.
+#[derive(Debug)]
+pub struct Plan {
+    /// The database.
+    pub facts: DatabaseFacts,
+    /// The rules in the policy's order.
+    pub rules: Vec<Planned>,
+    /// The ledger, as far as the policy uses it.
+    pub book: Book,
+}
+
 /// Resolves every rule of a policy against the database: the good ones as plans, the others with their refusal.
 ///
 /// # Errors
@@ -27,47 +40,84 @@ use crate::{
 pub async fn plan(
     engine: &dyn Engine,
     policy: &CheckedPolicy,
-) -> Result<(DatabaseFacts, Vec<Planned>), EngineError> {
+    around: &Surroundings,
+) -> Result<Plan, EngineError> {
     let facts = engine.facts().await?;
-    let mut names: Vec<TableName> = Vec::new();
-    for table in policy
+    let mut tables = Tables::default();
+    let rules = policy
         .rules
         .iter()
-        .filter_map(|(_, rule)| rule.as_ref().ok().map(|rule| &rule.table))
-        .chain(policy.holds.iter().map(|hold| &hold.table))
-    {
-        if !names.contains(table) {
-            names.push(table.clone());
-        }
-    }
-    let found = if names.is_empty() {
-        Vec::new()
-    } else {
-        engine.tables(&names).await?
+        .filter_map(|(_, rule)| rule.as_ref().ok().map(|rule| &rule.table));
+    let own = rules.chain(policy.holds.iter().map(|hold| &hold.table));
+    tables.look_up(engine, own).await?;
+    let wanted: Vec<_> = policy
+        .rules
+        .iter()
+        .filter_map(|(name, rule)| {
+            let table = tables.get(&rule.as_ref().ok()?.table)?;
+            Some(around::wanted(name, table))
+        })
+        .collect();
+    let book = Book::open(engine, policy, around, &wanted).await?;
+    let identity = &facts.identity;
+    let removed = book.removed_holds(around, policy);
+    let others = book.holds(around, identity);
+    let theirs = others.iter().flatten().map(|hold| &hold.table);
+    let beside = around
+        .neighbours
+        .iter()
+        .filter(|neighbour| neighbour.identity == *identity)
+        .flat_map(|neighbour| &neighbour.tables);
+    let named = theirs
+        .chain(removed.iter().map(|hold| &hold.table))
+        .chain(beside);
+    tables.look_up(engine, named).await?;
+    let claims = book.claims(around, identity, |name| tables.get(name).cloned());
+
+    let (holds, unreadable) = match others {
+        Ok(others) => (policy.holds.iter().cloned().chain(others).collect(), None),
+        Err(refusal) => (policy.holds.clone(), Some(refusal)),
     };
-    let tables = Tables { names, found };
-    let mut unresolved = unresolved_hold(policy, &tables);
+    let mut unresolved = unreadable.or_else(|| unresolved_hold(&holds, &tables));
     let mut planned = Vec::with_capacity(policy.rules.len());
     for (name, rule) in &policy.rules {
         let plan = match rule {
             Err(refusal) => Err(refusal.clone()),
             Ok(rule) => {
-                plan_rule(
-                    engine,
+                let context = Context {
                     policy,
-                    name,
-                    rule,
-                    &tables,
-                    facts.now,
-                    unresolved.as_ref(),
+                    holds: &holds,
+                    tables: &tables,
+                    now: facts.now,
+                    unresolved: unresolved.as_ref(),
+                    forbids: book.forbids.as_ref().filter(|_| rule.enforced),
+                };
+                // What is wrong with the rule itself comes first: whose table it is matters when nothing is.
+                plan_rule(engine, &context, name, rule).await?.and_then(
+                    |plan| match around::claimed(around, &plan.table, &claims) {
+                        Some(refusal) => Err(refusal),
+                        None => Ok(plan),
+                    },
                 )
-                .await?
             }
+        };
+        let removed_holds = match &plan {
+            Ok(plan) => removed
+                .iter()
+                .filter(|hold| {
+                    tables.get(&hold.table).is_some_and(|held| {
+                        touches(&plan.table, held) || reaches(plan, &held_table(&hold.label, held))
+                    })
+                })
+                .cloned()
+                .collect(),
+            Err(_) => Vec::new(),
         };
         planned.push(Planned {
             name: name.clone(),
             enforced: rule.as_ref().is_ok_and(|rule| rule.enforced),
             plan,
+            removed_holds,
         });
     }
     // A hold that only the server can judge stops every rule, too.
@@ -83,7 +133,11 @@ pub async fn plan(
             planned.plan = Err(refusal.clone());
         }
     }
-    Ok((facts, planned))
+    Ok(Plan {
+        facts,
+        rules: planned,
+        book,
+    })
 }
 
 /// A rule after its look-up.
@@ -95,32 +149,70 @@ pub struct Planned {
     pub enforced: bool,
     /// What it would do, or why it is refused.
     pub plan: Result<RulePlan, Refusal>,
+    /// Holds on its table that their policies do not have any more: a sweep needs an approval.
+    pub removed_holds: Vec<RemovedHold>,
 }
 
+#[derive(Default)]
 struct Tables {
     names: Vec<TableName>,
     found: Vec<Option<TableFacts>>,
 }
 
 impl Tables {
+    /// Looks up what is not known yet.
+    async fn look_up<'a>(
+        &mut self,
+        engine: &dyn Engine,
+        names: impl Iterator<Item = &'a TableName> + Send,
+    ) -> Result<(), EngineError> {
+        let mut fresh: Vec<TableName> = Vec::new();
+        for name in names {
+            if !self.names.contains(name) && !fresh.contains(name) {
+                fresh.push(name.clone());
+            }
+        }
+        if !fresh.is_empty() {
+            self.found.extend(engine.tables(&fresh).await?);
+            self.names.extend(fresh);
+        }
+        Ok(())
+    }
+
     fn get(&self, name: &TableName) -> Option<&TableFacts> {
         let position = self.names.iter().position(|known| known == name)?;
         self.found.get(position)?.as_ref()
     }
 }
 
+/// What all rules of a policy are planned with.
+struct Context<'a> {
+    policy: &'a CheckedPolicy,
+    /// Of all policies on the database, as far as they are known.
+    holds: &'a [CheckedHold],
+    tables: &'a Tables,
+    now: Timestamp,
+    unresolved: Option<&'a Refusal>,
+    /// Why the rule may not delete.
+    forbids: Option<&'a Refusal>,
+}
+
 async fn plan_rule(
     engine: &dyn Engine,
-    policy: &CheckedPolicy,
+    context: &Context<'_>,
     name: &str,
     rule: &CheckedRule,
-    tables: &Tables,
-    now: Timestamp,
-    unresolved: Option<&Refusal>,
 ) -> Result<Result<RulePlan, Refusal>, EngineError> {
+    let Context {
+        policy,
+        holds,
+        tables,
+        now,
+        unresolved,
+        forbids,
+    } = *context;
     let table = tables.get(&rule.table);
-    let held: Vec<&CheckedHold> = policy
-        .holds
+    let held: Vec<&CheckedHold> = holds
         .iter()
         .filter(|hold| match (table, tables.get(&hold.table)) {
             (Some(table), Some(held)) => touches(table, held),
@@ -135,10 +227,7 @@ async fn plan_rule(
         Ok(plan) => plan,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    plan.held_tables = held_tables(policy, tables, &plan);
-    if let Some(refusal) = unresolved {
-        return Ok(Err(refusal.clone()));
-    }
+    plan.held_tables = held_tables(holds, tables, &plan);
     match engine.check_plan(&plan).await {
         Ok(()) => {}
         Err(EngineError::Predicate(message)) => {
@@ -163,48 +252,58 @@ async fn plan_rule(
     {
         return Ok(Err(refusal));
     }
-    Ok(Ok(plan))
+    Ok(match unresolved.or(forbids) {
+        Some(refusal) => Err(refusal.clone()),
+        None => Ok(plan),
+    })
 }
 
 /// A hold on a table binds the rules on it, on the tables that hold its rows, and on a parent of which it is a part.
 fn touches(table: &TableFacts, held: &TableFacts) -> bool {
-    let parts = |facts: &TableFacts| {
-        std::iter::once(facts.id)
-            .chain(facts.leaves.iter().map(|leaf| leaf.id))
-            .collect::<Vec<u32>>()
-    };
-    let held = parts(held);
-    parts(table).iter().any(|id| held.contains(id))
+    let held = held.parts();
+    table.parts().iter().any(|id| held.contains(id))
 }
 
 /// The holds on tables whose rows would go along, or be changed, with rows of the plan's table.
-fn held_tables(policy: &CheckedPolicy, tables: &Tables, plan: &RulePlan) -> Vec<HeldTable> {
+fn held_tables(holds: &[CheckedHold], tables: &Tables, plan: &RulePlan) -> Vec<HeldTable> {
     if plan.dependents != Dependents::Cascade {
         return Vec::new();
     }
-    let reached = reached(&plan.table.incoming, plan.dependents);
-    policy
-        .holds
+    holds
         .iter()
         .filter_map(|hold| {
             let table = tables.get(&hold.table)?;
             Some(HeldTable {
-                hold: hold.name.clone(),
-                schema: table.schema.clone(),
-                name: table.name.clone(),
-                ids: std::iter::once(table.id)
-                    .chain(table.leaves.iter().map(|leaf| leaf.id))
-                    .collect(),
                 filter: hold.filter.clone(),
+                ..held_table(&hold.name, table)
             })
         })
-        .filter(|hold| reached.iter().any(|key| key.is_held_by(hold)))
+        .filter(|hold| reaches(plan, hold))
         .collect()
 }
 
+/// A whole table as a hold means it.
+fn held_table(hold: &str, table: &TableFacts) -> HeldTable {
+    HeldTable {
+        hold: hold.to_owned(),
+        schema: table.schema.clone(),
+        name: table.name.clone(),
+        ids: table.parts(),
+        filter: None,
+    }
+}
+
+/// Rows of the held table would go along, or be changed, with rows of the plan's table.
+fn reaches(plan: &RulePlan, held: &HeldTable) -> bool {
+    plan.dependents == Dependents::Cascade
+        && reached(&plan.table.incoming, plan.dependents)
+            .iter()
+            .any(|key| key.is_held_by(held))
+}
+
 /// A hold that cannot be resolved stops every rule of the policy.
-fn unresolved_hold(policy: &CheckedPolicy, tables: &Tables) -> Option<Refusal> {
-    policy.holds.iter().find_map(|hold| {
+fn unresolved_hold(holds: &[CheckedHold], tables: &Tables) -> Option<Refusal> {
+    holds.iter().find_map(|hold| {
         let refuse = |what: String| {
             Refusal::new(
                 reason::HOLD_UNRESOLVED,
@@ -236,13 +335,19 @@ fn unresolved_hold(policy: &CheckedPolicy, tables: &Tables) -> Option<Refusal> {
 pub async fn audit(
     engine: &dyn Engine,
     policy: &CheckedPolicy,
+    around: &Surroundings,
 ) -> Result<AuditReport, EngineError> {
-    let (facts, planned) = plan(engine, policy).await?;
+    let Plan {
+        facts,
+        rules: planned,
+        book,
+    } = plan(engine, policy, around).await?;
     let mut rules = Vec::with_capacity(planned.len());
     for Planned {
         name,
         enforced,
         plan,
+        ..
     } in planned
     {
         let result = match plan {
@@ -258,5 +363,12 @@ pub async fn audit(
             result,
         });
     }
-    Ok(AuditReport { facts, rules })
+    Ok(AuditReport {
+        facts,
+        rules,
+        totals: book.ledger.as_ref().map(|_| book.view.totals),
+        note: book.note,
+        paused: book.view.paused,
+        unfinished: book.view.unfinished,
+    })
 }

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 
 use super::{Measured, MeasuredInstant, measure};
 use crate::{
-    engine::{DatabaseFacts, TableStatistics},
+    engine::{
+        DatabaseFacts, TableStatistics,
+        ledger::{LedgerTotals, SweepRecord},
+    },
     policy::{
         check::Refusal,
         plan::{RulePlan, check_deletable},
@@ -18,6 +21,14 @@ pub struct AuditReport {
     pub facts: DatabaseFacts,
     /// One entry a rule, in the policy's order.
     pub rules: Vec<RuleAudit>,
+    /// What all sweeps of the policy took, where a ledger knows it.
+    pub totals: Option<LedgerTotals>,
+    /// The policy's sweep that the ledger knows to be unfinished.
+    pub unfinished: Option<SweepRecord>,
+    /// What people should know of the ledger.
+    pub note: Option<String>,
+    /// Somebody paused the sweeps of the database, and why.
+    pub paused: Option<String>,
 }
 
 /// One rule of an audit.

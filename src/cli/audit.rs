@@ -30,7 +30,12 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     let offline = offline::open(&arguments.input)?;
-    let result = audit::audit(offline.engine.as_ref(), &offline.checked).await;
+    let result = audit::audit(
+        offline.engine.as_ref(),
+        &offline.checked,
+        &offline.around(false),
+    )
+    .await;
     offline.engine.close().await;
     let audited = result.map_err(|error| error.to_string())?;
     let now = Timestamp::now();
@@ -39,7 +44,12 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     offline.judge(&mut status, &audited, now);
     match arguments.output {
         Format::Json => output::print_json(&output::report(&offline.policy, &status))?,
-        Format::Table => print(&status),
+        Format::Table => {
+            print(&status);
+            if let Some(note) = &audited.note {
+                output::say!("ledger: {note}");
+            }
+        }
     }
     Ok(ending(&status))
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod crd;
+mod grants;
 mod input;
 mod offline;
 mod output;
@@ -58,6 +59,8 @@ enum Verb {
     Plan(plan::Arguments),
     /// Sweep once, now: delete what the policy calls expired.
     Sweep(sweep::Arguments),
+    /// Print the SQL that gives a role the least rights that the policy needs.
+    Grants(grants::Arguments),
 }
 
 /// How a verb ended.
@@ -134,6 +137,7 @@ async fn dispatch(verb: Verb) -> Ending {
         Verb::Audit(arguments) => audit::run(arguments).await,
         Verb::Plan(arguments) => plan::run(arguments).await,
         Verb::Sweep(arguments) => sweep::run(arguments).await,
+        Verb::Grants(arguments) => grants::run(arguments).await,
     };
     result.unwrap_or_else(|message| {
         eprintln!("error: {message}");

@@ -5,10 +5,13 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use secrecy::SecretString;
 
-use super::input::{self, Input};
+use super::{
+    input::{self, Input},
+    output,
+};
 use crate::{
     api::{self, RetentionPolicy, RetentionPolicyStatus},
-    audit::AuditReport,
+    audit::{AuditReport, Surroundings},
     engine::{self, DatabaseTarget, Engine},
     operator::resolve,
     policy::check::{CheckedPolicy, check},
@@ -33,6 +36,14 @@ pub(super) struct Offline {
 }
 
 impl Offline {
+    /// The policy's surroundings: nobody else is known offline but whom the ledger knows. Only a sweep enters anything.
+    pub(super) fn around(&self, enters: bool) -> Surroundings {
+        let mut around = Surroundings::alone(output::full_name(&self.policy));
+        around.party.sweeper = format!("offline/{:016x}", fastrand::u64(..));
+        around.enters = enters;
+        around
+    }
+
     /// Sets the conditions as the controller would. There is no object, and so no generation.
     pub(super) fn judge(
         &self,
@@ -67,6 +78,21 @@ impl Offline {
 pub(super) fn open(input: &Input) -> Result<Offline, String> {
     let policy = input::read(input)?;
     let checked = check(&policy.spec);
+    let target = target(input, &policy, &checked)?;
+    let engine = engine::open(target).map_err(|error| format!("DATABASE_URL: {error}"))?;
+    Ok(Offline {
+        policy,
+        checked,
+        engine,
+    })
+}
+
+/// Where the policy's database is, as `DATABASE_URL` says.
+pub(super) fn target(
+    input: &Input,
+    policy: &RetentionPolicy,
+    checked: &CheckedPolicy,
+) -> Result<DatabaseTarget, String> {
     let url = input.database_url.clone().ok_or(
         "set DATABASE_URL to the database's address: postgres://user:password@host:5432/database, or sqlite:///path/file.db",
     )?;
@@ -77,7 +103,7 @@ pub(super) fn open(input: &Input) -> Result<Offline, String> {
                 .to_owned(),
         );
     }
-    let target = DatabaseTarget {
+    Ok(DatabaseTarget {
         url: SecretString::from(url),
         tls_mode: tls.map(|tls| resolve::tls_mode(tls.mode)),
         tls_ca_pem: None,
@@ -90,11 +116,5 @@ pub(super) fn open(input: &Input) -> Result<Offline, String> {
         statement_timeout: checked.statement_timeout,
         max_connections: checked.max_connections,
         allow_local_files: true,
-    };
-    let engine = engine::open(target).map_err(|error| format!("DATABASE_URL: {error}"))?;
-    Ok(Offline {
-        policy,
-        checked,
-        engine,
     })
 }

@@ -94,6 +94,12 @@ pub(super) fn name(policy: &RetentionPolicy) -> Value {
     json!({"namespace": policy.namespace(), "name": policy.name_any()})
 }
 
+/// `namespace/name`, in one line whatever the file says.
+pub(super) fn full_name(policy: &RetentionPolicy) -> String {
+    let namespace = policy.namespace().unwrap_or_else(|| "default".to_owned());
+    format!("{namespace}/{}", policy.name_any()).replace(char::is_control, " ")
+}
+
 /// Prints JSON.
 pub(super) fn print_json(value: &Value) -> Result<(), String> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;

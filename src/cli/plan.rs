@@ -10,7 +10,7 @@ use super::{
     output,
 };
 use crate::{
-    audit::{self, Planned},
+    audit::{self, Book, Planned},
     engine::{Counted, EngineError, WalkPage},
     policy::{
         approval::plan_hash,
@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     let offline = offline::open(&arguments.input)?;
     let result = make(&offline).await;
     offline.engine.close().await;
-    let (identity, entries) = result.map_err(|error| error.to_string())?;
+    let (identity, entries, book) = result.map_err(|error| error.to_string())?;
     let blocked: Vec<&Entry> = entries
         .iter()
         .filter(|entry| {
@@ -65,7 +65,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     let hash = (!blocked.is_empty()).then(|| hash(&offline, &blocked, &identity));
     match arguments.output {
         Format::Json => output::print_json(&as_json(&offline, &entries, hash.as_deref()))?,
-        Format::Table => print(&offline, &entries, hash.as_deref()),
+        Format::Table => {
+            print(&offline, &entries, hash.as_deref());
+            print_ledger(&book);
+        }
     }
     Ok(
         if entries.iter().any(|entry| entry.planned.plan.is_err())
@@ -80,10 +83,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     )
 }
 
-async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
-    let (facts, planned) = audit::plan(offline.engine.as_ref(), &offline.checked).await?;
-    let mut entries = Vec::with_capacity(planned.len());
-    for planned in planned {
+async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineError> {
+    let around = offline.around(false);
+    let plan = audit::plan(offline.engine.as_ref(), &offline.checked, &around).await?;
+    let mut entries = Vec::with_capacity(plan.rules.len());
+    for planned in plan.rules {
         let counts = match &planned.plan {
             Err(_) => None,
             Ok(plan) => {
@@ -102,9 +106,13 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
                     offline.engine.count_along(plan).await?
                 };
                 let all = expired.saturating_add(along);
+                let removed = planned.removed_holds.first();
                 let blocked = match plan.limits.allowance(rows).admits(0, all) {
-                    Verdict::Block { reason } if planned.enforced => Some(reason),
-                    _ => None,
+                    _ if !planned.enforced => None,
+                    Verdict::Block { reason } => Some(reason),
+                    _ => removed.map(|hold| {
+                        format!("hold {} was removed since the last sweep", hold.label)
+                    }),
                 };
                 Some(Counts {
                     rows,
@@ -117,7 +125,7 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>), EngineError> {
         };
         entries.push(Entry { planned, counts });
     }
-    Ok((facts.identity, entries))
+    Ok((plan.facts.identity, entries, plan.book))
 }
 
 fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
@@ -250,8 +258,20 @@ fn settings(policy: &CheckedPolicy) -> Value {
         "lockTimeoutMillis": u64::try_from(policy.lock_timeout.as_millis()).unwrap_or(u64::MAX),
         "statementTimeoutSeconds": policy.statement_timeout.as_secs(),
         "maxConnections": policy.max_connections,
+        "ledger": format!("{:?}", policy.ledger),
         "partitions": "Rows",
     })
+}
+
+fn print_ledger(book: &Book) {
+    if let Some(why) = &book.view.paused {
+        output::say!("{}", EngineError::Paused(why.clone()));
+    }
+    match (&book.note, &book.ledger) {
+        (Some(note), _) => output::say!("ledger: {note}"),
+        (None, Some(_)) => output::say!("ledger: it is there and is used"),
+        (None, None) => {}
+    }
 }
 
 fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use clap::Args;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -21,13 +21,16 @@ use super::{
 use crate::{
     api::RetentionPolicyStatus,
     audit::{self, AuditReport},
-    policy::approval::{approved_by, plan_hash},
+    policy::approval::{approved_by, plan_hash, spec_mark},
     report,
     sweep::{
-        Control, ControlError, Outcome, RuleEnd, RuleProgress, StopReason, SweepError, SweepReport,
-        SweepState, Trigger, sweep_policy,
+        Control, ControlError, Order, Outcome, RuleEnd, RuleProgress, RuleReport, StopReason,
+        SweepError, SweepReport, SweepState, Trigger, sweep_policy,
     },
 };
+
+/// A sweep that was interrupted longer ago is not gone on with.
+const GOES_ON: SignedDuration = SignedDuration::from_hours(24);
 
 /// Arguments of `sweep`.
 #[derive(Args, Debug)]
@@ -94,26 +97,31 @@ async fn sweep(
     control: &Terminal,
 ) -> Result<Swept, String> {
     let engine = offline.engine.as_ref();
-    let audited = audit::audit(engine, &offline.checked)
+    let around = offline.around(true);
+    let spec = spec_mark(&offline.policy.spec);
+    let audited = audit::audit(engine, &offline.checked, &around)
         .await
         .map_err(|error| error.to_string())?;
     let now = Timestamp::now();
     let mut status = RetentionPolicyStatus::default();
     report::apply_audit(&mut status, &audited, now);
-    let mut state = SweepState::begin(
-        if approve.is_some() {
-            Trigger::Approval
-        } else {
-            Trigger::Request
-        },
-        now,
-        0,
-    );
-    let mut report = sweep_policy(engine, &offline.checked, 0, &mut state, control)
-        .await
-        .map_err(|error: SweepError| error.to_string())?;
+    let order = Order {
+        around: &around,
+        generation: 0,
+        spec: &spec,
+        approved_plan: approve,
+    };
+    let trigger = if approve.is_some() {
+        Trigger::Approval
+    } else {
+        Trigger::Request
+    };
+    let mut state =
+        interrupted(&audited, &spec, now).unwrap_or_else(|| SweepState::begin(trigger, now, 0));
+    let mut report = run_through(offline, &order, &mut state, control).await?;
     if let Some(approved) = approve {
-        report = retry_approved(offline, approved, &status, &mut state, report, control).await?;
+        let second = (approved, &order);
+        report = retry_approved(offline, second, &status, &mut state, report, control).await?;
     }
     Ok(Swept {
         state,
@@ -123,10 +131,55 @@ async fn sweep(
     })
 }
 
+/// The sweep that an earlier process of this very policy began and did not end, if the ledger knows one.
+fn interrupted(audited: &AuditReport, spec: &str, now: Timestamp) -> Option<SweepState> {
+    let record = audited
+        .unfinished
+        .as_ref()
+        .filter(|record| record.spec == spec && now.duration_since(record.started) < GOES_ON)?;
+    let state = SweepState::recorded(record, 0)?;
+    eprintln!("going on with sweep {}", state.id);
+    Some(state)
+}
+
+/// One sweep; planned anew when the holds on the database change under way.
+async fn run_through(
+    offline: &Offline,
+    order: &Order<'_>,
+    state: &mut SweepState,
+    control: &Terminal,
+) -> Result<SweepReport, String> {
+    let mut done: Vec<RuleReport> = Vec::new();
+    loop {
+        let mut report = sweep_policy(
+            offline.engine.as_ref(),
+            &offline.checked,
+            order,
+            state,
+            control,
+        )
+        .await
+        .map_err(|error: SweepError| error.to_string())?;
+        let again = report.stopped() == Some(StopReason::HoldsChanged);
+        let (mut ended, stopped): (Vec<_>, Vec<_>) = report
+            .rules
+            .drain(..)
+            .partition(|rule| !again || !matches!(rule.end, RuleEnd::Stopped(_)));
+        done.append(&mut ended);
+        if !again {
+            report.rules = done;
+            return Ok(report);
+        }
+        for rule in stopped {
+            tracing::info!(rule = rule.progress.name, "planned anew");
+        }
+    }
+}
+
 /// The plan that was approved must be the one that is blocked.
 async fn retry_approved(
     offline: &Offline,
-    approved: &str,
+    (approved, order): (&str, &Order<'_>),
     status: &RetentionPolicyStatus,
     state: &mut SweepState,
     report: SweepReport,
@@ -149,9 +202,7 @@ async fn retry_approved(
         progress.rows_approved = Some(rows);
         state.put(progress);
     }
-    let mut second = sweep_policy(offline.engine.as_ref(), &offline.checked, 0, state, control)
-        .await
-        .map_err(|error| error.to_string())?;
+    let mut second = run_through(offline, order, state, control).await?;
     // What was complete before the approval stays in the report.
     let mut rules: Vec<_> = report
         .rules
@@ -159,7 +210,10 @@ async fn retry_approved(
         .filter(|rule| !matches!(rule.end, RuleEnd::Blocked { .. }))
         .collect();
     rules.append(&mut second.rules);
-    Ok(SweepReport { rules })
+    Ok(SweepReport {
+        rules,
+        totals: second.totals,
+    })
 }
 
 fn blocked_hash(

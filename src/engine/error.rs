@@ -79,6 +79,15 @@ pub enum EngineError {
     /// Deleting would reach rows of other tables.
     #[error("{0}")]
     Dependents(String),
+    /// Somebody paused all sweeps of the database.
+    #[error("sweeps of this database are paused in its ledger{}", said(.0))]
+    Paused(String),
+    /// Holds were placed or removed since the sweep was planned.
+    #[error("the holds on this database changed since the sweep was planned")]
+    HoldsChanged,
+    /// The ledger cannot be used.
+    #[error("{0}")]
+    Ledger(String),
     /// A `where` or a hold does not fit its table: a type error that only the database can see.
     #[error("{0}")]
     Predicate(String),
@@ -123,6 +132,9 @@ impl EngineError {
             Self::ConnectionLost { .. } => "connection_lost",
             Self::StatementTimeout { .. } => "statement_timeout",
             Self::Dependents(_) => "dependents",
+            Self::Paused(_) => "paused",
+            Self::HoldsChanged => "holds_changed",
+            Self::Ledger(_) => "ledger",
             Self::Predicate(_) => "predicate",
             Self::NotSupported(_) => "not_supported",
             Self::Database { .. } => "database",
@@ -139,6 +151,16 @@ impl EngineError {
                 | Self::SweptElsewhere { .. }
                 | Self::ConnectionLost { .. }
                 | Self::StatementTimeout { .. }
+                | Self::Paused(_)
+                | Self::HoldsChanged
         )
+    }
+}
+
+fn said(reason: &str) -> String {
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod cursor;
 pub mod error;
+pub mod ledger;
 pub mod open;
 pub mod postgres;
 pub mod sqlite;
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::policy::{
+    claims::LedgerMode,
     estimate::ColumnStatistics,
     pace::Pressure,
     plan::RulePlan,
@@ -22,6 +24,7 @@ use crate::policy::{
 
 pub use cursor::Cursor;
 pub use error::EngineError;
+use ledger::LedgerAccess;
 pub use open::open;
 pub use target::DatabaseTarget;
 
@@ -194,6 +197,12 @@ pub trait Engine: Send + Sync {
         from: Option<Cursor>,
     ) -> Result<Box<dyn TableSweep>, EngineError>;
 
+    /// Looks for the database's ledger as `mode` says, and makes it where `create` and the role allow.
+    async fn ledger(&self, mode: LedgerMode, create: bool) -> Result<LedgerAccess, EngineError> {
+        let _ = (mode, create);
+        Ok(LedgerAccess::Absent { note: None })
+    }
+
     /// Closes every connection; used at the end so that no session lingers.
     async fn close(&self);
 }
@@ -213,6 +222,12 @@ pub trait TableSweep: Send {
 
     /// Where the walk stands after the last commit.
     fn cursor(&self) -> Option<Cursor>;
+
+    /// Rows that the ledger had of this rule when the walk began: from there on each chunk counts itself in its own
+    /// transaction. `None`: no ledger, and the caller keeps the count.
+    fn recorded(&self) -> Option<u64> {
+        None
+    }
 
     /// What the database says of itself between two chunks, over the sweep's own session.
     async fn pressure(&mut self) -> Result<Pressure, EngineError>;

@@ -9,6 +9,7 @@ use super::{
     context::Context,
     database::{self, DatabaseError},
     decide::later,
+    neighbours,
     state::{PolicyState, Tracked},
 };
 use crate::{
@@ -29,16 +30,23 @@ pub fn spawn(
     let tasks = context.tasks.clone();
     tasks.spawn(async move {
         let work = {
-            let (context, policy, checked) = (context.clone(), policy.clone(), checked.clone());
+            let (context, tracked) = (context.clone(), tracked.clone());
+            let (policy, checked) = (policy.clone(), checked.clone());
             tokio::spawn(async move {
                 tokio::select! {
-                    result = run(&context, &policy, &checked) => result,
+                    result = run(&context, &tracked, &policy, &checked) => result,
                     () = context.stopping.cancelled() => Err(DatabaseError::Ending),
                 }
             })
         };
         // A task that breaks off is a defect of ours; the policy is audited again with backoff.
         let result = work.await.unwrap_or(Err(DatabaseError::Broken));
+        if let Ok(report) = &result {
+            let identity = &report.facts.identity;
+            context
+                .neighbours
+                .audited(&tracked.object, &policy, identity);
+        }
         let mut state = tracked.state.lock().await;
         finish(
             &context.metrics,
@@ -55,6 +63,7 @@ pub fn spawn(
 
 async fn run(
     context: &Context,
+    tracked: &Tracked,
     policy: &RetentionPolicy,
     checked: &CheckedPolicy,
 ) -> Result<AuditReport, DatabaseError> {
@@ -63,7 +72,8 @@ async fn run(
     let Ok(_slot) = context.audit_slots.clone().acquire_owned().await else {
         return Err(DatabaseError::Ending);
     };
-    let report = audit::audit(connected.engine.as_ref(), checked).await;
+    let around = neighbours::around(context, tracked, policy);
+    let report = audit::audit(connected.engine.as_ref(), checked, &around).await;
     connected.engine.close().await;
     Ok(report?)
 }

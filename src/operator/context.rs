@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    neighbours::Neighbourhood,
     served_crd::{ServedCrd, api_message},
     settings::Settings,
     state::{PolicyState, Tracked},
@@ -48,6 +49,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Writes Events; holds the cache that joins equal ones.
     pub recorder: Recorder,
+    /// The policies beside each other.
+    pub neighbours: Neighbourhood,
     /// What the CRD in the cluster lacks.
     pub served_crd: ServedCrd,
     /// Cancelled when the process ends or another instance leads.
@@ -86,6 +89,7 @@ impl Context {
             settings,
             metrics,
             recorder,
+            neighbours: Neighbourhood::default(),
             served_crd: ServedCrd::default(),
             stopping: CancellationToken::new(),
             leadership_lost: CancellationToken::new(),

@@ -29,6 +29,7 @@ pub fn controller(
     api: Api<Guarded>,
 ) -> (BoxFuture<'static, ()>, BoxFuture<'static, ()>) {
     let (store, writer) = reflector::store();
+    context.neighbours.watch(store.clone());
     // managedFields are the larger half of a small object, and nobody here reads them.
     // The end of the first list is seen here and not by `Store::wait_until_ready`, which wakes one of several waiters only:
     // the controller itself is the one.

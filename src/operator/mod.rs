@@ -10,6 +10,7 @@ mod database;
 pub mod decide;
 mod events;
 mod leader;
+mod neighbours;
 mod reconcile;
 pub mod requests;
 pub mod resolve;
@@ -124,8 +125,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         .into_iter()
         .map(|api| controller::controller(context.clone(), api))
         .unzip();
+    let listed = context.clone();
     tokio::spawn(async move {
         join_all(readiness).await;
+        listed.neighbours.all_listed();
         ready.store(true, Ordering::Relaxed);
         tracing::info!("the policies have been listed");
     });

@@ -131,6 +131,7 @@ async fn look(
         unfinished: state.unfinished.as_ref(),
         resume_after: state.resume_after,
     });
+    let approved_before = state.status.last_approval.clone();
     record(state, &decision, generation, now);
     if context.stopping.is_cancelled() {
         return Ok(Duration::from_secs(60));
@@ -148,6 +149,22 @@ async fn look(
             Kind::Warning,
             refused.reason,
             &refused.note,
+        )
+        .await;
+    }
+    if let Some(approval) = &state.status.last_approval
+        && state.status.last_approval != approved_before
+    {
+        let hash = approval.plan_hash.as_deref().unwrap_or_default();
+        let note = format!(
+            "plan {hash} is approved: its rules may take the planned rows and a tenth more"
+        );
+        events::publish(
+            context,
+            &policy.metadata,
+            Kind::Normal,
+            "PlanApproved",
+            &note,
         )
         .await;
     }

@@ -13,6 +13,7 @@ use crate::api::crd;
 #[derive(Debug, Default)]
 pub struct ServedCrd {
     missing: RwLock<Vec<String>>,
+    uid: RwLock<Option<String>>,
 }
 
 impl ServedCrd {
@@ -22,6 +23,7 @@ impl ServedCrd {
         let served: Api<CustomResourceDefinition> = Api::all(client.clone());
         match served.get(&own.name_any()).await {
             Ok(served) => {
+                *self.uid.write().unwrap_or_else(PoisonError::into_inner) = served.uid();
                 let missing = missing_fields(&schema(&own), &schema(&served));
                 let mut known = self.missing.write().unwrap_or_else(PoisonError::into_inner);
                 if !missing.is_empty() && *known != missing {
@@ -46,6 +48,13 @@ impl ServedCrd {
         }
         self.look(client).await;
         self.outdated().is_none()
+    }
+
+    /// Tells this cluster from others: its CRD's uid, which stays while there are policies. `None`: it could not be read.
+    #[must_use]
+    pub fn cluster(&self) -> Option<String> {
+        let uid = self.uid.read().unwrap_or_else(PoisonError::into_inner);
+        uid.clone()
     }
 
     /// What to say when the served CRD is too old: a sweep could not be recorded in it.
@@ -161,6 +170,7 @@ mod tests {
                 ".status.trend".into(),
                 ".spec.holds".into(),
             ]),
+            ..ServedCrd::default()
         };
         let mut status = serde_json::json!({"rules": [{"name": "a", "watermark": "x"}], "trend": [], "holds": 1});
         served.prune(&mut status);

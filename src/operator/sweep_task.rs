@@ -1,7 +1,13 @@
 //! A sweep as a task of its own: it asks before every chunk whether it may go on, and records its progress before it goes
 //! beyond what is recorded.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -13,6 +19,7 @@ use super::{
     database::{self, DatabaseError},
     decide::{StartSweep, later},
     events::{self, Kind},
+    neighbours,
     served_crd::api_message,
     state::{PolicyState, Running, Tracked},
 };
@@ -22,12 +29,14 @@ use crate::{
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
-    engine::EngineError,
-    policy::check::CheckedPolicy,
+    policy::{
+        approval::spec_mark,
+        check::{CheckedPolicy, reason},
+    },
     report,
     sweep::{
-        Control, ControlError, Outcome, RuleEnd, RuleProgress, StopReason, SweepError, SweepReport,
-        SweepState, sweep_policy,
+        Control, ControlError, Order, Outcome, RuleProgress, StopReason, SweepError, SweepReport,
+        SweepState, Trigger, sweep_policy,
     },
     telemetry::metrics::OutcomeLabel,
 };
@@ -56,6 +65,7 @@ pub fn spawn(
         waiting: None,
     });
     let tasks = context.tasks.clone();
+    let context_holds = context.neighbours.holds();
     let watched = tracked.clone();
     tasks.spawn(async move {
         let mut task = SweepTask {
@@ -64,6 +74,7 @@ pub fn spawn(
             policy,
             checked,
             until: start.until,
+            holds: AtomicU64::new(context_holds),
         };
         let work = tokio::spawn(async move { task.run(sweep, start.resume).await });
         if work.await.is_err() {
@@ -82,6 +93,8 @@ struct SweepTask {
     policy: Arc<RetentionPolicy>,
     checked: Arc<CheckedPolicy>,
     until: Option<Timestamp>,
+    /// The policies' holds that the sweep was planned with.
+    holds: AtomicU64,
 }
 
 /// Why a sweep did not come to a report.
@@ -127,11 +140,27 @@ impl SweepTask {
             slot = self.context.sweep_slots.clone().acquire_owned() => slot.map_err(|_| DatabaseError::Ending)?,
             () = self.context.stopping.cancelled() => return Err(DatabaseError::Ending.into()),
         };
-        let generation = self.policy.metadata.generation.unwrap_or_default();
+        self.holds
+            .store(self.context.neighbours.holds(), Ordering::Release);
+        let around = neighbours::around(&self.context, &self.tracked, &self.policy);
+        let approved = match sweep.trigger {
+            Trigger::Approval => {
+                let state = self.tracked.state.lock().await;
+                let approval = state.status.last_approval.as_ref();
+                approval.and_then(|approval| approval.plan_hash.clone())
+            }
+            _ => None,
+        };
+        let order = Order {
+            around: &around,
+            generation: self.policy.metadata.generation.unwrap_or_default(),
+            spec: &spec_mark(&self.policy.spec),
+            approved_plan: approved.as_deref(),
+        };
         let report = sweep_policy(
             connected.engine.as_ref(),
             &self.checked,
-            generation,
+            &order,
             sweep,
             self,
         )
@@ -161,7 +190,7 @@ impl SweepTask {
             }
         };
         let again = match &result {
-            Ok(report) => goes_on(report),
+            Ok(report) => report.goes_on(),
             Err(failure) => failure.goes_on(),
         };
         state.unfinished = again.then_some(sweep);
@@ -257,26 +286,13 @@ impl Failure {
     fn goes_on(&self) -> bool {
         match self {
             Self::Database(DatabaseError::Ending) | Self::Sweep(SweepError::Unrecorded(_)) => true,
+            // Begun when the pause is over, should its window still be open then.
+            Self::Sweep(SweepError::Refused(refusal)) => refusal.reason == reason::PAUSED,
             Self::Database(DatabaseError::Engine(error))
             | Self::Sweep(SweepError::Engine(error)) => error.is_transient(),
-            Self::Database(DatabaseError::Broken | DatabaseError::Resolve(_))
-            | Self::Sweep(SweepError::Refused(_)) => false,
+            Self::Database(DatabaseError::Broken | DatabaseError::Resolve(_)) => false,
         }
     }
-}
-
-/// A sweep that a window, a change, a restart or a lost connection ended is resumed; one that came to its end is not.
-fn goes_on(report: &SweepReport) -> bool {
-    report.rules.iter().any(|rule| match &rule.end {
-        RuleEnd::Stopped(StopReason::PolicyDeleted)
-        | RuleEnd::Complete { .. }
-        | RuleEnd::Blocked { .. } => false,
-        RuleEnd::Stopped(_) | RuleEnd::Unrecorded(_) => true,
-        RuleEnd::Failed(error) => matches!(
-            error,
-            EngineError::Unreachable { .. } | EngineError::ConnectionLost { .. }
-        ),
-    })
 }
 
 fn apply_failure(
@@ -324,6 +340,9 @@ impl Control for SweepTask {
         }
         if current.metadata.generation != self.policy.metadata.generation {
             return Some(StopReason::PolicyChanged);
+        }
+        if self.context.neighbours.holds() != self.holds.load(Ordering::Acquire) {
+            return Some(StopReason::HoldsChanged);
         }
         if self.until.is_some_and(|until| Timestamp::now() >= until) {
             return Some(StopReason::WindowClosed);

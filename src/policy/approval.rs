@@ -48,6 +48,16 @@ pub fn plan_hash(
     format!("{digits}-{}", rows.join("."))
 }
 
+/// Names everything in a spec that says which rows have expired: a sweep that another process began is gone on with under the
+/// very same alone.
+#[must_use]
+pub fn spec_mark(spec: &RetentionPolicySpec) -> String {
+    let rules: Vec<&str> = spec.rules.iter().map(|rule| rule.name.as_str()).collect();
+    let rules: Vec<(&str, u64)> = rules.into_iter().map(|rule| (rule, 0)).collect();
+    let hash = plan_hash(spec, &rules, &[], None);
+    hash.split('-').next().unwrap_or_default().to_owned()
+}
+
 /// The rows that `approved` allows each rule of the plan that is called `now`, in its order; `None` when it is another plan.
 #[must_use]
 pub fn approved_by(approved: &str, now: &str) -> Option<Vec<u64>> {

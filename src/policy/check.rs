@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     age::Age,
+    claims::LedgerMode,
     defaults::defaults,
     dependents::Dependents,
     encoding::Encoding,
@@ -62,6 +63,10 @@ pub mod reason {
     pub const INVALID_WHERE: &str = "InvalidWhere";
     /// Another policy owns the table.
     pub const TABLE_CLAIMED: &str = "TableClaimed";
+    /// What the rule does needs a ledger that can be used.
+    pub const LEDGER_REQUIRED: &str = "LedgerRequired";
+    /// Sweeps of the database are paused in its ledger.
+    pub const PAUSED: &str = "Paused";
     /// Rows of other tables refer to the table.
     pub const DEPENDENTS: &str = "Dependents";
     /// Row-level security hides rows from the role.
@@ -102,6 +107,10 @@ pub struct CheckedHold {
     pub table: TableName,
     /// Which rows; `None`: the whole table.
     pub filter: Option<Predicate>,
+    /// The same, as the policy spells it.
+    pub source: Option<String>,
+    /// Why the rows must stay.
+    pub reason: Option<String>,
 }
 
 /// A policy whose texts have been read.
@@ -119,6 +128,8 @@ pub struct CheckedPolicy {
     pub audit_interval: Duration,
     /// How fast sweeps go.
     pub pace: Pace,
+    /// Whether a ledger is used, and made.
+    pub ledger: LedgerMode,
     /// Sessions on the database at most.
     pub max_connections: u32,
     /// For a chunk's row locks.
@@ -179,6 +190,7 @@ pub fn check(spec: &RetentionPolicySpec) -> CheckedPolicy {
         schedule,
         audit_interval: times.audit_interval,
         pace: times.pace,
+        ledger: spec.database.ledger.unwrap_or(defaults().ledger),
         max_connections: spec
             .database
             .max_connections
@@ -307,7 +319,11 @@ fn read_schedule(spec: &RetentionPolicySpec, zone: &TimeZone) -> Result<Option<S
         .map_err(|error| Refusal::invalid(error.to_string()))
 }
 
-fn read_holds(spec: &RetentionPolicySpec) -> Result<Vec<CheckedHold>, Refusal> {
+/// Reads a policy's holds.
+///
+/// # Errors
+/// When one of them cannot be read: then none of them is worth anything.
+pub fn read_holds(spec: &RetentionPolicySpec) -> Result<Vec<CheckedHold>, Refusal> {
     spec.holds
         .iter()
         .map(|hold| {
@@ -332,6 +348,8 @@ fn read_holds(spec: &RetentionPolicySpec) -> Result<Vec<CheckedHold>, Refusal> {
                     .map(Predicate::parse)
                     .transpose()
                     .map_err(|error| refuse(format!("where: {error}")))?,
+                source: hold.filter.clone(),
+                reason: hold.reason.clone(),
             })
         })
         .collect()

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use super::pace::Pace;
+use super::{claims::LedgerMode, pace::Pace};
 
 /// Defaults of a policy, as `plan` shows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defaults {
+    /// `database.ledger`
+    pub ledger: LedgerMode,
     /// `database.maxConnections`
     pub max_connections: u32,
     /// `database.lockTimeout`
@@ -30,6 +32,7 @@ pub struct Defaults {
 #[must_use]
 pub const fn defaults() -> Defaults {
     Defaults {
+        ledger: LedgerMode::Existing,
         max_connections: 2,
         lock_timeout: Duration::from_millis(100),
         statement_timeout: Duration::from_secs(30),

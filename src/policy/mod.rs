@@ -5,6 +5,7 @@
 pub mod age;
 pub mod approval;
 pub mod check;
+pub mod claims;
 pub mod cutoff;
 pub mod defaults;
 pub mod dependents;

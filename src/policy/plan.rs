@@ -138,7 +138,7 @@ fn check_table(table: &TableFacts) -> Result<(), Refusal> {
         return Err(Refusal::new(
             reason::NOT_SUPPORTED,
             format!(
-                "{name} belongs to the database system or to an extension: name a table of the service"
+                "{name} belongs to the database system, to an extension or to the operator: name a table of the service"
             ),
         ));
     }

@@ -115,6 +115,14 @@ impl TableFacts {
         format!("{}.{}", self.schema, self.name)
     }
 
+    /// The table's number, then those of the tables that hold its rows: two tables that share one have rows in common.
+    #[must_use]
+    pub fn parts(&self) -> Vec<u32> {
+        std::iter::once(self.id)
+            .chain(self.leaves.iter().map(|leaf| leaf.id))
+            .collect()
+    }
+
     /// The column of that exact name.
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&ColumnFacts> {

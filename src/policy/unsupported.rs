@@ -2,8 +2,7 @@
 //! wrote is silently ignored. A field's default is not a use.
 
 use crate::api::{
-    LedgerMode, PartitionHandling, ReindexMode, RetentionPolicySpec, RetentionRule, RuleAction,
-    VacuumMode,
+    PartitionHandling, ReindexMode, RetentionPolicySpec, RetentionRule, RuleAction, VacuumMode,
 };
 
 /// Policy-wide fields in use that this version cannot carry out, as paths below `spec`.
@@ -14,10 +13,6 @@ pub fn in_policy(spec: &RetentionPolicySpec) -> Vec<&'static str> {
     let pace = spec.pace.as_ref();
     let optimize = spec.optimize.as_ref();
     used(&[
-        (
-            "database.ledger: Auto",
-            database.ledger == Some(LedgerMode::Auto),
-        ),
         (
             "database.maintenanceUrlFrom",
             database.maintenance_url_from.is_some(),

@@ -214,10 +214,19 @@ fn readiness(status: &RetentionPolicyStatus, known: &Known<'_>) -> Readiness {
         (None, true) => "sweeps on request".to_owned(),
         (None, false) => "audit only".to_owned(),
     };
+    let paused = audit.paused.as_ref().map(|why| match why.as_str() {
+        "" => "; sweeps are paused in the database's ledger".to_owned(),
+        why => format!("; sweeps are paused in the database's ledger: {why}"),
+    });
+    let note = audit.note.as_ref().map(|note| format!("; {note}"));
     (
         ConditionStatus::True,
         reason::RECONCILED,
-        format!("{rules}, {next}"),
+        format!(
+            "{rules}, {next}{}{}",
+            paused.unwrap_or_default(),
+            note.unwrap_or_default()
+        ),
         None,
     )
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::{
     api::{
         DatabaseStatus, LastUsed, MeasuredRows, MeasuredTime, RetentionPolicyStatus, RuleStatus,
-        TrendPoint,
+        Totals, TrendPoint,
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
@@ -22,6 +22,13 @@ pub fn apply_audit(status: &mut RetentionPolicyStatus, report: &AuditReport, now
     status.rules = rules;
     status.database = Some(database(&report.facts));
     status.last_audit_time = Some(whole_seconds(now));
+    if let Some(totals) = report.totals {
+        let signed = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
+        status.totals = Some(Totals {
+            rows_deleted: Some(signed(totals.rows_deleted)),
+            rows_archived: Some(signed(totals.rows_archived)),
+        });
+    }
     status.expired_rows = expired_rows(&status.rules);
     add_trend_point(status, report, now);
 }

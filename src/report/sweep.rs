@@ -46,6 +46,10 @@ pub fn apply_sweep(
             .unwrap_or(0)
             .saturating_add(signed(deleted)),
     );
+    if let Some(all) = report.totals {
+        totals.rows_deleted = Some(signed(all.rows_deleted));
+        totals.rows_archived = Some(signed(all.rows_archived));
+    }
     for rule in &report.rules {
         apply_rule(
             rule_entry(&mut status.rules, &rule.progress.name),
@@ -271,6 +275,7 @@ mod tests {
                 rested: Duration::from_secs(3),
                 took: Duration::from_secs(5),
             }],
+            totals: None,
         };
         let now = state.started;
         apply_sweep(&mut status, &mut state, &report, now);

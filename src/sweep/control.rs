@@ -21,6 +21,10 @@ pub enum StopReason {
     Shutdown,
     /// Another instance leads now.
     LeadershipLost,
+    /// Sweeps of the database are paused in its ledger, and for long.
+    Paused,
+    /// Holds on the database changed: the sweep is planned anew.
+    HoldsChanged,
 }
 
 impl fmt::Display for StopReason {
@@ -32,6 +36,8 @@ impl fmt::Display for StopReason {
             Self::WindowClosed => "the window closed",
             Self::Shutdown => "the process was asked to end",
             Self::LeadershipLost => "another instance took over",
+            Self::Paused => "sweeps are paused in the database's ledger",
+            Self::HoldsChanged => "holds on the database changed",
         })
     }
 }

@@ -10,9 +10,10 @@ mod policy;
 mod progress;
 mod report;
 mod runner;
+mod under;
 
 pub use control::{Control, ControlError, StopReason};
-pub use policy::{SweepError, sweep_policy};
+pub use policy::{Order, SweepError, sweep_policy};
 pub use progress::{RuleProgress, SweepState, Trigger};
 pub use report::{Outcome, RuleEnd, RuleReport, SweepReport};
-pub use runner::sweep_rule;
+pub use runner::{Under, sweep_rule};

@@ -2,9 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Control, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, sweep_rule};
+use super::{
+    Control, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, sweep_rule,
+    under::{self, Removals},
+};
 use crate::{
-    audit::{self, Planned},
+    audit::{self, Book, Plan, Planned, RemovedHold, Surroundings},
     engine::{DatabaseFacts, Engine, EngineError},
     policy::{
         check::{CheckedPolicy, Refusal, reason},
@@ -28,6 +31,19 @@ pub enum SweepError {
     Unrecorded(#[from] super::ControlError),
 }
 
+/// What a sweep is told besides its policy.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// Whose sweep it is, and who else has a say in the tables.
+    pub around: &'a Surroundings,
+    /// The policy's generation; 0 where there is no object.
+    pub generation: i64,
+    /// Names what the spec says of rows: [`spec_mark`](crate::policy::approval::spec_mark).
+    pub spec: &'a str,
+    /// The plan whose approval lets it go beyond the limits.
+    pub approved_plan: Option<&'a str>,
+}
+
 /// Sweeps a policy's enforced rules; `state` is a new sweep or the one to go on with, and says afterwards where it stands.
 ///
 /// # Errors
@@ -35,13 +51,16 @@ pub enum SweepError {
 pub async fn sweep_policy(
     engine: &dyn Engine,
     policy: &CheckedPolicy,
-    generation: i64,
+    order: &Order<'_>,
     state: &mut SweepState,
     control: &dyn Control,
 ) -> Result<SweepReport, SweepError> {
-    let (facts, planned) = audit::plan(engine, policy).await?;
+    let generation = order.generation;
+    let Plan { facts, rules, book } = audit::plan(engine, policy, order.around).await?;
     check_database(&facts, Timestamp::now())?;
-    let plans: Vec<RulePlan> = planned.into_iter().filter_map(enforced).collect();
+    check_pause(&book)?;
+    let (plans, removed): (Vec<RulePlan>, Vec<Vec<RemovedHold>>) =
+        rules.into_iter().filter_map(enforced).unzip();
     state
         .rules
         .retain(|rule| plans.iter().any(|plan| plan.rule == rule.name));
@@ -53,20 +72,42 @@ pub async fn sweep_policy(
         .map(|plan| take_up(state, plan, generation))
         .collect();
     state.generation = generation;
+    let under = match book.ledger {
+        Some(ledger) if !plans.is_empty() => {
+            Some(under::begin(ledger, book.view.revision, order, state).await?)
+        }
+        _ => None,
+    };
     control.begun(state).await?;
 
     let mut report = SweepReport::default();
-    for plan in &plans {
+    let mut asked = Removals::default();
+    for (plan, removed) in plans.iter().zip(&removed) {
         let Some(progress) = state.rule(&plan.rule).filter(|rule| !rule.done).cloned() else {
             continue;
         };
-        let rule = match estimate(engine, plan).await {
-            Ok(estimate) => {
-                sweep_rule(engine, plan, policy.pace, estimate, progress, control).await
-            }
-            // What the rules before it did stays in the report.
+        let rule = match asked.block(engine, plan, removed, &progress).await {
+            Ok(Some(blocked)) => RuleReport::not_begun(progress, blocked),
+            Ok(None) => match estimate(engine, plan).await {
+                Ok(estimate) => {
+                    let under = under.as_ref();
+                    sweep_rule(
+                        engine,
+                        plan,
+                        policy.pace,
+                        estimate,
+                        progress,
+                        control,
+                        under,
+                    )
+                    .await
+                }
+                // What the rules before it did stays in the report.
+                Err(error) => RuleReport::not_begun(progress, RuleEnd::Failed(error)),
+            },
             Err(error) => RuleReport::not_begun(progress, RuleEnd::Failed(error)),
         };
+        asked.settle(removed, &rule);
         state.put(rule.progress.clone());
         let stopped = matches!(rule.end, RuleEnd::Stopped(_) | RuleEnd::Unrecorded(_));
         report.rules.push(rule);
@@ -74,15 +115,27 @@ pub async fn sweep_policy(
             break;
         }
     }
+    if let Some(under) = &under {
+        report.totals = under::end(under, &report, asked).await;
+    }
     Ok(report)
 }
 
-/// A rule that may be swept now. A whole table that is held keeps all its rows.
-fn enforced(planned: Planned) -> Option<RulePlan> {
-    planned
-        .plan
-        .ok()
-        .filter(|plan| planned.enforced && plan.held_by.is_none())
+/// A rule that may be swept now, with the removed holds on its table. A whole table that is held keeps all its rows.
+fn enforced(planned: Planned) -> Option<(RulePlan, Vec<RemovedHold>)> {
+    let plan = planned.plan.ok()?;
+    (planned.enforced && plan.held_by.is_none()).then_some((plan, planned.removed_holds))
+}
+
+/// The switch in the database itself.
+fn check_pause(book: &Book) -> Result<(), Refusal> {
+    match &book.view.paused {
+        None => Ok(()),
+        Some(why) => Err(Refusal::new(
+            reason::PAUSED,
+            EngineError::Paused(why.clone()).to_string(),
+        )),
+    }
 }
 
 /// Gives a plan the cutoff that its sweep began with, or enters it into the sweep.

@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use crate::policy::cutoff::Cutoff;
+use crate::{
+    engine::ledger::{RuleRecord, SweepRecord},
+    policy::cutoff::Cutoff,
+};
 
 /// What set a sweep off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +157,49 @@ impl SweepState {
         }
     }
 
+    /// A sweep that another process began, as the ledger has it; `None`: it cannot be read.
+    #[must_use]
+    pub fn recorded(record: &SweepRecord, generation: i64) -> Option<Self> {
+        let rules = record
+            .rules
+            .iter()
+            .map(|rule| {
+                let cutoff = rule.cutoff.parse().ok()?;
+                Some(RuleProgress {
+                    table_id: Some(rule.table_id),
+                    rows_at_start: rule.rows_at_start,
+                    rows_done: rule.rows_deleted,
+                    rows_reserved: rule.rows_deleted,
+                    rows_total: rule.rows_total,
+                    rows_approved: rule.rows_approved,
+                    done: rule.done,
+                    ..RuleProgress::new(rule.rule.clone(), cutoff)
+                })
+            })
+            .collect::<Option<Vec<_>>>()?;
+        Some(Self {
+            id: record.id.clone(),
+            trigger: Trigger::from_status(&record.trigger),
+            started: record.started,
+            database_time: record.database_time,
+            generation,
+            rules,
+        })
+    }
+
+    /// Takes in what the ledger has of the sweep: it is exact, whatever was reserved or seen.
+    pub fn settle_by(&mut self, records: &[RuleRecord]) {
+        for rule in &mut self.rules {
+            let record = records
+                .iter()
+                .find(|record| record.rule == rule.name && Some(record.table_id) == rule.table_id);
+            if let Some(record) = record {
+                rule.rows_done = rule.rows_done.max(record.rows_deleted);
+                rule.release();
+            }
+        }
+    }
+
     /// The progress of a rule, if the sweep knows it.
     #[must_use]
     pub fn rule(&self, name: &str) -> Option<&RuleProgress> {
@@ -215,6 +261,40 @@ mod tests {
         let mut grown = progress(100, 500, Some(1050));
         grown.settle(5000);
         assert_eq!((grown.rows_done, grown.spent()), (100, 100));
+    }
+
+    #[test]
+    fn what_the_ledger_has_counts_and_nothing_is_unknown() {
+        let mut sweep = SweepState::begin(Trigger::Request, Timestamp::UNIX_EPOCH, 1);
+        sweep.put(RuleProgress {
+            table_id: Some(7),
+            ..progress(100, 5_000, None)
+        });
+        let record = RuleRecord {
+            rule: "logs".into(),
+            table_id: 7,
+            table: "public.logs".into(),
+            cutoff: String::new(),
+            rows_at_start: None,
+            rows_total: None,
+            rows_approved: None,
+            rows_deleted: 180,
+            rows_archived: 0,
+            done: false,
+        };
+
+        sweep.settle_by(&[RuleRecord {
+            table_id: 8,
+            ..record.clone()
+        }]);
+        assert!(sweep.rules[0].was_killed(), "it is another table's");
+        sweep.settle_by(&[record]);
+
+        assert_eq!(
+            (sweep.rules[0].rows_done, sweep.rules[0].spent()),
+            (180, 180)
+        );
+        assert!(!sweep.rules[0].was_killed());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{RuleProgress, StopReason};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, ledger::LedgerTotals};
 
 /// How one rule of a sweep ended.
 #[derive(Debug)]
@@ -107,6 +107,8 @@ impl Outcome {
 pub struct SweepReport {
     /// One entry a rule that was tried.
     pub rules: Vec<RuleReport>,
+    /// What all sweeps of the policy took, where a ledger knows it.
+    pub totals: Option<LedgerTotals>,
 }
 
 impl SweepReport {
@@ -136,6 +138,21 @@ impl SweepReport {
         self.rules.iter().find_map(|rule| match &rule.end {
             RuleEnd::Stopped(reason) => Some(*reason),
             _ => None,
+        })
+    }
+
+    /// A sweep that a window, a change, a restart or a lost connection ended is gone on with; one that came to its end is not.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.rules.iter().any(|rule| match &rule.end {
+            RuleEnd::Stopped(StopReason::PolicyDeleted)
+            | RuleEnd::Complete { .. }
+            | RuleEnd::Blocked { .. } => false,
+            RuleEnd::Stopped(_) | RuleEnd::Unrecorded(_) => true,
+            RuleEnd::Failed(error) => matches!(
+                error,
+                EngineError::Unreachable { .. } | EngineError::ConnectionLost { .. }
+            ),
         })
     }
 

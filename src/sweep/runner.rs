@@ -1,10 +1,16 @@
 //! One rule's sweep: limits first, then chunk after chunk, then the proof.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer};
 use crate::{
-    engine::{Chunk, ChunkTarget, CommitOutcome, Counted, Cursor, Engine, EngineError, TableSweep},
+    engine::{
+        Chunk, ChunkTarget, CommitOutcome, Counted, Cursor, Engine, EngineError, TableSweep,
+        ledger::{Ledger, RuleRecord, SweepEntry},
+    },
     policy::{
         dependents::Dependents,
         limits::{Allowance, Verdict},
@@ -22,6 +28,11 @@ const LEAST_RESERVATION: u64 = 1_000;
 /// How often a sweep tries again after a transient error before it gives up; the waits add up to about four minutes.
 const MAX_RETRIES: u32 = 12;
 
+/// While sweeps are paused in the database, it is looked at this often.
+const PAUSE_GLANCE: Duration = Duration::from_secs(2);
+/// A sweep that is paused for longer ends, and goes on another time: it must not keep others from their turn.
+const PAUSE_PATIENCE: Duration = Duration::from_secs(5 * 60);
+
 /// A count looks up this often whether the sweep has to stop.
 const GLANCE: Duration = Duration::from_millis(200);
 
@@ -37,6 +48,14 @@ impl Tally {
     fn most(&self) -> u64 {
         self.allowance.rows.unwrap_or(u64::MAX)
     }
+
+    /// The ledger's count, when a walk begins: it also knows the chunk whose outcome nobody could tell.
+    fn take_in(&mut self, recorded: Option<u64>) {
+        let progress = &mut self.report.progress;
+        let missed = recorded.unwrap_or(0).saturating_sub(progress.rows_done);
+        progress.rows_done += missed;
+        self.report.rows_deleted += missed;
+    }
 }
 
 /// Why the loop over the chunks ended.
@@ -50,6 +69,50 @@ enum Stop {
     WalkedThrough,
 }
 
+/// The ledger that a sweep is entered in.
+#[derive(Clone)]
+pub struct Under {
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// The sweep's id.
+    pub sweep_id: String,
+    /// The policy, `namespace/name`.
+    pub policy: String,
+    /// Who sweeps.
+    pub sweeper: String,
+    /// The state of the holds that the sweep was planned with.
+    pub revision: i64,
+}
+
+impl Under {
+    async fn open(
+        &self,
+        plan: &RulePlan,
+        cursor: Option<Cursor>,
+        progress: &RuleProgress,
+    ) -> Result<Box<dyn TableSweep>, EngineError> {
+        let entry = SweepEntry {
+            sweep_id: self.sweep_id.clone(),
+            policy: self.policy.clone(),
+            sweeper: self.sweeper.clone(),
+            revision: self.revision,
+            rule: RuleRecord {
+                rule: plan.rule.clone(),
+                table_id: plan.table.id,
+                table: plan.table.qualified(),
+                cutoff: plan.cutoff.to_string(),
+                rows_at_start: progress.rows_at_start,
+                rows_total: progress.rows_total,
+                rows_approved: progress.rows_approved,
+                rows_deleted: progress.rows_done,
+                rows_archived: 0,
+                done: false,
+            },
+        };
+        self.ledger.open_sweep(plan, cursor, &entry).await
+    }
+}
+
 /// Sweeps one rule from where `progress` says to its end, or to the first reason to stop.
 ///
 /// `estimate` is the number of rows expected to go; it blocks early. `None`: nothing is known, they are counted first.
@@ -60,13 +123,14 @@ pub async fn sweep_rule(
     estimate: Option<u64>,
     progress: RuleProgress,
     control: &dyn Control,
+    under: Option<&Under>,
 ) -> RuleReport {
     let mut tally = Tally {
         report: RuleReport::not_begun(progress, RuleEnd::Complete { remaining: 0 }),
         began: Instant::now(),
         allowance: Allowance::unlimited(),
     };
-    let end = match run(engine, plan, pace, estimate, control, &mut tally).await {
+    let end = match run(engine, plan, pace, estimate, control, &mut tally, under).await {
         Ok(end) => end,
         Err(error) => RuleEnd::Failed(error),
     };
@@ -85,6 +149,7 @@ async fn run(
     estimate: Option<u64>,
     control: &dyn Control,
     tally: &mut Tally,
+    under: Option<&Under>,
 ) -> Result<RuleEnd, EngineError> {
     if let Some(reason) = control.stop() {
         return Ok(RuleEnd::Stopped(reason));
@@ -92,7 +157,7 @@ async fn run(
     if let Some(blocked) = check_limits(engine, plan, estimate, control, tally).await? {
         return Ok(blocked);
     }
-    match walk(engine, plan, pace, estimate, control, tally).await? {
+    match walk(engine, plan, pace, estimate, control, tally, under).await? {
         Stop::End(end) => Ok(end),
         // `walk` has dealt with the second.
         Stop::OverLimit | Stop::PerhapsDone => {
@@ -250,13 +315,23 @@ async fn walk(
     estimate: Option<u64>,
     control: &dyn Control,
     tally: &mut Tally,
+    under: Option<&Under>,
 ) -> Result<Stop, EngineError> {
     let mut pacer = Pacer::new(pace, &plan.table, engine.walk_page(), estimate);
     let mut cursor: Option<Cursor> = None;
     let mut failures = 0;
     loop {
-        let result = match engine.open_sweep(plan, cursor.clone()).await {
+        let opened = match under {
+            Some(under) => {
+                under
+                    .open(plan, cursor.clone(), &tally.report.progress)
+                    .await
+            }
+            None => engine.open_sweep(plan, cursor.clone()).await,
+        };
+        let result = match opened {
             Ok(mut sweep) => {
+                tally.take_in(sweep.recorded());
                 let result = chunks(
                     sweep.as_mut(),
                     plan,
@@ -283,6 +358,9 @@ async fn walk(
                 }
             }
             Ok(stop) => return Ok(stop),
+            Err(EngineError::HoldsChanged) => {
+                return Ok(Stop::End(RuleEnd::Stopped(StopReason::HoldsChanged)));
+            }
             Err(error) if error.is_transient() && failures < MAX_RETRIES => {
                 failures += 1;
                 tracing::warn!(rule = plan.rule, %error, failures, "the sweep waits and tries again");
@@ -306,6 +384,7 @@ async fn chunks(
     tally: &mut Tally,
     failures: &mut u32,
 ) -> Result<Stop, EngineError> {
+    let mut paused: Option<Instant> = None;
     loop {
         if let Some(reason) = pacer.wait(sweep, control, tally).await? {
             return Ok(Stop::End(RuleEnd::Stopped(reason)));
@@ -314,14 +393,32 @@ async fn chunks(
             pages: pacer.next_pages(),
         };
         let expected = pacer.expected(target.pages).max(1);
+        let counted = sweep.recorded().is_some();
         let progress = &tally.report.progress;
-        if progress.rows_reserved < progress.spent().saturating_add(expected).min(tally.most())
-            && let Err(unrecorded) = reserve(control, tally, expected).await
+        let reserved = if counted {
+            reserve_all(control, tally).await
+        } else if progress.rows_reserved
+            < progress.spent().saturating_add(expected).min(tally.most())
         {
+            reserve(control, tally, expected).await
+        } else {
+            Ok(())
+        };
+        if let Err(unrecorded) = reserved {
             return Ok(Stop::End(unrecorded));
         }
         let started = Instant::now();
-        let Some(chunk) = sweep.delete_next(target).await? else {
+        let chunk = match sweep.delete_next(target).await {
+            Err(EngineError::Paused(why)) => {
+                if let Some(reason) = wait_out(control, tally, &mut paused, &why).await {
+                    return Ok(Stop::End(RuleEnd::Stopped(reason)));
+                }
+                continue;
+            }
+            chunk => chunk?,
+        };
+        paused = None;
+        let Some(chunk) = chunk else {
             return Ok(Stop::WalkedThrough);
         };
         let spent = tally.report.progress.spent();
@@ -329,7 +426,7 @@ async fn chunks(
             sweep.rollback().await?;
             return Ok(Stop::OverLimit);
         }
-        if spent.saturating_add(chunk.taken()) > tally.report.progress.rows_reserved {
+        if !counted && spent.saturating_add(chunk.taken()) > tally.report.progress.rows_reserved {
             // Rare: the chunk found more than was reserved. Its rows come back, and are taken once the reservation is durable.
             sweep.rollback().await?;
             if let Err(unrecorded) = reserve(control, tally, chunk.taken()).await {
@@ -341,7 +438,7 @@ async fn chunks(
             Ok(CommitOutcome::Committed) => {}
             Ok(CommitOutcome::RolledBack) => continue,
             Err(error) => {
-                if error.is_transient() {
+                if error.is_transient() && !counted {
                     // Nobody could say whether they are gone: not reported, but counted against the limits.
                     tally.report.progress.rows_unknown += chunk.taken();
                 }
@@ -387,6 +484,40 @@ pub(super) async fn rest(control: &dyn Control, tally: &mut Tally, rest: Duratio
     let began = Instant::now();
     control.rest(rest).await;
     tally.report.rested += began.elapsed();
+}
+
+/// Under a ledger all that may be taken is reserved once: nothing is lost count of while the ledger is there, and should it be
+/// gone when the sweep goes on, the whole allowance counts as spent.
+async fn reserve_all(control: &dyn Control, tally: &mut Tally) -> Result<(), RuleEnd> {
+    let most = tally.allowance.rows.unwrap_or(0);
+    let progress = &mut tally.report.progress;
+    if progress.rows_reserved >= most {
+        return Ok(());
+    }
+    let before = std::mem::replace(&mut progress.rows_reserved, most);
+    control.record(progress).await.map_err(|error| {
+        progress.rows_reserved = before;
+        RuleEnd::Unrecorded(error.to_string())
+    })
+}
+
+/// Sweeps are paused in the database: looks again in a while. The reason to stop, if there is one by then.
+async fn wait_out(
+    control: &dyn Control,
+    tally: &mut Tally,
+    since: &mut Option<Instant>,
+    why: &str,
+) -> Option<StopReason> {
+    if since.is_none() {
+        tracing::info!(rule = tally.report.progress.name, why, "sweeps are paused");
+    }
+    let waited = since.get_or_insert_with(Instant::now).elapsed();
+    if waited > PAUSE_PATIENCE {
+        return Some(StopReason::Paused);
+    }
+    control.waits(&tally.report.progress, "Paused");
+    rest(control, tally, PAUSE_GLANCE).await;
+    control.stop()
 }
 
 /// Makes room for at least `rows` more, durably.

@@ -5,6 +5,7 @@ mod catalog;
 mod dependents;
 mod encoding;
 mod faults;
+mod ledger;
 mod pressure;
 mod refusals;
 mod sweep;

@@ -4,7 +4,7 @@
 pub(super) const RESOLVE: &str = "\
 SELECT want.n::int8 AS n, c.oid AS id, n.nspname::text AS schema, c.relname::text AS name, \
   c.relkind::text AS kind, c.relpersistence::text AS persistence, \
-  n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast') OR EXISTS ( \
+  n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast', 'retention_operator') OR EXISTS ( \
     SELECT FROM pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') AS system \
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS want(schema, name, n) \
 JOIN pg_namespace n ON n.nspname = want.schema \

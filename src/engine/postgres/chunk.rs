@@ -9,6 +9,7 @@ use super::{
     careful::Careful,
     connect::Server,
     error::{self, Doing},
+    ledger::{self, Lease, WATCH},
     obstacles::{Obstacles, Reach},
     session::Session,
     sql::{self, ChunkBegin, LeafStatements, Sql},
@@ -44,6 +45,8 @@ pub(super) struct Leaf {
 pub(super) struct Finish {
     pub(super) dependents: Dependents,
     pub(super) sql: Sql,
+    /// An expression that counts rows deleted from other tables, where some may go along.
+    pub(super) gone: Option<String>,
     /// What the tables that refer to the rule's table look like.
     pub(super) shape: Option<String>,
     /// Their names.
@@ -59,6 +62,8 @@ pub(super) struct LeafParts<'a> {
     pub(super) fingerprint: String,
     pub(super) may_lock: bool,
     pub(super) role: &'a str,
+    /// Chunks look at the ledger too.
+    pub(super) watched: bool,
     pub(super) obstacles: Obstacles<'a>,
     pub(super) reach: &'a Reach,
     pub(super) finish: Arc<Finish>,
@@ -106,6 +111,7 @@ impl Leaf {
             fingerprint,
             may_lock,
             role,
+            watched,
             obstacles,
             reach,
             finish,
@@ -122,6 +128,7 @@ impl Leaf {
             id: facts.id,
             columns,
             fences: &fences,
+            watch: if watched { WATCH } else { "" },
             gone: reach.gone.as_deref(),
         };
         let insistent = Obstacles {
@@ -164,6 +171,9 @@ impl Leaf {
             grant: Some(&self.grant),
             statement_timeout: settings.statement_timeout,
         };
+        if let Some(gone) = ledger::gone(reason) {
+            return gone;
+        }
         match error::code(reason) {
             // BEGIN and LOCK TABLE say it in other words than DELETE does.
             Some("0A000" | "55000") => EngineError::ReadOnly(format!(
@@ -188,6 +198,7 @@ impl Leaf {
         server: &Server,
         settings: &Settings,
         table: &str,
+        lease: Option<&Lease>,
     ) -> Result<Look, EngineError> {
         session.limit(settings.statement_timeout);
         let mut answer = session.raw(&self.begin).await;
@@ -196,7 +207,12 @@ impl Leaf {
             answer = session.raw(&self.begin).await;
         }
         let looked = match answer {
-            Ok(rows) => self.judge(&rows, table),
+            Ok(rows) => self
+                .judge(&rows, table)
+                .and_then(|look| match (lease, rows.first()) {
+                    (Some(lease), Some(row)) => lease.admits(row).map(|()| look),
+                    _ => Ok(look),
+                }),
             Err(reason) => Err(self.error(server, settings, &reason)),
         };
         if looked.is_err() {
@@ -348,18 +364,25 @@ impl Leaf {
     }
 
     /// Ends a chunk that deleted `rows` rows, up to its COMMIT: deferred constraints have fired, no row was reached that must not
-    /// be, and the transaction lives. `gone` is what the chunk's begin said of other tables. When it is refused the transaction
-    /// is over.
+    /// be, the lease is held, and the transaction lives. `gone` is what the chunk's begin said of other tables. When it is
+    /// refused the transaction is over.
     pub(super) async fn finish(
         &self,
         session: &mut Session,
         server: &Server,
         settings: &Settings,
-        rows: u64,
-        gone: i64,
+        (rows, gone): (u64, i64),
+        lease: Option<&Lease>,
     ) -> Result<Finished, Refusal> {
-        let outcome = match session.raw(&self.finish.sql).await {
-            Ok(answer) => self.judge_finish(&answer, rows, gone),
+        let under_lease =
+            lease.map(|lease| lease.finish(&self.finish.sql, &self.taken(rows, gone)));
+        let message = under_lease.as_ref().unwrap_or(&self.finish.sql);
+        let outcome = match session.raw(message).await {
+            // The lease's own row comes last: without it the chunk is another sweeper's.
+            Ok(answer) => match lease {
+                Some(lease) if answer.len() != 2 => Err(lease.lost()),
+                _ => self.judge_finish(&answer, rows, gone),
+            },
             Err(reason) => return Err(self.refused(session, server, settings, &reason).await),
         };
         match outcome {
@@ -368,6 +391,16 @@ impl Leaf {
                 session.rollback().await;
                 Err(Refusal::Failed(reason))
             }
+        }
+    }
+
+    /// What the chunk takes in all, as SQL: rows that go along are known to the server alone until the message is answered. The
+    /// same as [`judge_finish`](Self::judge_finish) makes of it.
+    fn taken(&self, rows: u64, gone_before: i64) -> String {
+        let own = if self.counts_itself { rows } else { 0 };
+        match &self.finish.gone {
+            None => rows.to_string(),
+            Some(gone) => format!("{rows} + greatest(({gone}) - ({gone_before}) - {own}, 0)"),
         }
     }
 
@@ -425,8 +458,9 @@ impl Leaf {
     }
 }
 
-/// How long a chunk may stay open while the runner decides.
-const CHUNK_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a chunk may stay open while the runner decides; a process that is stopped in the middle of one keeps its rows
+/// locked no longer.
+pub(super) const CHUNK_IDLE_TIMEOUT: Duration = Duration::from_secs(7);
 
 impl Settings {
     /// How a chunk begins. It does not ask for READ WRITE: where the server, the database or the role was set read-only, it stays so.

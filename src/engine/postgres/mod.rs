@@ -12,7 +12,9 @@ mod connect;
 mod dependents;
 mod error;
 mod expiry;
+mod grants;
 mod keys;
+mod ledger;
 mod obstacles;
 mod outcome;
 mod predicate;
@@ -29,6 +31,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use sqlx::{Row, postgres::PgRow};
 
+pub use self::grants::{GrantRequest, GrantedTable, Rights, grants, reads_all_stats, revokes};
 use self::{
     connect::Connector,
     error::Doing,
@@ -40,9 +43,10 @@ use self::{
 };
 use super::{
     Counted, Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics,
-    TableSweep, WalkPage,
+    TableSweep, WalkPage, ledger::LedgerAccess,
 };
 use crate::policy::{
+    claims::LedgerMode,
     dependents::{Dependents, reached},
     plan::RulePlan,
     predicate::Predicate,
@@ -126,6 +130,18 @@ impl PostgresEngine {
     pub fn address(&self) -> String {
         let server = self.sessions.server();
         format!("{}/{}", server.address, server.database)
+    }
+
+    /// The role that logs in.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.sessions.server().user
+    }
+
+    /// The database's name.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.sessions.server().database
     }
 
     fn error(&self, what: &str, table: Option<&str>, reason: &sqlx::Error) -> EngineError {
@@ -366,8 +382,12 @@ impl Engine for PostgresEngine {
         plan: &RulePlan,
         from: Option<Cursor>,
     ) -> Result<Box<dyn TableSweep>, EngineError> {
-        let sweep = Sweep::open(&self.sessions, &self.settings, plan, from).await?;
+        let sweep = Sweep::open(&self.sessions, &self.settings, plan, from, false).await?;
         Ok(Box::new(sweep))
+    }
+
+    async fn ledger(&self, mode: LedgerMode, create: bool) -> Result<LedgerAccess, EngineError> {
+        ledger::access(&self.sessions, &self.settings, mode, create).await
     }
 
     async fn close(&self) {

@@ -214,6 +214,23 @@ impl Session {
         }
     }
 
+    /// Ends a writing transaction in which every statement succeeded, and keeps the connection for whoever comes next.
+    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        let answer = self.raw(&sql::fixed("COMMIT")).await.map(drop);
+        if let Some(connection) = self.connection.take() {
+            self.sessions.idle.lock().await.push(connection);
+        }
+        answer
+    }
+
+    /// Ends a transaction without a trace, and keeps the connection for whoever comes next.
+    pub(super) async fn abandon(mut self) {
+        self.rollback().await;
+        if let Some(connection) = self.connection.take() {
+            self.sessions.idle.lock().await.push(connection);
+        }
+    }
+
     /// Ends the session.
     pub(super) async fn close(mut self) {
         if let Some(connection) = self.connection.take() {

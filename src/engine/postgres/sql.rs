@@ -37,6 +37,11 @@ impl Sql {
         sqlx::raw_sql(AssertSqlSafe(self.0.clone()))
     }
 
+    /// The same message with more statements behind it, made of constants, [`literal`]s and numbers.
+    pub(super) fn followed_by(&self, statements: &str) -> Self {
+        Self(format!("{}; {statements}", self.0).into())
+    }
+
     #[cfg(test)]
     pub(super) fn text(&self) -> &str {
         &self.0
@@ -175,6 +180,8 @@ pub(super) struct ChunkBegin<'a> {
     pub(super) columns: &'a [String],
     /// Advisory locks that fence other sweeps off.
     pub(super) fences: &'a [i64],
+    /// More to look at, as columns of the one row: constant text that ends with a comma, or nothing.
+    pub(super) watch: &'static str,
     /// An expression that counts rows deleted from other tables.
     pub(super) gone: Option<&'a str>,
 }
@@ -192,13 +199,14 @@ impl ChunkBegin<'_> {
         let _ = write!(
             out,
             "; SET LOCAL jit = off; SET LOCAL enable_tidscan = on; LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE; \
-             SELECT ({}) AS fenced, n.nspname::text AS schema, c.relname::text AS name, \
+             SELECT {}({}) AS fenced, n.nspname::text AS schema, c.relname::text AS name, \
              pg_catalog.pg_relation_filenode(c.oid)::int8 AS filenode, \
              pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8 AS blocks, {WAL_POSITION} AS wal, \
              {} AS fingerprint, {} AS gone \
              FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_class c ON c.oid = {}::oid \
              LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
             table(self.schema, self.name),
+            self.watch,
             fences.join(" AND "),
             fingerprint(self.columns),
             self.gone.unwrap_or("0::int8"),
@@ -500,6 +508,7 @@ mod tests {
             id: 7,
             columns: &["a'b".to_owned()],
             fences: &[1, 2],
+            watch: "",
             gone: None,
         }
         .sql();

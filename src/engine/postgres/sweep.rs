@@ -11,6 +11,7 @@ use super::{
     dependents::{self, must_lock},
     error::{self, Doing},
     expiry,
+    ledger::Lease,
     obstacles::{self, Obstacles, Pair},
     outcome, predicate, pressure,
     pressure::ReplicaClock,
@@ -56,6 +57,8 @@ pub(super) struct Sweep {
     wary: bool,
     /// Pages that the runner asked for last.
     target: u32,
+    /// The ledger's lease on the table, where there is a ledger.
+    lease: Option<Lease>,
 }
 
 #[derive(Debug)]
@@ -105,6 +108,7 @@ impl Sweep {
         settings: &Settings,
         plan: &RulePlan,
         from: Option<Cursor>,
+        watched: bool,
     ) -> Result<Self, EngineError> {
         let begin = Begin {
             one_snapshot: true,
@@ -129,6 +133,7 @@ impl Sweep {
         let finish = Arc::new(Finish {
             dependents: plan.dependents,
             sql: sql::finish(&referrers, reach.shape.as_deref(), reach.gone.as_deref()),
+            gone: reach.gone.clone(),
             shape: opening.shape.clone(),
             referring: obstacles.names(),
         });
@@ -159,6 +164,7 @@ impl Sweep {
                     obstacles,
                     reach: &reach,
                     finish: Arc::clone(&finish),
+                    watched,
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -190,7 +196,14 @@ impl Sweep {
             narrow: None,
             wary: false,
             target: 1,
+            lease: None,
         })
+    }
+
+    /// The same walk, under a lease.
+    pub(super) fn under(mut self, lease: Lease) -> Self {
+        self.lease = Some(lease);
+        self
     }
 
     /// Deletes what may go of a range, in a chunk that has begun: the plain form first, unless it is known to fail, then the
@@ -219,7 +232,13 @@ impl Sweep {
             };
             let server = self.session.server().clone();
             let looked = leaf
-                .begin(&mut self.session, &server, &self.settings, &self.table)
+                .begin(
+                    &mut self.session,
+                    &server,
+                    &self.settings,
+                    &self.table,
+                    self.lease.as_ref(),
+                )
                 .await?;
             if looked.filenode != self.position.filenode {
                 // Rewritten between two attempts: the range means other rows now.
@@ -290,7 +309,15 @@ impl Sweep {
                 ..Deleted::default()
             });
         }
-        let finished = leaf.finish(session, &server, settings, rows, gone).await?;
+        let finished = leaf
+            .finish(
+                session,
+                &server,
+                settings,
+                (rows, gone),
+                self.lease.as_ref(),
+            )
+            .await?;
         Ok(Deleted {
             rows,
             cascaded: finished.cascaded,
@@ -344,7 +371,13 @@ impl TableSweep for Sweep {
                 return Ok(None);
             };
             let looked = leaf
-                .begin(&mut self.session, &server, &self.settings, &self.table)
+                .begin(
+                    &mut self.session,
+                    &server,
+                    &self.settings,
+                    &self.table,
+                    self.lease.as_ref(),
+                )
                 .await?;
             self.position.look(looked.filenode, looked.blocks);
             let Some(range) = self.position.range(self.pages(target)) else {
@@ -379,6 +412,9 @@ impl TableSweep for Sweep {
             // Nothing was deleted: to roll back costs the server no transaction number, and undoes what a trigger may have done
             // instead of the delete that it vetoed.
             self.session.rollback().await;
+            if let Some(lease) = &mut self.lease {
+                lease.renew(&mut self.session, &self.settings).await?;
+            }
             self.advance(chunk.range);
             return Ok(CommitOutcome::Committed);
         };
@@ -409,6 +445,9 @@ impl TableSweep for Sweep {
         };
         if outcome == CommitOutcome::Committed {
             self.advance(chunk.range);
+            if let Some(lease) = &mut self.lease {
+                lease.was_renewed();
+            }
         }
         Ok(outcome)
     }
@@ -437,6 +476,10 @@ impl TableSweep for Sweep {
             .map(|leaf| self.position.cursor(leaf.id))
     }
 
+    fn recorded(&self) -> Option<u64> {
+        self.lease.as_ref().map(Lease::recorded)
+    }
+
     fn progress(&self) -> (u64, u64) {
         let current = self.leaves.get(self.position.leaf);
         let ahead: u64 = self
@@ -457,8 +500,11 @@ impl TableSweep for Sweep {
     }
 
     async fn close(mut self: Box<Self>) {
-        let Self { mut session, .. } = *self;
-        session.rollback().await;
+        self.session.rollback().await;
+        if let Some(lease) = &self.lease {
+            lease.give_back(&mut self.session, &self.settings).await;
+        }
+        let Self { session, .. } = *self;
         session.close().await;
     }
 }
@@ -597,7 +643,7 @@ fn check(plan: &RulePlan, now: &TableFacts, role: &str) -> Result<(), EngineErro
     }
     if now.system {
         return Err(EngineError::NotSupported(format!(
-            "{table} belongs to the database system or to an extension"
+            "{table} belongs to the database system, to an extension or to the operator"
         )));
     }
     refuse_unsupported(now)?;

@@ -48,16 +48,11 @@ struct KeyColumn {
 }
 
 impl KeyColumn {
-    fn sql(&self) -> String {
+    /// An expression under the collation of this part of the key.
+    fn collated(&self, sql: &str) -> String {
         match &self.collation {
-            None => column(&self.name),
-            Some(collation) => {
-                format!(
-                    "{} COLLATE {}",
-                    column(&self.name),
-                    sql::identifier(collation)
-                )
-            }
+            None => sql.to_owned(),
+            Some(collation) => format!("({sql}) COLLATE {}", sql::identifier(collation)),
         }
     }
 }
@@ -112,30 +107,30 @@ impl Key {
         let parts: Vec<String> = self
             .columns
             .iter()
-            .map(|part| format!("{}{direction}", part.sql()))
+            .map(|part| format!("{}{direction}", part.collated(&column(&part.name))))
             .collect();
         parts.join(", ")
     }
 
     /// Compares the key with the values from number `first` on. They have no affinity: each was read from the column that it
-    /// is compared with.
+    /// is compared with. The key's collations stand at the values: a column with one of its own would not be looked up.
     pub(super) fn compare(&self, operator: &str, first: usize) -> String {
+        let names: Vec<String> = self.columns.iter().map(|part| column(&part.name)).collect();
         if self.is_rowid {
-            let name: String = self.columns.iter().map(KeyColumn::sql).collect();
-            return format!("{name} {operator} ?{first}");
+            return format!("{} {operator} ?{first}", names.concat());
         }
-        let columns: Vec<String> = self.columns.iter().map(KeyColumn::sql).collect();
-        let values: Vec<String> = (0..self.columns.len())
-            .map(|n| {
+        let values: Vec<String> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(n, part)| {
                 let (value, is_text) = (first + 2 * n, first + 2 * n + 1);
-                format!("CASE ?{is_text} WHEN 1 THEN CAST(?{value} AS TEXT) ELSE ?{value} END")
+                let bound =
+                    format!("CASE ?{is_text} WHEN 1 THEN CAST(?{value} AS TEXT) ELSE ?{value} END");
+                part.collated(&bound)
             })
             .collect();
-        format!(
-            "({}) {operator} ({})",
-            columns.join(", "),
-            values.join(", ")
-        )
+        format!("({}) {operator} ({})", names.join(", "), values.join(", "))
     }
 }
 

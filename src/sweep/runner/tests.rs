@@ -302,7 +302,16 @@ async fn sweep(
 ) -> RuleReport {
     let plan = plan(fake, limits);
     let progress = RuleProgress::new("logs", plan.cutoff);
-    sweep_rule(fake, &plan, defaults().pace, estimate, progress, watcher).await
+    sweep_rule(
+        fake,
+        &plan,
+        defaults().pace,
+        estimate,
+        progress,
+        watcher,
+        None,
+    )
+    .await
 }
 
 fn unlimited() -> Limits {

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use retention_operator::api::RetentionPolicy;
 use retention_operator::api::validate::check_document;
-use retention_operator::audit::{AuditReport, audit};
+use retention_operator::audit::{AuditReport, Surroundings, audit};
 use retention_operator::engine::{DatabaseTarget, Engine, open};
 use retention_operator::policy::check::{CheckedPolicy, check as read};
 use retention_operator::sweep::{
-    Control, ControlError, RuleEnd, RuleProgress, StopReason, SweepReport, SweepState, Trigger,
-    sweep_policy,
+    Control, ControlError, Order, RuleEnd, RuleProgress, StopReason, SweepReport, SweepState,
+    Trigger, sweep_policy,
 };
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -115,11 +115,20 @@ pub struct Swept {
 pub async fn sweep(url: &str, policy: &CheckedPolicy, control: &dyn Control) -> Swept {
     let engine = engine(url, policy);
     let engine = engine.as_ref();
-    let audited = audit(engine, policy).await.unwrap();
+    let mut around = Surroundings::alone("conformance/case");
+    around.enters = true;
+    around.party.sweeper = format!("case/{:016x}", fastrand::u64(..));
+    let audited = audit(engine, policy, &around).await.unwrap();
     let mut report = None;
     if policy.refusals.is_empty() {
         let mut state = SweepState::begin(Trigger::Request, Timestamp::now(), 1);
-        let swept = sweep_policy(engine, policy, 1, &mut state, control).await;
+        let order = Order {
+            around: &around,
+            generation: 1,
+            spec: "case",
+            approved_plan: None,
+        };
+        let swept = sweep_policy(engine, policy, &order, &mut state, control).await;
         report = Some(swept.unwrap());
     }
     engine.close().await;

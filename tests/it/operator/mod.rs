@@ -3,6 +3,7 @@
 mod audit;
 mod crash;
 mod mistakes;
+mod neighbours;
 mod quiet;
 pub mod rig;
 mod stop;

@@ -1,0 +1,323 @@
+//! What others have to say about a policy's tables: the ledger, and the other policies of the same operator.
+
+use std::sync::Arc;
+
+use crate::{
+    engine::{
+        Engine, EngineError,
+        ledger::{Entry, Ledger, LedgerAccess, LedgerHold, LedgerView, OwnHold, Party},
+    },
+    policy::{
+        check::{CheckedHold, CheckedPolicy, Refusal, reason},
+        claims::{self, Claimed, Wanted},
+        predicate::Predicate,
+        table::{TableFacts, TableName},
+    },
+};
+
+/// Whose policy it is, and who else is there.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The policy.
+    pub party: Party,
+    /// Claims and holds are entered into the ledger, and a ledger is made where the policy wants one. Otherwise the ledger is
+    /// read only.
+    pub enters: bool,
+    /// Other policies of the same operator.
+    pub neighbours: Vec<Neighbour>,
+}
+
+impl Surroundings {
+    /// A policy, `namespace/name`, that nobody else is known to be beside.
+    #[must_use]
+    pub fn alone(policy: impl Into<String>) -> Self {
+        Self {
+            party: Party {
+                policy: policy.into(),
+                ..Party::default()
+            },
+            ..Self::default()
+        }
+    }
+}
+
+/// Another policy of the same operator.
+#[derive(Clone, Debug)]
+pub struct Neighbour {
+    /// `namespace/name`.
+    pub policy: String,
+    /// The database that it was seen to be on.
+    pub identity: String,
+    /// It is older: where no ledger decides, its tables are its own.
+    pub older: bool,
+    /// Its claims are not in the ledger, whatever there is.
+    pub outside: bool,
+    /// The tables of its rules.
+    pub tables: Vec<TableName>,
+    /// Its holds, or why they cannot be read.
+    pub holds: Result<Vec<CheckedHold>, Refusal>,
+}
+
+/// A removed hold whose rows a sweep may take only with an approval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedHold {
+    /// Its number in the ledger.
+    pub id: i64,
+    /// In words: name and policy.
+    pub label: String,
+    /// Somebody was asked about it.
+    pub asked: bool,
+    pub(super) table: TableName,
+}
+
+/// The ledger, as far as a policy uses it.
+#[derive(Clone, Default)]
+pub struct Book {
+    /// The ledger; `None`: there is none, or the policy uses none.
+    pub ledger: Option<Arc<dyn Ledger>>,
+    /// What it says.
+    pub view: LedgerView,
+    /// What people should know of it.
+    pub note: Option<String>,
+    /// Why nothing may be deleted.
+    pub(super) forbids: Option<Refusal>,
+}
+
+impl std::fmt::Debug for Book {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Book")
+            .field("ledger", &self.ledger.is_some())
+            .field("view", &self.view)
+            .field("note", &self.note)
+            .field("forbids", &self.forbids)
+            .finish()
+    }
+}
+
+impl Book {
+    /// Opens the ledger, enters what the policy wants where it may, and reads what it says.
+    pub(super) async fn open(
+        engine: &dyn Engine,
+        policy: &CheckedPolicy,
+        around: &Surroundings,
+        wanted: &[Wanted],
+    ) -> Result<Self, EngineError> {
+        let ledger = match engine.ledger(policy.ledger, around.enters).await? {
+            LedgerAccess::Absent { note } => {
+                return Ok(Self {
+                    note,
+                    ..Self::default()
+                });
+            }
+            LedgerAccess::Unusable(why) => {
+                return Ok(Self {
+                    forbids: Some(Refusal::new(reason::LEDGER_REQUIRED, why.clone())),
+                    note: Some(why),
+                    ..Self::default()
+                });
+            }
+            LedgerAccess::Usable(ledger) => ledger,
+        };
+        let mut book = Self::default();
+        let view = match ledger.writable() {
+            Err(why) => {
+                book.forbids = Some(Refusal::new(reason::LEDGER_REQUIRED, why.clone()));
+                book.note = Some(why);
+                ledger.view(&around.party.policy).await?
+            }
+            Ok(()) if around.enters => match enter(ledger.as_ref(), policy, around, wanted).await {
+                // Whatever the rights say, this session only reads: an audit can do with that.
+                Err(error @ (EngineError::ReadOnly(_) | EngineError::Permission(_))) => {
+                    let why = format!("the ledger cannot be written to: {error}");
+                    book.forbids = Some(Refusal::new(reason::LEDGER_REQUIRED, why.clone()));
+                    book.note = Some(why);
+                    ledger.view(&around.party.policy).await?
+                }
+                entered => entered?,
+            },
+            Ok(()) => ledger.view(&around.party.policy).await?,
+        };
+        book.view = view;
+        book.ledger = Some(ledger);
+        Ok(book)
+    }
+
+    /// Claims of other policies.
+    pub(super) fn claims(
+        &self,
+        around: &Surroundings,
+        identity: &str,
+        look_up: impl Fn(&TableName) -> Option<TableFacts>,
+    ) -> Vec<Claimed> {
+        let mut claims = self.view.claims.clone();
+        let decides = |neighbour: &&Neighbour| {
+            neighbour.identity == identity
+                && neighbour.older
+                && (neighbour.outside || self.ledger.is_none())
+        };
+        for neighbour in around.neighbours.iter().filter(decides) {
+            for facts in neighbour.tables.iter().filter_map(&look_up) {
+                claims.push(Claimed {
+                    policy: neighbour.policy.clone(),
+                    rule: String::new(),
+                    cluster: around.party.cluster.clone().or(Some(String::new())),
+                    table_id: facts.id,
+                    table: spelled(&facts),
+                    parts: facts.parts(),
+                });
+            }
+        }
+        claims
+    }
+
+    /// Holds of other policies, or why one of them cannot be read.
+    pub(super) fn holds(
+        &self,
+        around: &Surroundings,
+        identity: &str,
+    ) -> Result<Vec<CheckedHold>, Refusal> {
+        let me = &around.party.policy;
+        let mut holds = Vec::new();
+        for hold in &self.view.holds {
+            if !hold.removed && hold.policy != *me {
+                holds.push(read(hold)?);
+            }
+        }
+        for neighbour in around
+            .neighbours
+            .iter()
+            .filter(|it| it.identity == identity)
+        {
+            match &neighbour.holds {
+                Ok(theirs) => holds.extend(theirs.iter().map(|hold| CheckedHold {
+                    name: label(&hold.name, &neighbour.policy),
+                    ..hold.clone()
+                })),
+                Err(refusal) => {
+                    return Err(Refusal::new(
+                        reason::HOLD_UNRESOLVED,
+                        format!("policy {}: {}", neighbour.policy, refusal.message),
+                    ));
+                }
+            }
+        }
+        Ok(holds)
+    }
+
+    /// Holds that their policies do not have any more: as the ledger says, or as the policy at hand says of its own.
+    pub(super) fn removed_holds(
+        &self,
+        around: &Surroundings,
+        policy: &CheckedPolicy,
+    ) -> Vec<RemovedHold> {
+        let has = |hold: &LedgerHold| {
+            policy.holds.iter().any(|own| {
+                (own.name.as_str(), own.table.to_string(), &own.source)
+                    == (hold.name.as_str(), hold.table.clone(), &hold.predicate)
+            })
+        };
+        let removed = self
+            .view
+            .holds
+            .iter()
+            .filter(|hold| hold.removed || (hold.policy == around.party.policy && !has(hold)));
+        removed
+            .filter_map(|hold| {
+                Some(RemovedHold {
+                    id: hold.id,
+                    label: label(&hold.name, &hold.policy),
+                    asked: hold.asked,
+                    table: hold.table.parse().ok()?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// As a policy would spell a table, with its schema.
+pub(super) fn spelled(facts: &TableFacts) -> String {
+    TableName {
+        schema: Some(facts.schema.clone()),
+        name: facts.name.clone(),
+    }
+    .to_string()
+}
+
+fn label(hold: &str, policy: &str) -> String {
+    format!("{hold} of policy {policy}")
+}
+
+async fn enter(
+    ledger: &dyn Ledger,
+    policy: &CheckedPolicy,
+    around: &Surroundings,
+    wanted: &[Wanted],
+) -> Result<LedgerView, EngineError> {
+    let rules: Vec<String> = policy.rules.iter().map(|(name, _)| name.clone()).collect();
+    let unreadable = policy
+        .refusals
+        .iter()
+        .any(|refusal| refusal.reason == reason::HOLD_UNRESOLVED);
+    let holds: Vec<OwnHold> = policy
+        .holds
+        .iter()
+        .map(|hold| OwnHold {
+            name: hold.name.clone(),
+            table: hold.table.to_string(),
+            predicate: hold.source.clone(),
+            reason: hold.reason.clone(),
+        })
+        .collect();
+    let entry = Entry {
+        party: &around.party,
+        rules: &rules,
+        wanted,
+        holds: (!unreadable).then_some(holds.as_slice()),
+    };
+    ledger.enter(&entry).await
+}
+
+/// A hold of the ledger, read as a policy's own.
+fn read(hold: &LedgerHold) -> Result<CheckedHold, Refusal> {
+    let name = label(&hold.name, &hold.policy);
+    let refuse = |what: String| {
+        Refusal::new(
+            reason::HOLD_UNRESOLVED,
+            format!("hold {name}: {what}; until it can be read no rule is swept"),
+        )
+    };
+    Ok(CheckedHold {
+        table: hold
+            .table
+            .parse()
+            .map_err(|error| refuse(format!("table: {error}")))?,
+        filter: hold
+            .predicate
+            .as_deref()
+            .map(Predicate::parse)
+            .transpose()
+            .map_err(|error| refuse(format!("where: {error}")))?,
+        source: hold.predicate.clone(),
+        reason: None,
+        name,
+    })
+}
+
+/// The claim of another policy that stands against a table.
+pub(super) fn claimed(
+    around: &Surroundings,
+    table: &TableFacts,
+    claims: &[Claimed],
+) -> Option<Refusal> {
+    let claim = claims::owner(&around.party.policy, &table.parts(), claims)?;
+    Some(claims::refusal(&spelled(table), claim))
+}
+
+/// The policy's tables, for its claims.
+pub(super) fn wanted(rule: &str, table: &TableFacts) -> Wanted {
+    Wanted {
+        rule: rule.to_owned(),
+        table: spelled(table),
+        parts: table.parts(),
+    }
+}

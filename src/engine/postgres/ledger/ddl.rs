@@ -1,0 +1,125 @@
+//! The ledger's tables, and whether what is there is what this file makes.
+//!
+//! They have no defaults, checks, triggers, foreign keys, or expressions in indexes: nothing in them runs code. So whoever
+//! made the schema, writing to it executes nothing of theirs, and [`SHAPE`] can tell.
+
+/// The schema.
+pub(super) const SCHEMA: &str = "retention_operator";
+
+/// The version of the tables below.
+pub(super) const VERSION: i32 = 1;
+
+/// What makes the ledger; each statement is repeatable. Lease and progress are written by every chunk: room in their pages
+/// keeps those writes off the indexes.
+pub(super) const TABLES: [(&str, &str); 9] = [
+    (
+        "meta",
+        "CREATE TABLE IF NOT EXISTS retention_operator.meta (one boolean PRIMARY KEY, version integer NOT NULL, \
+         system_identifier text, database_oid bigint NOT NULL, created_at timestamptz NOT NULL)",
+    ),
+    (
+        "control",
+        "CREATE TABLE IF NOT EXISTS retention_operator.control (one boolean PRIMARY KEY, paused boolean NOT NULL, reason text, \
+         revision bigint NOT NULL)",
+    ),
+    (
+        "lease",
+        "CREATE TABLE IF NOT EXISTS retention_operator.lease (table_id bigint PRIMARY KEY, table_name text NOT NULL, \
+         token text NOT NULL, owner text NOT NULL, policy text NOT NULL, life text, beat timestamptz NOT NULL, \
+         lapse_seconds integer NOT NULL) WITH (fillfactor = 20)",
+    ),
+    (
+        "claim",
+        "CREATE TABLE IF NOT EXISTS retention_operator.claim (table_id bigint PRIMARY KEY, table_name text NOT NULL, \
+         policy text NOT NULL, rule text NOT NULL, cluster text, since timestamptz NOT NULL)",
+    ),
+    (
+        "hold",
+        "CREATE TABLE IF NOT EXISTS retention_operator.hold (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+         policy text NOT NULL, name text NOT NULL, table_name text NOT NULL, predicate text, reason text, cluster text, \
+         since timestamptz NOT NULL, removed_at timestamptz, asked_at timestamptz)",
+    ),
+    (
+        "sweep",
+        "CREATE TABLE IF NOT EXISTS retention_operator.sweep (id text PRIMARY KEY, policy text NOT NULL, cluster text, \
+         trigger text NOT NULL, spec text NOT NULL, started_at timestamptz NOT NULL, database_time timestamptz, \
+         begun_at timestamptz NOT NULL, ended_at timestamptz, outcome text, message text)",
+    ),
+    (
+        "sweep_rule",
+        "CREATE TABLE IF NOT EXISTS retention_operator.sweep_rule (sweep_id text NOT NULL, rule text NOT NULL, \
+         table_id bigint NOT NULL, table_name text NOT NULL, cutoff text NOT NULL, rows_at_start bigint, rows_total bigint, \
+         rows_approved bigint, rows_deleted bigint NOT NULL, rows_archived bigint NOT NULL, done boolean NOT NULL, \
+         PRIMARY KEY (sweep_id, rule, table_id)) WITH (fillfactor = 50)",
+    ),
+    (
+        "total",
+        "CREATE TABLE IF NOT EXISTS retention_operator.total (policy text PRIMARY KEY, rows_deleted bigint NOT NULL, \
+         rows_archived bigint NOT NULL)",
+    ),
+    (
+        "approval",
+        "CREATE TABLE IF NOT EXISTS retention_operator.approval (plan_hash text NOT NULL, policy text NOT NULL, \
+         sweep_id text NOT NULL, at timestamptz NOT NULL, rules jsonb NOT NULL, PRIMARY KEY (plan_hash, policy, sweep_id))",
+    ),
+];
+
+pub(super) const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS retention_operator";
+
+/// The sweeps of one policy are looked up by it.
+pub(super) const INDEX: &str =
+    "CREATE INDEX IF NOT EXISTS sweep_policy ON retention_operator.sweep (policy, begun_at)";
+
+/// `$1`: the version, `$2`: the server's system identifier, `$3`: the database's oid.
+pub(super) const META: &str = "\
+INSERT INTO retention_operator.meta (one, version, system_identifier, database_oid, created_at) \
+VALUES (true, $1::int4, $2::text, $3::int8, clock_timestamp()) ON CONFLICT (one) DO NOTHING";
+
+pub(super) const CONTROL: &str = "\
+INSERT INTO retention_operator.control (one, paused, reason, revision) VALUES (true, false, NULL, 0) ON CONFLICT (one) DO NOTHING";
+
+/// What the role may do, and whether there is a schema at all. Reads catalogs only.
+pub(super) const SURVEY: &str = "\
+SELECT s.oid IS NOT NULL AS found, coalesce(has_schema_privilege(s.oid, 'USAGE'), false) AS may_use, \
+  coalesce(has_schema_privilege(s.oid, 'CREATE'), false) AS may_fill, \
+  has_database_privilege(d.oid, 'CREATE') AS may_create, d.oid AS database, pg_is_in_recovery() AS in_recovery, \
+  has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') AS may_identify \
+FROM pg_database d LEFT JOIN pg_namespace s ON s.nspname = 'retention_operator' \
+WHERE d.datname = current_database()";
+
+/// `$1`: the tables' names. Those that are there: whether each is a plain table, and what the role may do with it.
+pub(super) const SHAPE: &str = "\
+SELECT c.relname::text AS name, \
+  c.relkind = 'r' AND c.relpersistence = 'p' AND NOT (c.relhasrules OR c.relhastriggers OR c.relrowsecurity OR c.relispartition \
+    OR c.relhassubclass) \
+  AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid) \
+  AND NOT EXISTS (SELECT FROM pg_attrdef a WHERE a.adrelid = c.oid) \
+  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype NOT IN ('p', 'n')) \
+  AND NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = c.oid AND (x.indexprs IS NOT NULL OR x.indpred IS NOT NULL)) \
+  AND NOT EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = c.oid \
+    AND a.attnum > 0 AND NOT a.attisdropped AND t.typnamespace <> c11.oid) AS plain, \
+  coalesce(has_table_privilege(c.oid, 'SELECT'), false) AS may_read, \
+  coalesce(has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE') \
+    AND has_table_privilege(c.oid, 'DELETE'), false) AS may_write \
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN pg_namespace c11 \
+WHERE n.nspname = 'retention_operator' AND c11.nspname = 'pg_catalog' AND c.relname = ANY ($1::text[])";
+
+/// The tables' names.
+pub(super) fn names() -> Vec<String> {
+    TABLES.iter().map(|(name, _)| (*name).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_table_holds_anything_that_runs() {
+        for (name, statement) in TABLES {
+            assert!(statement.contains(&format!("IF NOT EXISTS {SCHEMA}.{name} (")));
+            for word in ["DEFAULT", "CHECK", "REFERENCES", "TRIGGER"] {
+                assert!(!statement.contains(word), "{name}: {word}");
+            }
+        }
+    }
+}

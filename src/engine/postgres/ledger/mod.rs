@@ -1,0 +1,405 @@
+//! The ledger in PostgreSQL: schema `retention_operator`.
+
+mod book;
+mod ddl;
+mod lease;
+mod sweeps;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::Row;
+
+pub(super) use self::lease::{Lease, WATCH};
+use super::{
+    Settings, catalog,
+    error::{self, Doing},
+    session::{Session, Sessions},
+    sql::{self, Begin},
+    sweep::Sweep,
+};
+use crate::{
+    engine::{
+        Cursor, EngineError, TableSweep,
+        ledger::{
+            Entry, Ledger, LedgerAccess, LedgerView, RuleRecord, SweepBegin, SweepEnd, SweepEntry,
+        },
+    },
+    policy::{claims::LedgerMode, plan::RulePlan},
+};
+
+/// Which database this is.
+#[derive(Clone, Debug)]
+struct Identity {
+    /// `None`: the role may not ask for it.
+    system: Option<String>,
+    database: u32,
+}
+
+/// A ledger that can be used.
+#[derive(Debug)]
+pub(super) struct PostgresLedger {
+    sessions: Arc<Sessions>,
+    settings: Settings,
+    identity: Identity,
+    may_write: bool,
+}
+
+/// What there is.
+enum Found {
+    Nothing { may_create: bool },
+    Unusable(String),
+    Ledger { may_write: bool },
+}
+
+/// Looks for the ledger, and makes it where `create` and the role allow.
+pub(super) async fn access(
+    sessions: &Arc<Sessions>,
+    settings: &Settings,
+    mode: LedgerMode,
+    create: bool,
+) -> Result<LedgerAccess, EngineError> {
+    if mode == LedgerMode::Off {
+        return Ok(LedgerAccess::Absent { note: None });
+    }
+    let mut session = sessions.begin(&settings.read()).await?;
+    let survey = survey(&mut session, &sessions.server().user).await;
+    let (found, identity) =
+        survey.map_err(|reason| failed(sessions, settings, "looking for the ledger", &reason))?;
+    session.release().await;
+    let usable = |may_write| {
+        LedgerAccess::Usable(Arc::new(PostgresLedger {
+            sessions: Arc::clone(sessions),
+            settings: settings.clone(),
+            identity: identity.clone(),
+            may_write,
+        }))
+    };
+    match found {
+        Found::Unusable(why) => Ok(LedgerAccess::Unusable(why)),
+        Found::Ledger { may_write } => Ok(usable(may_write)),
+        Found::Nothing { .. } if mode != LedgerMode::Auto || !create => {
+            Ok(LedgerAccess::Absent { note: None })
+        }
+        Found::Nothing { may_create: false } => Ok(LedgerAccess::Absent {
+            note: Some(format!(
+                "the ledger cannot be made by role {:?}; run as the database's owner what retention-operator grants prints, or: GRANT CREATE ON DATABASE {} TO {}",
+                sessions.server().user,
+                sql::identifier(&sessions.server().database),
+                sql::identifier(&sessions.server().user),
+            )),
+        }),
+        Found::Nothing { may_create: true } => match make(sessions, settings, &identity).await {
+            Ok(()) => Ok(usable(true)),
+            // A standby, or a server that was set read-only: as long as nothing needs it, it is missing and no more.
+            Err(error @ (EngineError::ReadOnly(_) | EngineError::Permission(_))) => {
+                Ok(LedgerAccess::Absent {
+                    note: Some(format!("the ledger could not be made: {error}")),
+                })
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+async fn survey(session: &mut Session, role: &str) -> Result<(Found, Identity), sqlx::Error> {
+    let row = session.row(sql::constant(ddl::SURVEY)).await?;
+    let database = catalog::oid(&row, "database")?;
+    let in_recovery: bool = row.try_get("in_recovery")?;
+    let system = if row.try_get("may_identify")? {
+        let row = session.row(sql::constant(IDENTIFIER)).await?;
+        Some(row.try_get("identifier")?)
+    } else {
+        None
+    };
+    let identity = Identity { system, database };
+    let may_create =
+        !in_recovery && (row.try_get::<bool, _>("may_create")? || row.try_get("may_fill")?);
+    let nothing = Found::Nothing { may_create };
+    if !row.try_get::<bool, _>("found")? {
+        return Ok((nothing, identity));
+    }
+    let tables = session
+        .rows(sql::constant(ddl::SHAPE).bind(ddl::names()))
+        .await?;
+    if tables.is_empty() {
+        return Ok((nothing, identity));
+    }
+    let unusable = |why: String| Ok((Found::Unusable(why), identity.clone()));
+    for table in &tables {
+        let name: String = table.try_get("name")?;
+        if !table.try_get::<bool, _>("plain")? {
+            return unusable(format!(
+                "{}.{name} is not the table that the operator makes: it has a default, a trigger, a rule or the like; rename the schema if it is not the operator's",
+                ddl::SCHEMA
+            ));
+        }
+    }
+    if tables.len() < ddl::TABLES.len() {
+        return unusable(format!(
+            "schema {} lacks tables of the ledger: drop it if it is not in use, or rename it if it is not the operator's",
+            ddl::SCHEMA
+        ));
+    }
+    let every = |right: &str| -> Result<bool, sqlx::Error> {
+        for table in &tables {
+            if !table.try_get::<bool, _>(right)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    if !row.try_get::<bool, _>("may_use")? || !every("may_read")? {
+        return unusable(format!(
+            "the database has a ledger that role {role:?} may not use; run: {}",
+            grant(role)
+        ));
+    }
+    let version: Option<i32> = session
+        .rows(sql::constant(
+            "SELECT version FROM retention_operator.meta WHERE one",
+        ))
+        .await?
+        .first()
+        .map(|row| row.try_get("version"))
+        .transpose()?;
+    if version != Some(ddl::VERSION) {
+        return unusable(format!(
+            "the database has a ledger of version {}, this operator works with version {}: use one that fits",
+            version.map_or_else(|| "?".to_owned(), |version| version.to_string()),
+            ddl::VERSION
+        ));
+    }
+    let may_write = !in_recovery && every("may_write")?;
+    Ok((Found::Ledger { may_write }, identity))
+}
+
+const IDENTIFIER: &str =
+    "SELECT system_identifier::text AS identifier FROM pg_catalog.pg_control_system()";
+
+/// What gives a role the use of a ledger that is there.
+pub(super) fn grant(role: &str) -> String {
+    format!("{}; {}", grant_schema(role), grant_tables(role))
+}
+
+pub(super) fn grant_schema(role: &str) -> String {
+    format!(
+        "GRANT USAGE ON SCHEMA {} TO {}",
+        ddl::SCHEMA,
+        sql::identifier(role)
+    )
+}
+
+pub(super) fn grant_tables(role: &str) -> String {
+    format!(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {} TO {}",
+        ddl::SCHEMA,
+        sql::identifier(role)
+    )
+}
+
+/// The statements that make a ledger, for people to run.
+pub(super) fn creation() -> Vec<String> {
+    let mut statements = vec![ddl::CREATE_SCHEMA.to_owned()];
+    statements.extend(
+        ddl::TABLES
+            .iter()
+            .map(|(_, statement)| (*statement).to_owned()),
+    );
+    statements.push(ddl::INDEX.to_owned());
+    statements.push(format!(
+        "INSERT INTO retention_operator.meta (one, version, system_identifier, database_oid, created_at) \
+         SELECT true, {}, system_identifier::text, d.oid::int8, clock_timestamp() FROM pg_control_system(), pg_database d \
+         WHERE d.datname = current_database() ON CONFLICT (one) DO NOTHING",
+        ddl::VERSION
+    ));
+    statements.push(ddl::CONTROL.to_owned());
+    statements
+}
+
+/// Makes the ledger in one transaction. Several may try at once: the first makes it, the others find it.
+async fn make(
+    sessions: &Arc<Sessions>,
+    settings: &Settings,
+    identity: &Identity,
+) -> Result<(), EngineError> {
+    let mut session = sessions.begin(&settings.write()).await?;
+    let made = async {
+        session.row(sql::constant(LOCK).bind(key())).await?;
+        // Also where the role may not create schemas, and somebody has made this one for it.
+        let row = session.row(sql::constant(ddl::SURVEY)).await?;
+        if !row.try_get::<bool, _>("found")? {
+            session.raw(&sql::fixed(ddl::CREATE_SCHEMA)).await?;
+        }
+        for (_, statement) in ddl::TABLES {
+            session.raw(&sql::fixed(statement)).await?;
+        }
+        session.raw(&sql::fixed(ddl::INDEX)).await?;
+        let meta = sql::constant(ddl::META)
+            .bind(ddl::VERSION)
+            .bind(identity.system.clone())
+            .bind(i64::from(identity.database));
+        session.execute(meta).await?;
+        session.execute(sql::constant(ddl::CONTROL)).await?;
+        Ok(())
+    }
+    .await;
+    finish(session, sessions, settings, "making the ledger", made).await
+}
+
+/// Whoever changes the book waits for whoever is at it.
+const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock($1::int8)::text AS locked";
+
+/// The book's lock: of no table.
+fn key() -> i64 {
+    sql::fence_key(0)
+}
+
+fn failed(
+    sessions: &Sessions,
+    settings: &Settings,
+    what: &str,
+    reason: &sqlx::Error,
+) -> EngineError {
+    let doing = Doing {
+        what,
+        table: None,
+        grant: Some(&grant(&sessions.server().user)),
+        statement_timeout: settings.statement_timeout,
+    };
+    match error::code(reason) {
+        Some(error::LOCK_NOT_AVAILABLE) => EngineError::LockTimeout {
+            what: "the ledger".to_owned(),
+        },
+        _ => gone(reason).unwrap_or_else(|| error::running(sessions.server(), doing, reason)),
+    }
+}
+
+/// Somebody dropped the ledger, or parts of it, under way.
+pub(super) fn gone(reason: &sqlx::Error) -> Option<EngineError> {
+    let said = reason.as_database_error()?.message();
+    let missing = matches!(error::code(reason), Some("42P01" | "3F000" | "42703"));
+    (missing && said.contains(ddl::SCHEMA))
+        .then(|| EngineError::Ledger(format!("the ledger is gone: {said}")))
+}
+
+/// Ends a transaction of the ledger: what failed leaves no trace. Should the answer to COMMIT be lost, all that was written may
+/// be written again.
+async fn finish<T>(
+    session: Session,
+    sessions: &Sessions,
+    settings: &Settings,
+    what: &str,
+    outcome: Result<T, sqlx::Error>,
+) -> Result<T, EngineError> {
+    let outcome = match outcome {
+        Ok(value) => session.commit().await.map(|()| value),
+        Err(reason) => {
+            session.abandon().await;
+            Err(reason)
+        }
+    };
+    outcome.map_err(|reason| failed(sessions, settings, what, &reason))
+}
+
+impl PostgresLedger {
+    /// A writing transaction that holds the book's lock.
+    async fn at_the_book(&self) -> Result<Session, EngineError> {
+        let mut session = self.sessions.begin(&self.settings.write()).await?;
+        let locked = session.row(sql::constant(LOCK).bind(key())).await;
+        match locked {
+            Ok(_) => Ok(session),
+            Err(reason) => {
+                session.abandon().await;
+                Err(self.failed("locking the ledger", &reason))
+            }
+        }
+    }
+
+    fn failed(&self, what: &str, reason: &sqlx::Error) -> EngineError {
+        failed(&self.sessions, &self.settings, what, reason)
+    }
+
+    async fn finish<T>(
+        &self,
+        session: Session,
+        what: &str,
+        outcome: Result<T, sqlx::Error>,
+    ) -> Result<T, EngineError> {
+        finish(session, &self.sessions, &self.settings, what, outcome).await
+    }
+}
+
+#[async_trait]
+impl Ledger for PostgresLedger {
+    fn writable(&self) -> Result<(), String> {
+        if self.may_write {
+            return Ok(());
+        }
+        let role = &self.sessions.server().user;
+        Err(format!(
+            "the database's ledger can only be read by role {role:?} (or the server is a standby); run: {}",
+            grant(role)
+        ))
+    }
+
+    async fn view(&self, policy: &str) -> Result<LedgerView, EngineError> {
+        let begin = Begin {
+            one_snapshot: true,
+            ..self.settings.read()
+        };
+        let mut session = self.sessions.begin(&begin).await?;
+        let view = book::view(&mut session, &self.identity, policy).await;
+        self.finish(session, "reading the ledger", view).await
+    }
+
+    async fn enter(&self, entry: &Entry<'_>) -> Result<LedgerView, EngineError> {
+        let mut session = self.at_the_book().await?;
+        let entered = book::enter(&mut session, &self.identity, entry).await;
+        self.finish(session, "writing the ledger", entered).await
+    }
+
+    async fn begin_sweep(&self, begin: &SweepBegin<'_>) -> Result<Vec<RuleRecord>, EngineError> {
+        let mut session = self.at_the_book().await?;
+        let begun = sweeps::begin(&mut session, begin).await;
+        self.finish(session, "entering the sweep into the ledger", begun)
+            .await
+    }
+
+    async fn open_sweep(
+        &self,
+        plan: &RulePlan,
+        from: Option<Cursor>,
+        entry: &SweepEntry,
+    ) -> Result<Box<dyn TableSweep>, EngineError> {
+        let lease = Lease::acquire(&self.sessions, &self.settings, plan, entry).await?;
+        match Sweep::open(&self.sessions, &self.settings, plan, from, true).await {
+            Ok(sweep) => Ok(Box::new(sweep.under(lease))),
+            Err(error) => {
+                if let Ok(mut session) = self.sessions.acquire().await {
+                    lease.give_back(&mut session, &self.settings).await;
+                    session.close().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn end_sweep(&self, end: &SweepEnd<'_>) -> Result<(), EngineError> {
+        let mut session = self.at_the_book().await?;
+        let ended = sweeps::end(&mut session, end).await;
+        self.finish(session, "entering the sweep's end into the ledger", ended)
+            .await
+    }
+}
+
+impl Settings {
+    /// A short writing transaction on the ledger's own tables.
+    pub(super) fn write(&self) -> Begin {
+        Begin {
+            read_only: false,
+            idle_timeout: super::chunk::CHUNK_IDLE_TIMEOUT,
+            ..self.read()
+        }
+    }
+}
