@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 pub struct Case {
     /// Makes the world.
     pub setup: String,
+    /// Makes it on SQLite, where that takes other words.
+    pub sqlite: Option<String>,
     /// Settings of the database, extensions or publications: it must not be shared.
     pub own_database: bool,
     /// The sweep's role owns nothing and has these rights; `{role}` is its name. `None`: the superuser.
@@ -87,6 +89,7 @@ impl Case {
     pub fn of(setup: &str) -> Self {
         Self {
             setup: setup.to_owned(),
+            sqlite: None,
             own_database: false,
             grants: None,
             rules: Vec::new(),
@@ -95,7 +98,7 @@ impl Case {
             meanwhile: Vec::new(),
             after_first_chunk: Vec::new(),
             open_transaction: None,
-            rows: "SELECT id::text FROM t".to_owned(),
+            rows: "SELECT CAST(id AS text) FROM t".to_owned(),
             stays: None,
             then_stays: None,
             since: 0,
@@ -167,6 +170,12 @@ impl Case {
         self
     }
 
+    /// See [`Case::sqlite`](field@Case::sqlite).
+    pub fn on_sqlite(mut self, setup: &str) -> Self {
+        self.sqlite = Some(setup.to_owned());
+        self
+    }
+
     /// Puts `sql` before the rest of the set-up.
     pub fn setup_first(mut self, sql: &str) -> Self {
         self.setup = format!("{sql}; {}", self.setup);
@@ -176,6 +185,7 @@ impl Case {
     /// Puts `sql` after the rest of the set-up.
     pub fn setup_then(mut self, sql: &str) -> Self {
         self.setup = format!("{}; {sql}", self.setup);
+        self.sqlite = self.sqlite.map(|setup| format!("{setup}; {sql}"));
         self
     }
 
@@ -265,15 +275,22 @@ impl Case {
         self
     }
 
-    /// The policy as a document; tables without a schema are those of `schema`.
-    pub fn document(&self, schema: &str) -> Value {
+    /// The policy as a document; tables without a schema are those of `schema`. `None`: the engine knows no schemas and no
+    /// types of time, and wants to be told how a column holds its times.
+    pub fn document(&self, schema: Option<&str>) -> Value {
         let mut rules: Vec<Value> = self
             .rules
             .iter()
             .map(|rule| rule.document.clone())
             .collect();
         let mut holds = self.holds.clone();
-        for named in rules.iter_mut().chain(&mut holds) {
+        if schema.is_none() {
+            for rule in rules.iter_mut().filter(|rule| rule["encoding"].is_null()) {
+                rule["encoding"] = json!("Iso8601");
+            }
+        }
+        let named = rules.iter_mut().chain(&mut holds);
+        for (named, schema) in named.filter_map(|named| schema.map(|schema| (named, schema))) {
             qualify(&mut named["table"], schema);
             if let Some(archive) = named.pointer_mut("/archive/table/name") {
                 qualify(archive, schema);

@@ -43,7 +43,7 @@ struct Done {
 /// Renews, moves and deletes rows of its own choice, one after the other, until `stop`.
 async fn service(place: &Place, seed: u64, stop: &AtomicBool) -> Done {
     let mut rng = Rng::with_seed(seed);
-    let mut session = place.database.connect().await;
+    let mut session = place.server().connect().await;
     let mut done = Done::default();
     while !stop.load(Ordering::Relaxed) {
         let id = rng.i32(1..=i32::try_from(ROWS).unwrap());
@@ -86,7 +86,7 @@ async fn no_row_that_the_service_renews_goes_and_every_other_expired_row_does(
     let Some(place) = prepared(target).await else {
         return;
     };
-    let policy = policy(&place.schema, &[ANY_NUMBER], SMALL_CHUNKS);
+    let policy = policy(&place, &[ANY_NUMBER], SMALL_CHUNKS);
     let stop = AtomicBool::new(false);
 
     let sweeping = async {
@@ -115,7 +115,7 @@ async fn no_row_that_the_service_renews_goes_and_every_other_expired_row_does(
         .filter(|id| id % 2 == 1 || renewed.contains(id))
         .filter(|id| !deleted.contains(id))
         .collect();
-    let mut session = place.database.connect().await;
+    let mut session = place.server().connect().await;
     let left = session.fetch_all("SELECT id FROM t").await.unwrap();
     let left: BTreeSet<i32> = left.iter().map(|row| row.get::<i32, _>(0)).collect();
     let lost: Vec<_> = expected.difference(&left).collect();
@@ -130,7 +130,7 @@ async fn no_row_that_the_service_renews_goes_and_every_other_expired_row_does(
         renewed.len()
     );
     // What is reported is what was committed.
-    let gone: i64 = place.database.scalar("SELECT count(*) FROM gone").await;
+    let gone: i64 = place.server().scalar("SELECT count(*) FROM gone").await;
     let by_service = i64::try_from(deleted.len()).unwrap();
     let reported = i64::try_from(report.rows_deleted + rest.rows_deleted).unwrap();
     assert_eq!(gone, by_service + reported);
@@ -145,7 +145,7 @@ async fn two_operators_on_one_table_take_each_row_once(#[case] target: Target) {
     let Some(place) = prepared(target).await else {
         return;
     };
-    let policy = policy(&place.schema, &[ANY_NUMBER], SMALL_CHUNKS);
+    let policy = policy(&place, &[ANY_NUMBER], SMALL_CHUNKS);
 
     let (one, other) = tokio::join!(
         sweep(&place.url, &policy, &Unhindered),
@@ -162,10 +162,10 @@ async fn two_operators_on_one_table_take_each_row_once(#[case] target: Target) {
         deleted += report.rows_deleted;
     }
     let twice: i64 = place
-        .database
+        .server()
         .scalar("SELECT count(*) - count(DISTINCT id) FROM gone")
         .await;
-    let left: i64 = place.database.scalar("SELECT count(*) FROM t").await;
+    let left: i64 = place.server().scalar("SELECT count(*) FROM t").await;
     assert_eq!(
         (deleted, twice, left),
         (u64::from(ROWS / 2), 0, i64::from(ROWS / 2))
@@ -188,11 +188,7 @@ async fn a_row_that_somebody_holds_is_waited_for_no_longer_than_the_lock_timeout
     holder
         .run("SELECT FROM t WHERE id IN (2, 5000, 12000) FOR UPDATE")
         .await;
-    let policy = policy(
-        &place.schema,
-        &[ANY_NUMBER],
-        "{chunkDuration: 20ms, maxDuty: 100}",
-    );
+    let policy = policy(&place, &[ANY_NUMBER], "{chunkDuration: 20ms, maxDuty: 100}");
     let stop = AtomicBool::new(false);
 
     let sweeping = async {
@@ -218,7 +214,7 @@ async fn a_row_that_somebody_holds_is_waited_for_no_longer_than_the_lock_timeout
 
 /// The longest wait for a lock in this database, in milliseconds, looked at again and again until `stop`.
 async fn longest_wait(place: &Place, stop: &AtomicBool) -> f64 {
-    let mut session = place.database.connect().await;
+    let mut session = place.server().connect().await;
     let mut longest: f64 = 0.0;
     while !stop.load(Ordering::Relaxed) {
         let row = session

@@ -114,7 +114,7 @@ async fn other_clients_of_the_pool_get_their_own_answers_and_settings() {
         .run("SELECT FROM held WHERE id IN (500, 1500) FOR UPDATE")
         .await;
     let pooler = PgBouncer::start_sized(Postgres::shared(), &[(SUPERUSER, SUPERUSER)], SESSIONS);
-    let url = pooler.url(&place.database.name, SUPERUSER, SUPERUSER);
+    let url = pooler.url(&place.server().name, SUPERUSER, SUPERUSER);
     let before = text(&mut connect(&url).await, STATE).await.unwrap();
     let rules = [
         "{limits: {maxPercent: 100}, where: \"lower(status) = 'open'\"}",
@@ -122,7 +122,7 @@ async fn other_clients_of_the_pool_get_their_own_answers_and_settings() {
         "{table: failing}",
         "{table: nowhere}",
     ];
-    let policy = policy(&place.schema, &rules, "{chunkDuration: 2ms, maxDuty: 30}");
+    let policy = policy(&place, &rules, "{chunkDuration: 2ms, maxDuty: 30}");
     let (stop, seen) = (AtomicBool::new(false), Seen::default());
 
     let sweeping = async {
@@ -168,12 +168,12 @@ async fn other_clients_of_the_pool_get_their_own_answers_and_settings() {
     );
     assert!(questions > 100, "{questions} questions only");
     let written: i64 = place
-        .database
+        .server()
         .scalar("SELECT count(DISTINCT n) FROM mine")
         .await;
     assert_eq!(u64::try_from(written).unwrap(), questions / 3);
     let left: i64 = place
-        .database
+        .server()
         .scalar("SELECT count(*) FROM t WHERE id % 2 = 0")
         .await;
     assert_eq!(left, 0);

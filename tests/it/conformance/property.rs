@@ -56,7 +56,7 @@ async fn try_world(target: Target, seed: u64) -> Option<u64> {
         service.run(statement).await;
     }
 
-    let table = format!("\"{}\".t", place.schema);
+    let table = format!("\"{}\".t", place.schema.as_deref().unwrap_or_default());
     let mut rule = json!({
         "name": "r", "table": table, "column": "at", "expireAfter": world.age, "action": "Delete",
         "limits": {"maxPercent": 100},

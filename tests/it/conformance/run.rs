@@ -7,19 +7,19 @@ use jiff::Timestamp;
 use retention_operator::api::RetentionPolicy;
 use retention_operator::api::validate::check_document;
 use retention_operator::audit::{AuditReport, Surroundings, audit};
-use retention_operator::engine::postgres::PostgresEngine;
-use retention_operator::engine::{Chunk, DatabaseTarget, Engine};
+use retention_operator::engine::{Chunk, DatabaseTarget, Engine, open};
 use retention_operator::policy::check::{CheckedPolicy, check as read};
 use retention_operator::sweep::{
     Control, ControlError, Order, RuleEnd, RuleProgress, StopReason, SweepReport, SweepState,
     Trigger, sweep_policy,
 };
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Row};
 use tokio::sync::Mutex;
 
 use super::case::{Case, End, Rule};
-use super::target::{Place, ROLE, Target};
+use super::target::{Database, Place, ROLE, Target, sqlite_file};
 
 /// Runs `case` on `target`, and asserts what it says.
 pub fn check(target: Target, name: &str, case: Case) {
@@ -35,7 +35,7 @@ pub fn check(target: Target, name: &str, case: Case) {
         .block_on(async {
             let as_role = case.grants.is_some();
             if let Some(place) = target.place(case.own_database, as_role, case.since).await {
-                println!("{name} on {target:?} in {}", place.schema);
+                println!("{name} on {target:?} in {:?}", place.schema);
                 run(target, place, &case).await;
             }
         });
@@ -43,7 +43,10 @@ pub fn check(target: Target, name: &str, case: Case) {
 
 async fn run(target: Target, place: Place, case: &Case) {
     let mut service = Service::begin(&place).await;
-    service.run(&case.setup).await;
+    match (&case.sqlite, &place.schema) {
+        (Some(setup), None) => service.run(setup).await,
+        _ => service.run(&case.setup).await,
+    }
     if let Some(grants) = &case.grants {
         let schema = "GRANT USAGE ON SCHEMA {schema} TO {role}";
         service.run(schema).await;
@@ -60,7 +63,7 @@ async fn run(target: Target, place: Place, case: &Case) {
         None => None,
     };
 
-    let document = case.document(&place.schema);
+    let document = case.document(place.schema.as_deref());
     // Once is enough: the check knows no target, and takes its time.
     let policy: RetentionPolicy = if target == Target::Postgres {
         check_document(&document).unwrap_or_else(|errors| panic!("{errors:?}"))
@@ -111,10 +114,11 @@ pub struct Swept {
 /// Audits and sweeps as `sweep -f` does.
 pub async fn sweep(url: &str, policy: &CheckedPolicy, control: &dyn Control) -> Swept {
     let engine = engine(url, policy);
+    let engine = engine.as_ref();
     let mut around = Surroundings::alone("conformance/case");
     around.enters = true;
     around.party.sweeper = format!("case/{:016x}", fastrand::u64(..));
-    let audited = audit(&engine, policy, &around).await.unwrap();
+    let audited = audit(engine, policy, &around).await.unwrap();
     let mut report = None;
     if policy.refusals.is_empty() {
         let mut state = SweepState::begin(Trigger::Request, Timestamp::now(), 1);
@@ -124,7 +128,7 @@ pub async fn sweep(url: &str, policy: &CheckedPolicy, control: &dyn Control) -> 
             spec: "case",
             approved_plan: None,
         };
-        let swept = sweep_policy(&engine, policy, &order, &mut state, control).await;
+        let swept = sweep_policy(engine, policy, &order, &mut state, control).await;
         report = Some(swept.unwrap());
     }
     engine.close().await;
@@ -132,8 +136,8 @@ pub async fn sweep(url: &str, policy: &CheckedPolicy, control: &dyn Control) -> 
 }
 
 /// The engine with a policy's own settings.
-pub fn engine(url: &str, policy: &CheckedPolicy) -> PostgresEngine {
-    PostgresEngine::new(DatabaseTarget {
+fn engine(url: &str, policy: &CheckedPolicy) -> Box<dyn Engine> {
+    open(DatabaseTarget {
         url: url.to_owned().into(),
         tls_mode: None,
         tls_ca_pem: None,
@@ -141,7 +145,7 @@ pub fn engine(url: &str, policy: &CheckedPolicy) -> PostgresEngine {
         lock_timeout: policy.lock_timeout,
         statement_timeout: policy.statement_timeout,
         max_connections: policy.max_connections,
-        allow_local_files: false,
+        allow_local_files: url.starts_with("sqlite:"),
     })
     .unwrap()
 }
@@ -213,47 +217,86 @@ fn in_order(mut rows: Vec<String>) -> Vec<String> {
 
 /// The session of the service that owns the data.
 pub struct Service {
-    connection: PgConnection,
+    session: Session,
     schema: String,
 }
 
+enum Session {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
 impl Service {
-    /// Connects, with the case's schema first in the search path, which is made where it is not there.
+    /// Connects; on PostgreSQL with the case's schema first in the search path, which is made where it is not there.
     pub async fn begin(place: &Place) -> Self {
-        let mut service = Self {
-            connection: place.database.connect().await,
-            schema: place.schema.clone(),
-        };
-        let begin = "SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS {schema}; SET search_path = {schema}, public";
-        service.run(begin).await;
-        service
+        let schema = place.schema.clone().unwrap_or_default();
+        match &place.database {
+            Database::Postgres(database) => {
+                let session = Session::Postgres(database.connect().await);
+                let mut service = Self { session, schema };
+                let begin =
+                    "SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS {schema};
+                    SET search_path = {schema}, public";
+                service.run(begin).await;
+                service
+            }
+            Database::Sqlite(folder) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(sqlite_file(folder))
+                    .create_if_missing(true);
+                let session = SqliteConnection::connect_with(&options).await.unwrap();
+                Self {
+                    session: Session::Sqlite(session),
+                    schema,
+                }
+            }
+        }
     }
 
     fn expand(&self, sql: &str) -> String {
-        sql.replace("{old}", "(now() - interval '400 days')")
-            .replace("{new}", "(now() - interval '10 days')")
-            .replace("{schema_plain}", &self.schema)
-            .replace("{schema}", &format!("\"{}\"", self.schema))
-            .replace("{role}", ROLE)
+        match &self.session {
+            Session::Postgres(_) => sql
+                .replace("{old}", "(now() - interval '400 days')")
+                .replace("{new}", "(now() - interval '10 days')")
+                .replace("{schema_plain}", &self.schema)
+                .replace("{schema}", &format!("\"{}\"", self.schema))
+                .replace("{role}", ROLE),
+            Session::Sqlite(_) => sql
+                .replace(
+                    "{old}",
+                    "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-400 days')",
+                )
+                .replace("{new}", "strftime('%Y-%m-%dT%H:%M:%SZ', 'now', '-10 days')")
+                .replace("{schema}.", ""),
+        }
     }
 
     /// Runs any number of statements.
     pub async fn run(&mut self, sql: &str) {
         let sql = self.expand(sql);
-        sqlx::raw_sql(AssertSqlSafe(sql.as_str()))
-            .execute(&mut self.connection)
-            .await
-            .unwrap_or_else(|error| panic!("{error}, in: {sql}"));
+        let statements = sqlx::raw_sql(AssertSqlSafe(sql.as_str()));
+        let done = match &mut self.session {
+            Session::Postgres(session) => statements.execute(session).await.map(drop),
+            Session::Sqlite(session) => statements.execute(session).await.map(drop),
+        };
+        done.unwrap_or_else(|error| panic!("{error}, in: {sql}"));
     }
 
     /// The first column of a query's rows, the shorter ones first.
     pub async fn rows(&mut self, query: &str) -> Vec<String> {
         let sql = self.expand(query);
-        let rows = sqlx::raw_sql(AssertSqlSafe(sql.as_str()))
-            .fetch_all(&mut self.connection)
-            .await
-            .unwrap_or_else(|error| panic!("{error}, in: {sql}"));
-        in_order(rows.iter().map(|row| row.get(0)).collect())
+        let statement = sqlx::raw_sql(AssertSqlSafe(sql.as_str()));
+        let rows = match &mut self.session {
+            Session::Postgres(session) => {
+                let rows = statement.fetch_all(session).await;
+                rows.map(|rows| rows.iter().map(|row| row.get(0)).collect())
+            }
+            Session::Sqlite(session) => {
+                let rows = statement.fetch_all(session).await;
+                rows.map(|rows| rows.iter().map(|row| row.get(0)).collect())
+            }
+        };
+        in_order(rows.unwrap_or_else(|error: sqlx::Error| panic!("{error}, in: {sql}")))
     }
 }
 
@@ -333,9 +376,10 @@ impl Control for Unhindered {
 }
 
 /// A policy that enforces `rules` (YAML, as in [`Case::rule`]) on tables of `schema`, at a pace.
-pub fn policy(schema: &str, rules: &[&str], pace: &str) -> CheckedPolicy {
+pub fn policy(place: &Place, rules: &[&str], pace: &str) -> CheckedPolicy {
     let case = Case::of("").policy(&format!("{{pace: {pace}}}"));
     let case = rules.iter().fold(case, |case, rule| case.rule(rule));
-    let policy: RetentionPolicy = serde_json::from_value(case.document(schema)).unwrap();
+    let policy: RetentionPolicy =
+        serde_json::from_value(case.document(place.schema.as_deref())).unwrap();
     read(&policy.spec)
 }

@@ -1,7 +1,9 @@
 //! The engines, and the ways to reach them, that every case is run on.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::support::pgbouncer::PgBouncer;
@@ -21,16 +23,39 @@ pub enum Target {
     PgBouncer,
     /// The newest PostgreSQL that is to be had.
     Newest,
+    /// SQLite, in a file of its own.
+    Sqlite,
 }
 
 /// A place for one case.
 pub struct Place {
-    /// The database.
-    pub database: TestDatabase,
-    /// The case's own schema.
-    pub schema: String,
+    /// Where it is.
+    pub database: Database,
+    /// The case's own schema; `None` where there are none.
+    pub schema: Option<String>,
     /// What the sweep connects to.
     pub url: String,
+}
+
+/// Where a case's rows are.
+pub enum Database {
+    /// A database of a PostgreSQL server.
+    Postgres(TestDatabase),
+    /// The folder of a SQLite file, which goes away with this.
+    Sqlite(TempDir),
+}
+
+impl Place {
+    /// The database of a PostgreSQL server.
+    ///
+    /// # Panics
+    /// When it is another engine's.
+    pub fn server(&self) -> &TestDatabase {
+        match &self.database {
+            Database::Postgres(database) => database,
+            Database::Sqlite(folder) => panic!("{} is no server", folder.path().display()),
+        }
+    }
 }
 
 struct Server {
@@ -73,11 +98,21 @@ impl Target {
             Self::Newest => NEWEST
                 .get_or_init(|| Postgres::newest().map(Server::new))
                 .as_ref(),
+            Self::Sqlite => None,
         }
     }
 
     /// A place of its own for a case; `None` where the target is not to be had here, or is older than the case needs.
     pub async fn place(self, own_database: bool, as_role: bool, since: u32) -> Option<Place> {
+        if self == Self::Sqlite {
+            let folder = tempfile::tempdir().unwrap();
+            let url = format!("sqlite://{}", sqlite_file(&folder).display());
+            return Some(Place {
+                database: Database::Sqlite(folder),
+                schema: None,
+                url,
+            });
+        }
         let Some(server) = self.server() else {
             println!("not run: there is no {self:?} here");
             return None;
@@ -98,14 +133,19 @@ impl Target {
         let login = if as_role { ROLE } else { SUPERUSER };
         let url = match self {
             Self::PgBouncer => pooler().url(&database.name, login, login),
-            Self::Postgres | Self::Newest => database.url_as(login, login),
+            Self::Postgres | Self::Newest | Self::Sqlite => database.url_as(login, login),
         };
         Some(Place {
-            database,
-            schema,
+            database: Database::Postgres(database),
+            schema: Some(schema),
             url,
         })
     }
+}
+
+/// The file in a case's folder.
+pub fn sqlite_file(folder: &TempDir) -> PathBuf {
+    folder.path().join("case.db")
 }
 
 /// In front of the shared server.

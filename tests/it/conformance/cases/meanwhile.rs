@@ -4,7 +4,7 @@ use crate::conformance::case::Case;
 
 /// Rows 1 to 4 have expired, 5 has not.
 const FIVE: &str = "CREATE TABLE t (id int PRIMARY KEY, at timestamptz, note text);
-    INSERT INTO t SELECT n, CASE WHEN n < 5 THEN {old} ELSE {new} END FROM generate_series(1, 5) n";
+    INSERT INTO t (id, at) VALUES (1, {old}), (2, {old}), (3, {old}), (4, {old}), (5, {new})";
 
 /// 4000 rows on a hundred pages, the even ones expired: many chunks.
 const MANY: &str = "CREATE TABLE t (id int, at timestamptz, pad text);
@@ -16,13 +16,16 @@ fn many() -> Case {
         .policy("{pace: {maxRowsPerSecond: 200}}")
 }
 
-cases! {
+cases_everywhere! {
     a_row_that_becomes_younger: Case::of(FIVE).meanwhile("UPDATE t SET at = {new} WHERE id = 1").stays("1 5");
     a_row_that_no_longer_fits_the_where: Case::of(FIVE).rule("{where: note IS NULL}").meanwhile("UPDATE t SET note = 'keep' WHERE id = 1").stays("1 5");
     a_row_that_comes_under_a_hold: Case::of(FIVE).hold("{where: \"note = 'case'\"}").meanwhile("UPDATE t SET note = 'case' WHERE id = 1").stays("1 5");
     a_row_that_changes_and_stays_expired: Case::of(FIVE).meanwhile("UPDATE t SET note = 'moved' WHERE id = 1").stays("5");
     a_row_that_the_service_deletes: Case::of(FIVE).meanwhile("DELETE FROM t WHERE id = 1").reported(3, 0, 0).stays("5");
-    an_expired_row_that_arrives: Case::of(FIVE).meanwhile("INSERT INTO t VALUES (6, {old})").reported(5, 0, 0).stays("5");
+    an_expired_row_that_arrives: Case::of(FIVE).meanwhile("INSERT INTO t (id, at) VALUES (6, {old})").reported(5, 0, 0).stays("5");
+}
+
+cases! {
     a_row_that_expires_meanwhile: Case::of(FIVE).meanwhile("INSERT INTO t VALUES (6, now() - interval '365 days')").reported(4, 0, 0).stays("5 6");
     rows_that_become_younger_between_chunks: many().after_first_chunk("UPDATE t SET at = {new} WHERE id > 2000").reported(1000, 0, 0).stays("3000");
     rows_that_arrive_between_chunks: many().after_first_chunk("INSERT INTO t SELECT n, {old}, repeat('x', 150) FROM generate_series(1, 500) n")

@@ -1,6 +1,6 @@
 //! The cases, by subject.
 
-/// `name: case;` for each case, an expression of type [`Case`](super::case::Case): one test for each target.
+/// `name: case;` for each case, an expression of type [`Case`](super::case::Case): one test for each target of PostgreSQL.
 macro_rules! cases {
     ($($name:ident: $case:expr;)*) => {$(
         mod $name {
@@ -8,7 +8,7 @@ macro_rules! cases {
             use super::*;
             use crate::conformance::{run::check, target::Target};
 
-            fn case() -> Case {
+            pub(super) fn case() -> Case {
                 $case
             }
 
@@ -28,6 +28,23 @@ macro_rules! cases {
             }
         }
     )*};
+}
+
+/// [`cases!`] that hold on every engine: one more test for each.
+macro_rules! cases_everywhere {
+    ($($name:ident: $case:expr;)*) => {
+        cases! { $($name: $case;)* }
+
+        mod on_sqlite {
+            use crate::conformance::{run::check, target::Target};
+            $(
+                #[test]
+                fn $name() {
+                    check(Target::Sqlite, stringify!($name), super::$name::case());
+                }
+            )*
+        }
+    };
 }
 
 mod dependents;
