@@ -100,7 +100,8 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
                 } else {
                     offline.engine.count_expired(plan).await?
                 };
-                let along = if plan.held_by.is_some() || plan.dependents != Dependents::Cascade {
+                // A rule that could not be enforced may not even be allowed to read what refers to its table.
+                let along = if plan.held_by.is_some() || check_deletable(plan).is_err() {
                     0
                 } else {
                     offline.engine.count_along(plan).await?

@@ -2,14 +2,16 @@
 
 use retention_operator::engine::postgres::PostgresEngine;
 use retention_operator::engine::{Chunk, ChunkTarget, Engine, EngineError};
+use retention_operator::policy::cutoff::Cutoff;
 use retention_operator::policy::dependents::{Dependents, HeldTable};
 use retention_operator::policy::plan::{RulePlan, check_deletable};
 use retention_operator::policy::predicate::Predicate;
 use rstest::rstest;
 use sqlx::Executor;
 
-use super::{CUTOFF, Swept, engine, facts, finish, plan, run};
-use crate::support::postgres::{Postgres, TestDatabase};
+use super::{CUTOFF, Swept, engine, facts, finish, plan, plan_of, run};
+use crate::support::pgbouncer::PgBouncer;
+use crate::support::postgres::{Postgres, SUPERUSER, TestDatabase};
 
 /// Parents 1 to `rows`, all expired but every tenth.
 fn parents(rows: u32) -> String {
@@ -795,4 +797,62 @@ async fn a_descendant_cannot_become_held_between_the_look_and_the_delete() {
         .scalar("SELECT count(*) FROM grandchild WHERE note = 'held'")
         .await;
     assert_eq!(held, 1);
+}
+
+/// Tables that refer to each other by keys of all kinds that keep nothing, in a schema.
+fn web(schema: &str) -> String {
+    format!(
+        "CREATE SCHEMA {schema}; SET search_path = {schema};
+         CREATE TABLE parent (id int PRIMARY KEY, at timestamptz, up int REFERENCES parent ON DELETE CASCADE);
+         CREATE TABLE child (id int PRIMARY KEY, parent_id int REFERENCES parent ON DELETE CASCADE, other_id int REFERENCES parent ON DELETE SET NULL);
+         CREATE TABLE grandchild (id int, child_id int REFERENCES child ON DELETE CASCADE, parent_id int REFERENCES parent ON DELETE CASCADE) PARTITION BY HASH (id);
+         CREATE TABLE grandchild_0 PARTITION OF grandchild FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+         CREATE TABLE grandchild_1 PARTITION OF grandchild FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+         INSERT INTO parent SELECT n, CASE (hashint4(n) & 3) WHEN 0 THEN '2023-06-01' WHEN 1 THEN '2023-07-01' ELSE '2025-06-01' END::timestamptz,
+           CASE WHEN n > 20 AND (hashint4(n) & 28) = 0 THEN (hashint4(n) & 15) + 1 END FROM generate_series(1, 600) n;
+         INSERT INTO child SELECT n, (hashint4(n + 7) & 511) + 1, (hashint4(n + 9) & 511) + 1 FROM generate_series(1, 900) n;
+         INSERT INTO grandchild SELECT n, (hashint4(n + 11) & 511) + 1, (hashint4(n + 13) & 511) + 1 FROM generate_series(1, 1200) n;
+         RESET search_path;"
+    )
+}
+
+#[tokio::test]
+async fn cascade_leaves_what_a_plain_delete_leaves_and_counts_what_went_through_a_pooler_too() {
+    let postgres = Postgres::shared();
+    let database = postgres.database("web").await;
+    database.execute(&web("one")).await;
+    database.execute(&web("two")).await;
+    let pooler = PgBouncer::start(postgres, &[(SUPERUSER, SUPERUSER)]);
+    let engine = engine(&pooler.url(&database.name, SUPERUSER, SUPERUSER));
+    let cutoff = Cutoff::Instant(CUTOFF.parse().unwrap());
+    let plan = RulePlan {
+        dependents: Dependents::Cascade,
+        ..plan_of(facts(&engine, "one", "parent").await, "at", cutoff)
+    };
+    let all = |schema: &str| {
+        format!(
+            "SELECT (SELECT count(*) FROM {schema}.parent) + (SELECT count(*) FROM {schema}.child) + (SELECT count(*) FROM {schema}.grandchild)"
+        )
+    };
+    let before: i64 = database.scalar(&all("one")).await;
+
+    let swept = run(&engine, &plan, 1).await.unwrap();
+    database
+        .execute(&format!("DELETE FROM two.parent WHERE at < '{CUTOFF}'"))
+        .await;
+
+    for table in ["parent", "child", "grandchild"] {
+        let differing: i64 = database
+            .scalar(&format!(
+                "SELECT count(*) FROM ((TABLE one.{table} EXCEPT ALL TABLE two.{table}) UNION ALL (TABLE two.{table} EXCEPT ALL TABLE one.{table})) AS d"
+            ))
+            .await;
+        assert_eq!(differing, 0, "{table}");
+    }
+    let after: i64 = database.scalar(&all("one")).await;
+    assert_eq!(
+        i64::try_from(swept.rows + swept.cascaded).unwrap(),
+        before - after
+    );
+    assert!(swept.cascaded > 500, "{swept:?}");
 }
