@@ -39,11 +39,7 @@ policy or the operator forbids is refused with an event (`RequestRefused`). Both
 ";
 
 /// What the schema knows and this version does not do, by path below `spec`.
-const NOT_YET: [(&str, &str); 15] = [
-    (
-        "database.ledger",
-        "`Auto` is refused; there is no ledger yet, so `Existing` and `Off` mean the same.",
-    ),
+const NOT_YET: [(&str, &str); 14] = [
     ("database.maintenanceUrlFrom", "refused."),
     (
         "database.urlFrom",
@@ -51,10 +47,6 @@ const NOT_YET: [(&str, &str); 15] = [
     ),
     ("audit.unusedAfter", "refused."),
     ("audit.suppress", "refused: there are no findings yet."),
-    (
-        "holds",
-        "binds the rules of its own policy only: without a ledger no other policy knows of it.",
-    ),
     ("pace.workers", "more than 1 is refused."),
     (
         "pace.maxDuty",
