@@ -39,7 +39,7 @@ policy or the operator forbids is refused with an event (`RequestRefused`). Both
 ";
 
 /// What the schema knows and this version does not do, by path below `spec`.
-const NOT_YET: [(&str, &str); 14] = [
+const NOT_YET: [(&str, &str); 13] = [
     ("database.maintenanceUrlFrom", "refused."),
     (
         "database.urlFrom",
