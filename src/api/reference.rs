@@ -39,7 +39,7 @@ policy or the operator forbids is refused with an event (`RequestRefused`). Both
 ";
 
 /// What the schema knows and this version does not do, by path below `spec`.
-const NOT_YET: [(&str, &str); 16] = [
+const NOT_YET: [(&str, &str); 15] = [
     (
         "database.ledger",
         "`Auto` is refused; there is no ledger yet, so `Existing` and `Off` mean the same.",
@@ -67,8 +67,7 @@ const NOT_YET: [(&str, &str); 16] = [
         "`Full` is refused; `Auto` leaves the table to the database's autovacuum.",
     ),
     ("optimize.reindex", "`Auto` is refused."),
-    ("rules[].action", "`Archive` is refused."),
-    ("rules[].archive", "refused with `action: Archive`."),
+    ("rules[].archive.objectStore", "refused."),
     ("rules[].partitions", "`Drop` and `Detach` are refused."),
     ("rules[].usage", "refused."),
 ];

@@ -92,7 +92,7 @@ pub struct RetentionPolicyStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
-    /// Rows deleted, archived ones included.
+    /// Rows deleted, archived ones and those that went along through foreign keys included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_deleted: Option<i64>,
     /// Rows archived.
@@ -221,7 +221,7 @@ pub struct RuleStatus {
     /// Database time at the start of the last complete sweep: what had expired before it is gone, or counted as blocked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark: Option<String>,
-    /// Rows deleted by all sweeps of this rule, archived ones included.
+    /// Rows deleted by all sweeps of this rule, archived ones and those that went along through foreign keys included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_deleted: Option<i64>,
     /// Rows archived by all sweeps of this rule.
@@ -248,7 +248,7 @@ pub struct SweepStatus {
     /// Succeeded, Partial, Failed, Blocked, Cancelled or Skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
-    /// Rows deleted, archived ones included.
+    /// Rows deleted, archived ones and those that went along through foreign keys included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_deleted: Option<i64>,
     /// Rows archived.
@@ -338,6 +338,9 @@ pub struct UnfinishedRule {
     /// Rows that are known to be gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_done: Option<i64>,
+    /// Rows of rowsDone that were archived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_archived: Option<i64>,
     /// Rows that a killed operator may have deleted without recording it: they count against the limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_unknown: Option<i64>,
@@ -350,6 +353,9 @@ pub struct UnfinishedRule {
     /// Rows of rowsDone that totals have in them already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_counted: Option<i64>,
+    /// Rows of rowsArchived that totals have in them already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived_counted: Option<i64>,
     /// Rows that an approval allows, in place of the rule's limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_approved: Option<i64>,

@@ -17,7 +17,7 @@ use crate::{
     policy::{
         check::{CheckedHold, CheckedPolicy, CheckedRule, Refusal, reason},
         dependents::{Dependents, HeldTable, reached},
-        plan::{RulePlan, check_deletable, resolve},
+        plan::{ArchiveState, RulePlan, check_deletable, resolve},
         table::{TableFacts, TableKind, TableName},
     },
 };
@@ -78,7 +78,10 @@ pub async fn plan(
         Ok(others) => (policy.holds.iter().cloned().chain(others).collect(), None),
         Err(refusal) => (policy.holds.clone(), Some(refusal)),
     };
-    let mut unresolved = unreadable.or_else(|| unresolved_hold(&holds, &tables));
+    // The policy's own holds first: those its author can set right.
+    let mut unresolved = unresolved_hold(&policy.holds, &tables)
+        .or(unreadable)
+        .or_else(|| unresolved_hold(&holds, &tables));
     let mut planned = Vec::with_capacity(policy.rules.len());
     for (name, rule) in &policy.rules {
         let plan = match rule {
@@ -212,8 +215,10 @@ async fn plan_rule(
         forbids,
     } = *context;
     let table = tables.get(&rule.table);
+    // Where one cannot be resolved the rule is not swept, whatever the others say.
     let held: Vec<&CheckedHold> = holds
         .iter()
+        .filter(|_| unresolved.is_none())
         .filter(|hold| match (table, tables.get(&hold.table)) {
             (Some(table), Some(held)) => touches(table, held),
             _ => false,
@@ -227,7 +232,9 @@ async fn plan_rule(
         Ok(plan) => plan,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    plan.held_tables = held_tables(holds, tables, &plan);
+    if unresolved.is_none() {
+        plan.held_tables = held_tables(holds, tables, &plan);
+    }
     match engine.check_plan(&plan).await {
         Ok(()) => {}
         Err(EngineError::Predicate(message)) => {
@@ -247,6 +254,7 @@ async fn plan_rule(
         }
         Err(error) => return Err(error),
     }
+    look_at_archive(engine, &mut plan).await?;
     if rule.enforced
         && let Err(refusal) = check_deletable(&plan)
     {
@@ -256,6 +264,31 @@ async fn plan_rule(
         Some(refusal) => Err(refusal.clone()),
         None => Ok(plan),
     })
+}
+
+/// Looks whether the table into which the plan archives is there and fits. Creates nothing.
+async fn look_at_archive(engine: &dyn Engine, plan: &mut RulePlan) -> Result<(), EngineError> {
+    if plan.archive.is_none() {
+        return Ok(());
+    }
+    let state = match engine.check_archive(plan).await {
+        Ok(None) => ArchiveState::Fits,
+        Ok(Some(creates)) => ArchiveState::Missing(creates),
+        Err(EngineError::Archive(message)) => {
+            ArchiveState::Refused(Refusal::new(reason::ARCHIVE_MISMATCH, message))
+        }
+        Err(EngineError::Permission(message)) => {
+            ArchiveState::Refused(Refusal::new(reason::PERMISSION_DENIED, message))
+        }
+        Err(EngineError::NotSupported(message)) => {
+            ArchiveState::Refused(Refusal::new(reason::NOT_SUPPORTED, message))
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(archive) = &mut plan.archive {
+        archive.state = state;
+    }
+    Ok(())
 }
 
 /// A hold on a table binds the rules on it, on the tables that hold its rows, and on a parent of which it is a part.

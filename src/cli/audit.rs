@@ -98,6 +98,15 @@ fn print(status: &RetentionPolicyStatus) {
             output::table(&heading, status.rules.iter().map(row).collect(), &[2, 3, 4])
         );
     }
+    for rule in &status.rules {
+        if let Some(unreadable) = rule.unreadable_rows.as_ref().filter(|rows| rows.value > 0) {
+            output::say!(
+                "\nrule {}: {} rows are unreadable: their values are not of the encoding, and never expire",
+                rule.name,
+                output::rows(Some(unreadable))
+            );
+        }
+    }
     for rule in status.rules.iter().filter(|rule| rule.reason.is_some()) {
         output::say!(
             "\nrule {} is refused: {}: {}",

@@ -17,7 +17,7 @@ use crate::{
         check::CheckedPolicy,
         dependents::{Dependents, in_words, reached},
         limits::Verdict,
-        plan::{RulePlan, check_deletable},
+        plan::{ArchiveState, RulePlan, check_deletable},
     },
 };
 
@@ -153,7 +153,11 @@ fn technique(page: WalkPage, plan: &RulePlan) -> String {
         return "DELETE by ranges of keys, every row looked at once".to_owned();
     }
     let leaves = plan.table.leaves.len();
-    let mut words = "DELETE by physical ranges".to_owned();
+    let mut words = match &plan.archive {
+        Some(_) => "DELETE by physical ranges, INSERT into the archive table in the same statement",
+        None => "DELETE by physical ranges",
+    }
+    .to_owned();
     if leaves > 1 {
         words.push_str(&format!(", one of {leaves} tables after the other"));
     }
@@ -167,6 +171,19 @@ fn technique(page: WalkPage, plan: &RulePlan) -> String {
         _ => {}
     }
     words
+}
+
+/// Where the rows go; `None`: nowhere.
+fn archive(plan: &RulePlan) -> Option<String> {
+    let archive = plan.archive.as_ref()?;
+    let name = &archive.table;
+    Some(match &archive.state {
+        ArchiveState::Fits => format!("into table {name}, which is there"),
+        ArchiveState::Missing(statement) => {
+            format!("into table {name}, which the sweep creates: {statement}")
+        }
+        ArchiveState::Unknown | ArchiveState::Refused(_) => format!("into table {name}"),
+    })
 }
 
 /// What happens to rows that refer to the table's; `None`: there are none.
@@ -231,6 +248,7 @@ fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
                 "bytesToRead": bytes_to_read(page, plan),
                 "blocked": entry.counts.as_ref().and_then(|counts| counts.blocked.clone()),
                 "tables": plan.table.leaves.iter().map(|leaf| format!("{}.{}", leaf.schema, leaf.name)).collect::<Vec<_>>(),
+                "archive": archive(plan),
                 "dependents": plan.dependents.as_str(),
                 "referredToBy": dependents(plan),
                 "deleteTriggers": plan.table.delete_triggers,
@@ -326,6 +344,9 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
         output::say!("  technique  {}", action(page, &entry.planned, plan));
         if let Some(bytes) = bytes_to_read(page, plan) {
             output::say!("  reads      {}", output::bytes(bytes));
+        }
+        if let Some(words) = archive(plan) {
+            output::say!("  archives   {words}");
         }
         if let Some(words) = dependents(plan) {
             output::say!("  dependents {words}");

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     api::RetentionPolicyStatus,
     audit::{self, AuditReport},
+    engine::Chunk,
     policy::approval::{approved_by, plan_hash, spec_mark},
     report,
     sweep::{
@@ -284,6 +285,7 @@ fn print(offline: &Offline, report: &SweepReport, status: &RetentionPolicyStatus
                     .unwrap_or_default(),
                 rule.progress.cutoff.to_string(),
                 output::grouped(signed(rule.rows_deleted)),
+                output::grouped(signed(rule.rows_archived)),
                 remaining,
                 rule.chunks.to_string(),
                 format!("{} ms", rule.longest_chunk.as_millis()),
@@ -293,9 +295,10 @@ fn print(offline: &Offline, report: &SweepReport, status: &RetentionPolicyStatus
         })
         .collect();
     let heading = [
-        "RULE", "TABLE", "CUTOFF", "DELETED", "LEFT", "CHUNKS", "LONGEST", "TOOK", "ROWS/S",
+        "RULE", "TABLE", "CUTOFF", "DELETED", "ARCHIVED", "LEFT", "CHUNKS", "LONGEST", "TOOK",
+        "ROWS/S",
     ];
-    output::say!("{}", output::table(&heading, rows, &[3, 4, 5, 6, 7, 8]));
+    output::say!("{}", output::table(&heading, rows, &[3, 4, 5, 6, 7, 8, 9]));
     for rule in &report.rules {
         if let Some(unreadable) = rule.unreadable_rows.filter(|rows| *rows > 0) {
             output::say!(
@@ -393,7 +396,7 @@ impl Control for Terminal {
         Ok(())
     }
 
-    fn advanced(&self, progress: &RuleProgress, _: u64, _: Duration) {
+    fn advanced(&self, progress: &RuleProgress, _: Chunk, _: Duration) {
         self.show(progress, None);
     }
 

@@ -88,6 +88,9 @@ pub enum EngineError {
     /// The ledger cannot be used.
     #[error("{0}")]
     Ledger(String),
+    /// The archive table does not fit, or did not take the rows.
+    #[error("{0}")]
+    Archive(String),
     /// A `where` or a hold does not fit its table: a type error that only the database can see.
     #[error("{0}")]
     Predicate(String),
@@ -135,6 +138,7 @@ impl EngineError {
             Self::Paused(_) => "paused",
             Self::HoldsChanged => "holds_changed",
             Self::Ledger(_) => "ledger",
+            Self::Archive(_) => "archive",
             Self::Predicate(_) => "predicate",
             Self::NotSupported(_) => "not_supported",
             Self::Database { .. } => "database",

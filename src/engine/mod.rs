@@ -112,6 +112,8 @@ pub struct ChunkTarget {
 pub struct Chunk {
     /// Rows of the rule's own table deleted.
     pub rows: u64,
+    /// Rows of those that were stored in the rule's archive.
+    pub archived_rows: u64,
     /// Rows that went along with them, through foreign keys that cascade.
     pub cascaded_rows: u64,
     /// Pages walked.
@@ -190,7 +192,19 @@ pub trait Engine: Send + Sync {
     /// [`EngineError::Predicate`], in words for the policy's author.
     async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError>;
 
-    /// Begins, or goes on with, the walk of one rule. Looks at the catalog again: what the plan says of the table must still hold.
+    /// Looks whether the table into which a plan archives can take its rows: `None`. `Some`: it is not there, and this is how a
+    /// sweep creates it. Changes nothing.
+    ///
+    /// # Errors
+    /// [`EngineError::Archive`] says what to change about the table, [`EngineError::Permission`] what to grant.
+    async fn check_archive(&self, plan: &RulePlan) -> Result<Option<String>, EngineError> {
+        let _ = plan;
+        Err(EngineError::NotSupported(
+            "this engine cannot archive into a table: write action: Delete".to_owned(),
+        ))
+    }
+
+    /// Begins, or goes on with, the walk of one rule. Makes the archive table where it is missing. Looks at the catalog again: what the plan says of the table must still hold.
     async fn open_sweep(
         &self,
         plan: &RulePlan,

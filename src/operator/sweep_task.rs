@@ -29,6 +29,7 @@ use crate::{
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
+    engine::Chunk,
     policy::{
         approval::spec_mark,
         check::{CheckedPolicy, reason},
@@ -377,8 +378,12 @@ impl Control for SweepTask {
         .await
     }
 
-    fn advanced(&self, progress: &RuleProgress, rows: u64, took: Duration) {
-        self.context.metrics.rows_deleted.inc_by(rows);
+    fn advanced(&self, progress: &RuleProgress, chunk: Chunk, took: Duration) {
+        self.context.metrics.rows_deleted.inc_by(chunk.taken());
+        self.context
+            .metrics
+            .rows_archived
+            .inc_by(chunk.archived_rows);
         self.context
             .metrics
             .chunk_seconds

@@ -20,7 +20,7 @@ use super::{
     table::TableName,
     unsupported,
 };
-use crate::api::{DependentHandling, Mode, RetentionPolicySpec, RetentionRule};
+use crate::api::{DependentHandling, Mode, RetentionPolicySpec, RetentionRule, RuleAction};
 
 /// Why a rule, or a whole policy, is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +71,8 @@ pub mod reason {
     pub const DEPENDENTS: &str = "Dependents";
     /// Row-level security hides rows from the role.
     pub const ROW_SECURITY: &str = "RowSecurity";
+    /// The archive table does not fit the rule's table.
+    pub const ARCHIVE_MISMATCH: &str = "ArchiveMismatch";
     /// A published table without a replica identity refuses every DELETE.
     pub const REPLICA_IDENTITY: &str = "ReplicaIdentity";
 }
@@ -96,6 +98,8 @@ pub struct CheckedRule {
     pub limits: Limits,
     /// What is done about rows that refer to expired ones.
     pub dependents: Dependents,
+    /// The table into which expired rows are moved, as the policy spells it; `None`: they are deleted.
+    pub archive: Option<TableName>,
 }
 
 /// A hold whose texts are all readable.
@@ -385,7 +389,32 @@ fn check_rule(rule: &RetentionRule, mode: Mode) -> Result<CheckedRule, Refusal> 
             DependentHandling::Skip => Dependents::Skip,
             DependentHandling::Cascade => Dependents::Cascade,
         },
+        archive: read_archive(rule)?,
     })
+}
+
+fn read_archive(rule: &RetentionRule) -> Result<Option<TableName>, Refusal> {
+    if rule.action == RuleAction::Delete {
+        return Ok(None);
+    }
+    if rule.dependents == Some(DependentHandling::Cascade) {
+        return Err(Refusal::invalid(
+            "action: Archive does not archive the rows of other tables that dependents: Cascade takes along: write dependents: Skip, \
+             or archive those tables by rules of their own first",
+        ));
+    }
+    let table = rule
+        .archive
+        .as_ref()
+        .and_then(|archive| archive.table.as_ref())
+        .ok_or_else(|| {
+            Refusal::invalid("action: Archive needs a place to archive to: add archive.table.name")
+        })?;
+    table
+        .name
+        .parse()
+        .map(Some)
+        .map_err(|error| Refusal::invalid(format!("archive.table.name: {error}")))
 }
 
 fn read_limits(rule: &RetentionRule) -> Result<Limits, Refusal> {

@@ -9,7 +9,7 @@ use super::{
     encoding::{Encoding, Storage},
     limits::Limits,
     predicate::Predicate,
-    table::{ColumnFacts, TableFacts, TableKind, TimeDomain},
+    table::{ColumnFacts, TableFacts, TableKind, TableName, TimeDomain},
 };
 
 /// One rule, ready to be swept. Everything that the engine needs, nothing that it may interpret.
@@ -41,6 +41,32 @@ pub struct RulePlan {
     pub dependents: Dependents,
     /// Holds on tables whose rows could be reached through foreign keys.
     pub held_tables: Vec<HeldTable>,
+    /// Where the rows go before they are deleted; `None`: they are deleted.
+    pub archive: Option<ArchivePlan>,
+}
+
+/// A table of the same database into which a rule's rows are moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivePlan {
+    /// The table, as the policy spells it.
+    pub table: TableName,
+    /// The sweep whose id its rows bear; empty while nothing is swept.
+    pub sweep: String,
+    /// What stands in the table's way, or how it would be made; [`ArchiveState::Unknown`] before anybody looked.
+    pub state: ArchiveState,
+}
+
+/// What was found where an archive table should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArchiveState {
+    /// Nobody looked.
+    Unknown,
+    /// It is there, and takes the rows.
+    Fits,
+    /// It is not there; the sweep creates it, by this statement.
+    Missing(String),
+    /// It cannot take the rows.
+    Refused(Refusal),
 }
 
 impl RulePlan {
@@ -123,6 +149,11 @@ pub fn resolve(
         limits: rule.limits,
         dependents: rule.dependents,
         held_tables: Vec::new(),
+        archive: rule.archive.clone().map(|table| ArchivePlan {
+            table,
+            sweep: String::new(),
+            state: ArchiveState::Unknown,
+        }),
     })
 }
 
@@ -293,7 +324,10 @@ pub fn check_deletable(plan: &RulePlan) -> Result<(), Refusal> {
     if !table.may_delete {
         return Err(permission(&name, "DELETE"));
     }
-    Ok(())
+    match plan.archive.as_ref().map(|archive| &archive.state) {
+        Some(ArchiveState::Refused(refusal)) => Err(refusal.clone()),
+        _ => Ok(()),
+    }
 }
 
 fn permission(table: &str, right: &str) -> Refusal {
@@ -328,6 +362,7 @@ mod tests {
         zone: Option<&str>,
     ) -> Result<RulePlan, Refusal> {
         let rule = CheckedRule {
+            archive: None,
             dependents: Dependents::default(),
             enforced: true,
             table: "logs".parse().unwrap(),

@@ -1,9 +1,7 @@
 //! Fields that the schema knows and this version cannot carry out yet. Using one refuses the rule: nothing that somebody
 //! wrote is silently ignored. A field's default is not a use.
 
-use crate::api::{
-    PartitionHandling, ReindexMode, RetentionPolicySpec, RetentionRule, RuleAction, VacuumMode,
-};
+use crate::api::{PartitionHandling, ReindexMode, RetentionPolicySpec, RetentionRule, VacuumMode};
 
 /// Policy-wide fields in use that this version cannot carry out, as paths below `spec`.
 #[must_use]
@@ -44,7 +42,12 @@ pub fn in_policy(spec: &RetentionPolicySpec) -> Vec<&'static str> {
 #[must_use]
 pub fn in_rule(rule: &RetentionRule) -> Vec<&'static str> {
     used(&[
-        ("action: Archive", rule.action == RuleAction::Archive),
+        (
+            "archive.objectStore",
+            rule.archive
+                .as_ref()
+                .is_some_and(|archive| archive.object_store.is_some()),
+        ),
         (
             "partitions: Drop",
             rule.partitions == Some(PartitionHandling::Drop),

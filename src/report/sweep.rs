@@ -23,14 +23,16 @@ pub fn apply_sweep(
     report: &SweepReport,
     now: Timestamp,
 ) {
-    let totals = status.totals.get_or_insert_with(Totals::default);
-    totals.rows_archived = Some(totals.rows_archived.unwrap_or(0));
     let mut deleted = 0;
+    let mut archived = 0;
     for rule in &mut state.rules {
         // Also what was done before a stop or a kill, and recorded since.
         let fresh = rule.rows_done.saturating_sub(rule.rows_counted);
         rule.rows_counted = rule.rows_done;
         deleted += fresh;
+        let fresh_archived = rule.rows_archived.saturating_sub(rule.archived_counted);
+        rule.archived_counted = rule.rows_archived;
+        archived += fresh_archived;
         let entry = rule_entry(&mut status.rules, &rule.name);
         entry.rows_deleted = Some(
             entry
@@ -38,6 +40,14 @@ pub fn apply_sweep(
                 .unwrap_or(0)
                 .saturating_add(signed(fresh)),
         );
+        if rule.rows_archived > 0 {
+            entry.rows_archived = Some(
+                entry
+                    .rows_archived
+                    .unwrap_or(0)
+                    .saturating_add(signed(fresh_archived)),
+            );
+        }
     }
     let totals = status.totals.get_or_insert_with(Totals::default);
     totals.rows_deleted = Some(
@@ -45,6 +55,12 @@ pub fn apply_sweep(
             .rows_deleted
             .unwrap_or(0)
             .saturating_add(signed(deleted)),
+    );
+    totals.rows_archived = Some(
+        totals
+            .rows_archived
+            .unwrap_or(0)
+            .saturating_add(signed(archived)),
     );
     if let Some(all) = report.totals {
         totals.rows_deleted = Some(signed(all.rows_deleted));
@@ -80,7 +96,9 @@ pub fn apply_sweep(
         completion_time: Some(whole_seconds(now)),
         outcome: Some(report.outcome().as_str().to_owned()),
         rows_deleted: Some(signed(state.rules.iter().map(|rule| rule.rows_done).sum())),
-        rows_archived: Some(0),
+        rows_archived: Some(signed(
+            state.rules.iter().map(|rule| rule.rows_archived).sum(),
+        )),
         objects: None,
         chunks: Some(earlier.chunks.unwrap_or(0).saturating_add(signed(chunks))),
         longest_chunk_millis: Some(
@@ -169,10 +187,13 @@ pub fn write_unfinished(state: &SweepState) -> UnfinishedSweep {
                 table_id: rule.table_id.map(i64::from),
                 rows_at_start: rule.rows_at_start.map(signed),
                 rows_done: Some(signed(rule.rows_done)),
+                rows_archived: (rule.rows_archived > 0).then(|| signed(rule.rows_archived)),
                 rows_unknown: (rule.rows_unknown > 0).then(|| signed(rule.rows_unknown)),
                 rows_reserved: Some(signed(rule.rows_reserved)),
                 rows_total: rule.rows_total.map(signed),
                 rows_counted: (rule.rows_counted > 0).then(|| signed(rule.rows_counted)),
+                archived_counted: (rule.archived_counted > 0)
+                    .then(|| signed(rule.archived_counted)),
                 rows_approved: rule.rows_approved.map(signed),
                 done: Some(rule.done),
             })
@@ -196,10 +217,12 @@ pub fn read_unfinished(unfinished: &UnfinishedSweep) -> Option<SweepState> {
                 },
                 rows_at_start: unsigned(rule.rows_at_start),
                 rows_done: unsigned(rule.rows_done).unwrap_or(0),
+                rows_archived: unsigned(rule.rows_archived).unwrap_or(0),
                 rows_unknown: unsigned(rule.rows_unknown).unwrap_or(0),
                 rows_reserved: unsigned(rule.rows_reserved).unwrap_or(0),
                 rows_total: unsigned(rule.rows_total),
                 rows_counted: unsigned(rule.rows_counted).unwrap_or(0),
+                archived_counted: unsigned(rule.archived_counted).unwrap_or(0),
                 rows_approved: unsigned(rule.rows_approved),
                 done: rule.done.unwrap_or(false),
             })
@@ -242,6 +265,8 @@ mod tests {
         state.put(RuleProgress {
             rows_at_start: Some(100),
             rows_done: 20,
+            rows_archived: 18,
+            archived_counted: 4,
             rows_unknown: 3,
             rows_reserved: 40,
             rows_total: Some(50),
@@ -268,6 +293,7 @@ mod tests {
                 progress: state.rules[0].clone(),
                 end: RuleEnd::Complete { remaining: 2 },
                 rows_deleted: 20,
+                rows_archived: 18,
                 blocked_rows: 2,
                 unreadable_rows: Some(3),
                 chunks: 4,
@@ -301,6 +327,14 @@ mod tests {
                 .and_then(|totals| totals.rows_deleted),
             Some(15),
             "5 of the 20 were counted at an earlier stop"
+        );
+        assert_eq!(
+            (
+                status.totals.and_then(|totals| totals.rows_archived),
+                rule.rows_archived
+            ),
+            (Some(14), Some(14)),
+            "4 of the 18 were counted at an earlier stop"
         );
         let sweep = status.last_sweep.expect("a sweep");
         assert_eq!(sweep.outcome.as_deref(), Some("Succeeded"));

@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 
 use super::{RuleProgress, SweepState};
+use crate::engine::Chunk;
 
 /// Why a running sweep has to stop at its next chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +69,8 @@ pub trait Control: Send + Sync {
     /// When it could not be recorded: the sweep stops before it deletes more.
     async fn record(&self, progress: &RuleProgress) -> Result<(), ControlError>;
 
-    /// Told after every committed chunk of `rows` rows that took `took`; must not wait.
-    fn advanced(&self, progress: &RuleProgress, rows: u64, took: Duration);
+    /// Told after every committed chunk, which took `took`; must not wait.
+    fn advanced(&self, progress: &RuleProgress, chunk: Chunk, took: Duration);
 
     /// Told that the sweep waits, and for what; must not wait itself.
     fn waits(&self, progress: &RuleProgress, reason: &str);

@@ -143,6 +143,9 @@ fn check_pause(book: &Book) -> Result<(), Refusal> {
 /// A changed policy gets new cutoffs and no approval: the one that was given was for another plan. What was taken still
 /// counts, unless the rule now means another table.
 fn take_up(state: &mut SweepState, mut plan: RulePlan, generation: i64) -> RulePlan {
+    if let Some(archive) = &mut plan.archive {
+        archive.sweep.clone_from(&state.id);
+    }
     let same_spec = state.generation == generation;
     let table = Some(plan.table.id);
     let fresh = RuleProgress {
@@ -286,6 +289,7 @@ mod tests {
             limits: Limits::default(),
             dependents: Dependents::default(),
             held_tables: Vec::new(),
+            archive: None,
         }
     }
 

@@ -51,8 +51,10 @@ pub struct RuleProgress {
     pub table_id: Option<u32>,
     /// The table's rows when the sweep began; `None`: not begun.
     pub rows_at_start: Option<u64>,
-    /// Rows deleted and committed, as far as was seen.
+    /// Rows deleted and committed, as far as was seen; those that went along through foreign keys, too.
     pub rows_done: u64,
+    /// Rows of `rows_done` that were stored in an archive.
+    pub rows_archived: u64,
     /// Rows that a killed process may have deleted beyond `rows_done` without recording it. Counts against the limits.
     pub rows_unknown: u64,
     /// What `rows_done` and `rows_unknown` may come to at most before the next record.
@@ -61,6 +63,8 @@ pub struct RuleProgress {
     pub rows_total: Option<u64>,
     /// Rows of `rows_done` that totals have in them already.
     pub rows_counted: u64,
+    /// Rows of `rows_archived` that totals have in them already.
+    pub archived_counted: u64,
     /// Rows that an approval allows, in place of the policy's limits.
     pub rows_approved: Option<u64>,
     /// The walk is over.
@@ -77,10 +81,12 @@ impl RuleProgress {
             table_id: None,
             rows_at_start: None,
             rows_done: 0,
+            rows_archived: 0,
             rows_unknown: 0,
             rows_reserved: 0,
             rows_total: None,
             rows_counted: 0,
+            archived_counted: 0,
             rows_approved: None,
             done: false,
         }
@@ -170,6 +176,7 @@ impl SweepState {
                     rows_at_start: rule.rows_at_start,
                     rows_done: rule.rows_deleted,
                     rows_reserved: rule.rows_deleted,
+                    rows_archived: rule.rows_archived,
                     rows_total: rule.rows_total,
                     rows_approved: rule.rows_approved,
                     done: rule.done,
@@ -195,6 +202,7 @@ impl SweepState {
                 .find(|record| record.rule == rule.name && Some(record.table_id) == rule.table_id);
             if let Some(record) = record {
                 rule.rows_done = rule.rows_done.max(record.rows_deleted);
+                rule.rows_archived = rule.rows_archived.max(record.rows_archived);
                 rule.release();
             }
         }

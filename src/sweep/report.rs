@@ -35,9 +35,12 @@ pub struct RuleReport {
     pub progress: RuleProgress,
     /// How it ended.
     pub end: RuleEnd,
-    /// Rows that this run deleted; with those before a resume: `progress.rows_done`.
+    /// Rows that this run deleted, those that went along through foreign keys too; with those before a resume:
+    /// `progress.rows_done`.
     pub rows_deleted: u64,
-    /// Expired rows passed over because somebody held their lock.
+    /// Rows of these that were stored in an archive.
+    pub rows_archived: u64,
+    /// Expired rows passed over because somebody held their lock, or because a row that stays refers to them.
     pub blocked_rows: u64,
     /// Rows whose value is not of the column's encoding, counted at the end of the walk; `None`: not counted, or the column
     /// is of a time type.
@@ -60,6 +63,7 @@ impl RuleReport {
             progress,
             end,
             rows_deleted: 0,
+            rows_archived: 0,
             blocked_rows: 0,
             unreadable_rows: None,
             chunks: 0,
@@ -180,7 +184,18 @@ impl SweepReport {
             }
         }
         if parts.is_empty() {
-            return format!("{} rows deleted", self.rows_deleted());
+            let archived: u64 = self
+                .rules
+                .iter()
+                .map(|rule| rule.progress.rows_archived)
+                .sum();
+            return match archived {
+                0 => format!("{} rows deleted", self.rows_deleted()),
+                _ => format!(
+                    "{} rows deleted, {archived} of them archived",
+                    self.rows_deleted()
+                ),
+            };
         }
         parts.join("; ")
     }

@@ -50,11 +50,15 @@ impl Tally {
     }
 
     /// The ledger's count, when a walk begins: it also knows the chunk whose outcome nobody could tell.
-    fn take_in(&mut self, recorded: Option<u64>) {
+    fn take_in(&mut self, recorded: Option<u64>, archives: bool) {
         let progress = &mut self.report.progress;
         let missed = recorded.unwrap_or(0).saturating_sub(progress.rows_done);
         progress.rows_done += missed;
+        // Nothing goes along with rows that are archived: each of them was.
+        let archived = if archives { missed } else { 0 };
+        progress.rows_archived += archived;
         self.report.rows_deleted += missed;
+        self.report.rows_archived += archived;
     }
 }
 
@@ -105,7 +109,7 @@ impl Under {
                 rows_total: progress.rows_total,
                 rows_approved: progress.rows_approved,
                 rows_deleted: progress.rows_done,
-                rows_archived: 0,
+                rows_archived: progress.rows_archived,
                 done: false,
             },
         };
@@ -331,7 +335,7 @@ async fn walk(
         };
         let result = match opened {
             Ok(mut sweep) => {
-                tally.take_in(sweep.recorded());
+                tally.take_in(sweep.recorded(), plan.archive.is_some());
                 let result = chunks(
                     sweep.as_mut(),
                     plan,
@@ -449,7 +453,7 @@ async fn chunks(
         *failures = 0;
         count(tally, chunk, took);
         pacer.observe(chunk, took);
-        control.advanced(&tally.report.progress, chunk.taken(), took);
+        control.advanced(&tally.report.progress, chunk, took);
         tracing::debug!(
             rule = plan.rule,
             rows = chunk.rows,
@@ -471,7 +475,9 @@ async fn chunks(
 fn count(tally: &mut Tally, chunk: Chunk, took: Duration) {
     let report = &mut tally.report;
     report.progress.rows_done += chunk.taken();
+    report.progress.rows_archived += chunk.archived_rows;
     report.rows_deleted += chunk.taken();
+    report.rows_archived += chunk.archived_rows;
     report.blocked_rows += chunk.blocked_rows;
     report.chunks += 1;
     report.longest_chunk = report.longest_chunk.max(took);

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub sweeps: Family<OutcomeLabel, Counter>,
     /// Rows deleted by sweeps of this process.
     pub rows_deleted: Counter,
+    /// Rows of these that were archived first.
+    pub rows_archived: Counter,
     /// Length of a chunk's transaction.
     pub chunk_seconds: Histogram,
     /// Sweeps running now.
@@ -65,6 +67,7 @@ impl Default for Metrics {
             audits: Family::default(),
             sweeps: Family::default(),
             rows_deleted: Counter::default(),
+            rows_archived: Counter::default(),
             chunk_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             sweeps_running: Gauge::default(),
             status_writes: Counter::default(),
@@ -85,6 +88,11 @@ impl Default for Metrics {
             "rows_deleted",
             "Rows deleted by sweeps",
             metrics.rows_deleted.clone(),
+        );
+        registry.register(
+            "rows_archived",
+            "Rows archived by sweeps before they were deleted",
+            metrics.rows_archived.clone(),
         );
         registry.register_with_unit(
             "chunk",

@@ -1,5 +1,6 @@
 //! The PostgreSQL engine against real servers: what it reads, what it deletes, and what it leaves alone.
 
+mod archive_table;
 mod blocked;
 mod catalog;
 mod dependents;
@@ -71,12 +72,14 @@ fn plan_of(table: TableFacts, column: &str, cutoff: Cutoff) -> RulePlan {
         limits: Limits::default(),
         dependents: Dependents::default(),
         held_tables: Vec::new(),
+        archive: None,
     }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Swept {
     rows: u64,
+    archived: u64,
     cascaded: u64,
     blocked: u64,
     chunks: u64,
@@ -85,6 +88,7 @@ struct Swept {
 impl Swept {
     fn add(&mut self, chunk: Chunk) {
         self.rows += chunk.rows;
+        self.archived += chunk.archived_rows;
         self.cascaded += chunk.cascaded_rows;
         self.blocked += chunk.blocked_rows;
         self.chunks += 1;

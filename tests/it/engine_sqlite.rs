@@ -147,6 +147,7 @@ pub fn plan_of(table: TableFacts) -> RulePlan {
         filter: None,
         holds: Vec::new(),
         held_by: None,
+        archive: None,
         dependents: retention_operator::policy::dependents::Dependents::default(),
         held_tables: Vec::new(),
         limits: Limits::default(),

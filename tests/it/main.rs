@@ -14,6 +14,7 @@ mod engine_postgres;
 mod engine_sqlite;
 mod install;
 mod offline;
+mod offline_archive;
 mod offline_ledger;
 mod operator;
 mod smoke;

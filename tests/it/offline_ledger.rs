@@ -679,7 +679,7 @@ async fn through_a_pooler_the_same_rights_are_enough_and_nothing_leaks() {
     let mut other = connect(&url).await;
     let row = sqlx::raw_sql(
         "SELECT current_setting('search_path') || current_setting('lock_timeout') AS s,
-           (SELECT count(*) FROM pg_prepared_statements) + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory') AS n",
+           (SELECT count(*) FROM pg_prepared_statements) + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS n",
     )
     .fetch_one(&mut other)
     .await

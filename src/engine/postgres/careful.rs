@@ -6,6 +6,7 @@
 use sqlx::Row;
 
 use super::{
+    archive_table::{ArchiveTable, Failure, take},
     obstacles::Obstacles,
     session::Session,
     sql::{self, RANGE, Sql, table},
@@ -28,10 +29,16 @@ pub(super) struct Careful {
     delete: Sql,
     /// Rows that are gone may free others of the same table.
     repeats: bool,
+    /// Rows go into an archive table.
+    archives: bool,
 }
 
 impl Careful {
-    pub(super) fn new(obstacles: &Obstacles<'_>, facts: &LeafFacts) -> Result<Self, EngineError> {
+    pub(super) fn new(
+        obstacles: &Obstacles<'_>,
+        facts: &LeafFacts,
+        archive: Option<&ArchiveTable>,
+    ) -> Result<Self, EngineError> {
         let plan = obstacles.plan;
         let leaf = table(&facts.schema, &facts.name);
         let expired = sql::expired(plan, "$3", &leaf, facts.id)?;
@@ -45,10 +52,15 @@ impl Careful {
                  FOR UPDATE OF k0 SKIP LOCKED"
             )),
             locks: obstacles.locks(facts)?,
-            delete: Sql::made(format!(
-                "DELETE FROM ONLY {leaf} AS k0 WHERE k0.ctid = ANY ($1::text[]::tid[]) AND {expired_of_two}{from_all}"
-            )),
+            delete: sql::taking(
+                format!(
+                    "DELETE FROM ONLY {leaf} AS k0 WHERE k0.ctid = ANY ($1::text[]::tid[]) AND {expired_of_two}{from_all}"
+                ),
+                facts.id,
+                archive,
+            ),
             repeats: obstacles.refers_to_itself(facts.id),
+            archives: archive.is_some(),
         })
     }
 
@@ -58,7 +70,7 @@ impl Careful {
         session: &mut Session,
         range: Range,
         cutoff: BoundCutoff,
-    ) -> Result<u64, sqlx::Error> {
+    ) -> Result<u64, Failure> {
         let lock = self.lock.query();
         let lock = lock.bind(range.first()).bind(range.beyond()).bind(cutoff);
         let free: Vec<String> = session
@@ -66,7 +78,7 @@ impl Careful {
             .await?
             .iter()
             .map(|row| row.try_get("tid"))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, sqlx::Error>>()?;
         if free.is_empty() {
             return Ok(0);
         }
@@ -77,7 +89,7 @@ impl Careful {
         let mut rows = 0;
         for _ in 0..MAX_ROUNDS {
             let delete = self.delete.query().bind(free.clone()).bind(cutoff);
-            let gone = session.execute(delete).await?;
+            let gone = take(session, delete, self.archives).await?;
             rows += gone;
             if gone == 0 || rows >= all || !self.repeats {
                 break;

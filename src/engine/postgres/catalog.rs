@@ -97,7 +97,7 @@ pub(super) struct Member {
     pub(super) schema: String,
     pub(super) name: String,
     pub(super) kind: String,
-    persistence: String,
+    pub(super) persistence: String,
     pending: bool,
     /// Rows at the last VACUUM or ANALYZE; -1: there was none.
     pub(super) rows: f64,

@@ -6,6 +6,7 @@ use sqlx::Row;
 
 use super::{
     Settings,
+    archive_table::{ArchiveTable, Failure, take},
     careful::Careful,
     connect::Server,
     error::{self, Doing},
@@ -37,6 +38,7 @@ pub(super) struct Leaf {
     /// Rows of the leaf itself are among those that `gone` counts.
     counts_itself: bool,
     finish: Arc<Finish>,
+    archive: Option<Arc<ArchiveTable>>,
     grant: String,
 }
 
@@ -58,7 +60,8 @@ pub(super) struct LeafParts<'a> {
     pub(super) plan: &'a crate::policy::plan::RulePlan,
     pub(super) facts: &'a crate::policy::table::LeafFacts,
     pub(super) settings: &'a Settings,
-    pub(super) columns: &'a [String],
+    /// Columns whose meaning must not change; `None`: all.
+    pub(super) columns: Option<&'a [String]>,
     pub(super) fingerprint: String,
     pub(super) may_lock: bool,
     pub(super) role: &'a str,
@@ -67,6 +70,7 @@ pub(super) struct LeafParts<'a> {
     pub(super) obstacles: Obstacles<'a>,
     pub(super) reach: &'a Reach,
     pub(super) finish: Arc<Finish>,
+    pub(super) archive: Option<Arc<ArchiveTable>>,
 }
 
 /// What the leaf looks like at the beginning of a chunk.
@@ -90,13 +94,14 @@ pub(super) enum Refusal {
     Failed(EngineError),
 }
 
-/// A chunk that can be committed.
+/// What is known of a chunk right before its COMMIT.
+#[derive(Clone, Debug)]
 pub(super) struct Finished {
     pub(super) xid: String,
     /// Rows of other tables that went along.
     pub(super) cascaded: u64,
-    /// Where the write-ahead log stands.
-    pub(super) wal: u64,
+    /// What the write-ahead log grew by meanwhile.
+    pub(super) wal_bytes: u64,
     /// Sessions that wait for a lock of the chunk.
     pub(super) waiters: u32,
 }
@@ -115,7 +120,9 @@ impl Leaf {
             obstacles,
             reach,
             finish,
+            archive,
         } = parts;
+        let into = archive.as_deref();
         // A rule on the whole table and a rule on this part of it must fence each other off.
         let mut fences = vec![sql::fence_key(plan.table.id)];
         if facts.id != plan.table.id {
@@ -130,6 +137,7 @@ impl Leaf {
             fences: &fences,
             watch: if watched { WATCH } else { "" },
             gone: reach.gone.as_deref(),
+            archive: into,
         };
         let insistent = Obstacles {
             sets: true,
@@ -143,15 +151,23 @@ impl Leaf {
             may_lock,
             fingerprint,
             begin: begin.sql(),
-            statements: LeafStatements::new(plan, &facts.schema, &facts.name, facts.id)?,
-            careful: Careful::new(&obstacles, facts)?,
+            statements: LeafStatements::new(plan, &facts.schema, &facts.name, facts.id, into)?,
+            careful: Careful::new(&obstacles, facts, into)?,
             insistent: obstacles
                 .may_be_set()
-                .then(|| Careful::new(&insistent, facts))
+                .then(|| Careful::new(&insistent, facts, into))
                 .transpose()?,
             counts_itself: reach.counted.contains(&facts.id),
             finish,
-            grant: sql::grant(&facts.schema, &facts.name, role),
+            grant: match into {
+                Some(archive) => format!(
+                    "{}; {}",
+                    sql::grant(&facts.schema, &facts.name, role),
+                    archive.grant
+                ),
+                None => sql::grant(&facts.schema, &facts.name, role),
+            },
+            archive,
         })
     }
 
@@ -250,6 +266,15 @@ impl Leaf {
                 "a column that the rule reads, a foreign key to the table, its rules or row security, or the table that it is a part of changed",
             ));
         }
+        let archive: Option<String> = row.try_get("archive").map_err(unreadable)?;
+        if let Some(known) = &self.archive
+            && archive.as_ref() != Some(&known.fingerprint)
+        {
+            return Err(EngineError::TableChanged {
+                table: known.qualified(),
+                reason: "a column of the archive table, its name or its rules changed".to_owned(),
+            });
+        }
         let filenode: Option<i64> = row.try_get("filenode").map_err(unreadable)?;
         let blocks: Option<i64> = row.try_get("blocks").map_err(unreadable)?;
         let wal: i64 = row.try_get("wal").map_err(unreadable)?;
@@ -272,9 +297,17 @@ impl Leaf {
         session: &mut Session,
         server: &Server,
         settings: &Settings,
-        reason: &sqlx::Error,
+        reason: &Failure,
     ) -> Refusal {
         session.rollback().await;
+        let reason = match reason {
+            Failure::Server(reason) => reason,
+            Failure::NotKept { gone, kept } => {
+                return Refusal::Failed(self.not_kept(&format!(
+                    "kept {kept} of {gone} rows, as a trigger or a rule of it leaves rows out"
+                )));
+            }
+        };
         let referring = || {
             self.finish.dependents != Dependents::Refuse
                 && error::constraint_of(reason)
@@ -283,8 +316,23 @@ impl Leaf {
         match error::code(reason) {
             Some(error::LOCK_NOT_AVAILABLE | error::DEADLOCK) => Refusal::Locked,
             _ if referring() => Refusal::Referred,
+            // Whatever constraint it is: of the tables that a chunk writes to, only the archive table takes new rows.
+            Some(code) if self.archive.is_some() && code.starts_with("23") => Refusal::Failed(
+                self.not_kept(&format!("does not take the rows: {}", error::said(reason))),
+            ),
             _ => Refusal::Failed(self.error(server, settings, reason)),
         }
+    }
+
+    fn not_kept(&self, what: &str) -> EngineError {
+        let archive = self
+            .archive
+            .as_ref()
+            .map_or_else(String::new, |archive| archive.qualified());
+        EngineError::Archive(format!(
+            "archive table {archive} {what}; nothing of this chunk was deleted from {}",
+            self.qualified()
+        ))
     }
 
     /// There is a form of its own for keys that could not be set.
@@ -303,7 +351,7 @@ impl Leaf {
     ) -> Result<u64, Refusal> {
         let query = self.statements.delete.query();
         let query = query.bind(range.first()).bind(range.beyond()).bind(cutoff);
-        match session.execute(query).await {
+        match take(session, query, self.archive.is_some()).await {
             Ok(rows) => Ok(rows),
             Err(reason) => Err(self.refused(session, server, settings, &reason).await),
         }
@@ -326,7 +374,7 @@ impl Leaf {
         let outcome = async {
             let rows = form.delete(session, range, cutoff).await?;
             let blocked = self.count_left(session, range, cutoff).await?;
-            Ok((rows, blocked))
+            Ok::<_, Failure>((rows, blocked))
         }
         .await;
         match outcome {
@@ -364,26 +412,31 @@ impl Leaf {
     }
 
     /// Ends a chunk that deleted `rows` rows, up to its COMMIT: deferred constraints have fired, no row was reached that must not
-    /// be, the lease is held, and the transaction lives. `gone` is what the chunk's begin said of other tables. When it is
+    /// be, the lease is held, and the transaction lives. `before` is what the chunk's begin said. When it is
     /// refused the transaction is over.
     pub(super) async fn finish(
         &self,
         session: &mut Session,
         server: &Server,
         settings: &Settings,
-        (rows, gone): (u64, i64),
+        (rows, before): (u64, Look),
         lease: Option<&Lease>,
     ) -> Result<Finished, Refusal> {
-        let under_lease =
-            lease.map(|lease| lease.finish(&self.finish.sql, &self.taken(rows, gone)));
+        let archived = if self.archive.is_some() { rows } else { 0 };
+        let under_lease = lease
+            .map(|lease| lease.finish(&self.finish.sql, &self.taken(rows, before.gone), archived));
         let message = under_lease.as_ref().unwrap_or(&self.finish.sql);
         let outcome = match session.raw(message).await {
             // The lease's own row comes last: without it the chunk is another sweeper's.
             Ok(answer) => match lease {
                 Some(lease) if answer.len() != 2 => Err(lease.lost()),
-                _ => self.judge_finish(&answer, rows, gone),
+                _ => self.judge_finish(&answer, rows, before),
             },
-            Err(reason) => return Err(self.refused(session, server, settings, &reason).await),
+            Err(reason) => {
+                return Err(self
+                    .refused(session, server, settings, &reason.into())
+                    .await);
+            }
         };
         match outcome {
             Ok(finished) => Ok(finished),
@@ -408,7 +461,7 @@ impl Leaf {
         &self,
         answer: &[sqlx::postgres::PgRow],
         rows: u64,
-        gone_before: i64,
+        before: Look,
     ) -> Result<Finished, EngineError> {
         let odd = |message: String| EngineError::Database {
             what: format!("deleting expired rows of {}", self.qualified()),
@@ -433,7 +486,7 @@ impl Leaf {
             ));
         }
         let gone: i64 = row.try_get("gone").map_err(read)?;
-        let mut cascaded = u64::try_from(gone - gone_before).unwrap_or(0);
+        let mut cascaded = u64::try_from(gone - before.gone).unwrap_or(0);
         if self.counts_itself {
             cascaded = cascaded.saturating_sub(rows);
         }
@@ -452,7 +505,7 @@ impl Leaf {
         Ok(Finished {
             xid,
             cascaded,
-            wal: u64::try_from(wal).unwrap_or(0),
+            wal_bytes: u64::try_from(wal).unwrap_or(0).saturating_sub(before.wal),
             waiters: u32::try_from(waiters).unwrap_or(u32::MAX),
         })
     }

@@ -46,6 +46,11 @@ pub(super) fn session_lost(error: &sqlx::Error) -> bool {
     }
 }
 
+/// What the server said, or the network.
+pub(super) fn said(error: &sqlx::Error) -> String {
+    server_error(error).map_or_else(|| error.to_string(), words)
+}
+
 /// What the server said, with its hint; never the statement.
 fn words(error: &PgDatabaseError) -> String {
     match error.hint() {

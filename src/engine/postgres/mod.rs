@@ -3,6 +3,8 @@
 //! Everything happens in explicit transactions whose settings are `SET LOCAL` and arrive in the same message as `BEGIN`; no
 //! statement is a named one, and no lock outlives its transaction. So a pooler may hand each transaction to another session.
 
+mod archive_facts;
+mod archive_table;
 mod audit;
 mod careful;
 mod catalog;
@@ -16,6 +18,7 @@ mod grants;
 mod keys;
 mod ledger;
 mod obstacles;
+mod opening;
 mod outcome;
 mod predicate;
 mod pressure;
@@ -375,6 +378,10 @@ impl Engine for PostgresEngine {
         }
         session.release().await;
         Ok(())
+    }
+
+    async fn check_archive(&self, plan: &RulePlan) -> Result<Option<String>, EngineError> {
+        archive_table::look(&self.sessions, &self.settings, plan).await
     }
 
     async fn open_sweep(

@@ -9,6 +9,7 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use sqlx::{AssertSqlSafe, Postgres, RawSql, postgres::PgArguments, query::Query};
 
 use super::{
+    archive_table::ArchiveTable,
     expiry::{self, Cutoff},
     predicate,
 };
@@ -144,24 +145,31 @@ fn millis(limit: Duration) -> i32 {
 }
 
 /// What must not change while a leaf is walked: an expression over `pg_class c`, as text.
-fn fingerprint(columns: &[String]) -> String {
-    let names: Vec<String> = columns.iter().map(|name| literal(name)).collect();
+fn fingerprint(columns: Option<&[String]>) -> String {
+    let named = match columns {
+        Some(columns) => {
+            let names: Vec<String> = columns.iter().map(|name| literal(name)).collect();
+            format!(
+                " AND a.attname::text = ANY (ARRAY[{}]::text[])",
+                names.join(", ")
+            )
+        }
+        None => String::new(),
+    };
     format!(
         "pg_catalog.concat_ws('|', c.relhasrules, c.relrowsecurity, c.relforcerowsecurity, \
          (WITH RECURSIVE up(id, pending) AS (SELECT i.inhparent, i.inhdetachpending FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid \
           UNION SELECT i.inhparent, i.inhdetachpending FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.id) \
           SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', up.id, up.pending), ',' ORDER BY up.id) FROM up), \
          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum) \
-          FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-          AND a.attname::text = ANY (ARRAY[{}]::text[])), \
+          FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped{named}), \
          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', t.tgconstraint, t.tgconstrrelid, t.tgenabled), ',' ORDER BY t.tgconstraint) \
-          FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgconstrrelid <> 0 AND (t.tgtype & 8) <> 0))",
-        names.join(", ")
+          FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgconstrrelid <> 0 AND (t.tgtype & 8) <> 0))"
     )
 }
 
 /// Reads the fingerprints of many leaves at once; binds their oids.
-pub(super) fn fingerprints(columns: &[String]) -> Sql {
+pub(super) fn fingerprints(columns: Option<&[String]>) -> Sql {
     Sql(format!(
         "SELECT c.oid AS id, {} AS fingerprint, pg_catalog.has_any_column_privilege(c.oid, 'UPDATE') AS may_lock \
          FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)",
@@ -176,14 +184,16 @@ pub(super) struct ChunkBegin<'a> {
     pub(super) schema: &'a str,
     pub(super) name: &'a str,
     pub(super) id: u32,
-    /// Columns whose meaning must not change.
-    pub(super) columns: &'a [String],
+    /// Columns whose meaning must not change; `None`: all.
+    pub(super) columns: Option<&'a [String]>,
     /// Advisory locks that fence other sweeps off.
     pub(super) fences: &'a [i64],
     /// More to look at, as columns of the one row: constant text that ends with a comma, or nothing.
     pub(super) watch: &'static str,
     /// An expression that counts rows deleted from other tables.
     pub(super) gone: Option<&'a str>,
+    /// Where the rows go.
+    pub(super) archive: Option<&'a ArchiveTable>,
 }
 
 impl ChunkBegin<'_> {
@@ -198,18 +208,22 @@ impl ChunkBegin<'_> {
             .collect();
         let _ = write!(
             out,
-            "; SET LOCAL jit = off; SET LOCAL enable_tidscan = on; LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE; \
+            "; SET LOCAL jit = off; SET LOCAL enable_tidscan = on; LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE{}; \
              SELECT {}({}) AS fenced, n.nspname::text AS schema, c.relname::text AS name, \
              pg_catalog.pg_relation_filenode(c.oid)::int8 AS filenode, \
              pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8 AS blocks, {WAL_POSITION} AS wal, \
-             {} AS fingerprint, {} AS gone \
+             {} AS fingerprint, {} AS gone, {} AS archive \
              FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_class c ON c.oid = {}::oid \
              LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
             table(self.schema, self.name),
+            self.archive
+                .map_or_else(String::new, |archive| format!("; {}", archive.lock())),
             self.watch,
             fences.join(" AND "),
             fingerprint(self.columns),
             self.gone.unwrap_or("0::int8"),
+            self.archive
+                .map_or_else(|| "NULL::text".to_owned(), ArchiveTable::shape),
             self.id,
         );
         Sql(out.into())
@@ -241,18 +255,26 @@ impl LeafStatements {
         schema: &str,
         name: &str,
         id: u32,
+        archive: Option<&ArchiveTable>,
     ) -> Result<Self, EngineError> {
         let leaf = table(schema, name);
         let expired = expired(plan, "$3", &leaf, id)?;
+        let delete = format!("DELETE FROM ONLY {leaf} AS k0 WHERE {RANGE} AND {expired}");
         Ok(Self {
-            delete: Sql::made(format!(
-                "DELETE FROM ONLY {leaf} AS k0 WHERE {RANGE} AND {expired}"
-            )),
+            delete: taking(delete, id, archive),
             remaining: Sql::made(format!(
                 "SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} AS k0 WHERE {RANGE} AND {expired}"
             )),
         })
     }
+}
+
+/// A delete on a leaf, or one that archives what it takes.
+pub(super) fn taking(delete: String, leaf: u32, archive: Option<&ArchiveTable>) -> Sql {
+    Sql::made(match archive {
+        Some(archive) => archive.taking(leaf, &delete),
+        None => delete,
+    })
 }
 
 /// The whole predicate of a plan on one leaf, `parameter` being the cutoff.
@@ -506,10 +528,11 @@ mod tests {
             schema: "s",
             name: "t",
             id: 7,
-            columns: &["a'b".to_owned()],
+            columns: Some(&["a'b".to_owned()]),
             fences: &[1, 2],
             watch: "",
             gone: None,
+            archive: None,
         }
         .sql();
 

@@ -1,34 +1,26 @@
 //! One rule's walk over its table.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::Row;
 
 use super::{
-    Settings, catalog,
-    chunk::{Finish, Leaf, LeafParts, Look, Refusal},
-    dependents::{self, must_lock},
+    Settings, archive_table,
+    chunk::{Finish, Finished, Leaf, LeafParts, Look, Refusal},
+    dependents::must_lock,
     error::{self, Doing},
-    expiry,
     ledger::Lease,
-    obstacles::{self, Obstacles, Pair},
-    outcome, predicate, pressure,
+    opening::{check, columns, look},
+    outcome, pressure,
     pressure::ReplicaClock,
-    refuse_unsupported,
     session::{Session, Sessions},
-    sql::{self, Begin, Sql},
+    sql::{self, Begin},
     value::BoundCutoff,
     walk::{Position, Range},
 };
 use crate::{
     engine::{Chunk, ChunkTarget, CommitOutcome, Cursor, EngineError, TableSweep},
-    policy::{
-        dependents::{Dependents, reached},
-        pace::Pressure,
-        plan::RulePlan,
-        table::{TableFacts, TableKind, TableName},
-    },
+    policy::{dependents::Dependents, pace::Pressure, plan::RulePlan},
 };
 
 /// See [`TableSweep`].
@@ -41,10 +33,12 @@ pub(super) struct Sweep {
     cutoff: BoundCutoff,
     /// In ascending order of their ids.
     leaves: Vec<Leaf>,
-    leaf_ids: Vec<u32>,
-    replicas: ReplicaClock,
     /// The plain form is never tried.
     careful: bool,
+    /// Rows go into an archive table.
+    archives: bool,
+    leaf_ids: Vec<u32>,
+    replicas: ReplicaClock,
     /// Server and timeline that the sweep began on.
     life: Option<String>,
     position: Position,
@@ -77,29 +71,6 @@ enum Form {
     Careful { insists: bool },
     /// Nothing is deleted: what is expired is counted as blocked.
     Count,
-}
-
-/// What the catalog says when a sweep begins.
-struct Opening {
-    facts: TableFacts,
-    /// By leaf: what must not change, and whether the role may lock rows.
-    leaves: HashMap<u32, (String, bool)>,
-    /// How the columns of foreign keys are compared.
-    pairs: HashMap<u32, Vec<Pair>>,
-    /// What the referring tables look like.
-    shape: Option<String>,
-    life: Option<String>,
-}
-
-impl Opening {
-    fn obstacles<'a>(&'a self, plan: &'a RulePlan) -> Obstacles<'a> {
-        Obstacles {
-            plan,
-            keys: &self.facts.incoming,
-            pairs: &self.pairs,
-            sets: false,
-        }
-    }
 }
 
 impl Sweep {
@@ -137,6 +108,15 @@ impl Sweep {
             shape: opening.shape.clone(),
             referring: obstacles.names(),
         });
+        // A transaction that read is no place to write from.
+        session.rollback().await;
+        let archive = match &plan.archive {
+            Some(archive) => Some(Arc::new(
+                archive_table::prepare(&mut session, sessions, settings, archive, &opening.facts)
+                    .await?,
+            )),
+            None => None,
+        };
         // Whether a row is referred to or held can only be known while it is locked.
         let careful = match plan.dependents {
             Dependents::Refuse => false,
@@ -157,7 +137,7 @@ impl Sweep {
                     plan,
                     facts,
                     settings,
-                    columns: &columns,
+                    columns: archive.is_none().then_some(columns.as_slice()),
                     fingerprint,
                     may_lock,
                     role,
@@ -165,6 +145,7 @@ impl Sweep {
                     reach: &reach,
                     finish: Arc::clone(&finish),
                     watched,
+                    archive: archive.clone(),
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -174,8 +155,6 @@ impl Sweep {
             || Position::start_of(0),
             |cursor| Position::resume(&cursor, &ids),
         );
-        // A transaction that read is no place to write from.
-        session.rollback().await;
         Ok(Self {
             session,
             settings: settings.clone(),
@@ -187,9 +166,10 @@ impl Sweep {
                 .map(|leaf| leaf.pages)
                 .sum(),
             leaves,
+            careful,
+            archives: archive.is_some(),
             leaf_ids: ids,
             replicas: ReplicaClock::default(),
-            careful,
             life: opening.life,
             position,
             open: None,
@@ -209,11 +189,14 @@ impl Sweep {
     /// Deletes what may go of a range, in a chunk that has begun: the plain form first, unless it is known to fail, then the
     /// careful one. What keeps a whole range is narrowed down to its page, whose rows then count as blocked. `None`: the range is
     /// to be taken anew.
-    async fn delete(&mut self, range: Range, looked: Look) -> Result<Option<Deleted>, EngineError> {
-        let mut gone = looked.gone;
+    async fn delete(
+        &mut self,
+        range: Range,
+        mut looked: Look,
+    ) -> Result<Option<Deleted>, EngineError> {
         let mut form = self.first_form();
         loop {
-            let refusal = match self.attempt(range, form, gone).await {
+            let refusal = match self.attempt(range, form, looked).await {
                 Ok(deleted) => {
                     self.wary = form != Form::Plain && deleted.blocked > 0;
                     return Ok(Some(deleted));
@@ -231,7 +214,7 @@ impl Sweep {
                 return Ok(None);
             };
             let server = self.session.server().clone();
-            let looked = leaf
+            looked = leaf
                 .begin(
                     &mut self.session,
                     &server,
@@ -245,7 +228,6 @@ impl Sweep {
                 self.session.rollback().await;
                 return Ok(None);
             }
-            gone = looked.gone;
         }
     }
 
@@ -278,7 +260,12 @@ impl Sweep {
         }
     }
 
-    async fn attempt(&mut self, range: Range, form: Form, gone: i64) -> Result<Deleted, Refusal> {
+    async fn attempt(
+        &mut self,
+        range: Range,
+        form: Form,
+        before: Look,
+    ) -> Result<Deleted, Refusal> {
         let Some(leaf) = self.leaves.get(self.position.leaf) else {
             return Ok(Deleted::default());
         };
@@ -314,17 +301,14 @@ impl Sweep {
                 session,
                 &server,
                 settings,
-                (rows, gone),
+                (rows, before),
                 self.lease.as_ref(),
             )
             .await?;
         Ok(Deleted {
             rows,
-            cascaded: finished.cascaded,
             blocked,
-            wal: finished.wal,
-            waiters: finished.waiters,
-            xid: Some(finished.xid),
+            finished: Some(finished),
         })
     }
 
@@ -348,13 +332,9 @@ impl Sweep {
 #[derive(Debug, Default)]
 struct Deleted {
     rows: u64,
-    cascaded: u64,
     blocked: u64,
-    /// Where the write-ahead log stood at the end; 0: nothing was deleted.
-    wal: u64,
-    waiters: u32,
     /// Set where there is something to commit.
-    xid: Option<String>,
+    finished: Option<Finished>,
 }
 
 #[async_trait]
@@ -389,18 +369,21 @@ impl TableSweep for Sweep {
             let Some(deleted) = self.delete(range, looked).await? else {
                 continue;
             };
-            self.open = Some(OpenChunk {
-                range,
-                xid: deleted.xid,
-            });
-            return Ok(Some(Chunk {
+            let finished = deleted.finished.as_ref();
+            let chunk = Chunk {
                 rows: deleted.rows,
-                cascaded_rows: deleted.cascaded,
+                archived_rows: if self.archives { deleted.rows } else { 0 },
+                cascaded_rows: finished.map_or(0, |finished| finished.cascaded),
                 pages: u32::try_from(range.pages()).unwrap_or(u32::MAX),
                 blocked_rows: deleted.blocked,
-                wal_bytes: deleted.wal.saturating_sub(looked.wal),
-                waiters: deleted.waiters,
-            }));
+                wal_bytes: finished.map_or(0, |finished| finished.wal_bytes),
+                waiters: finished.map_or(0, |finished| finished.waiters),
+            };
+            self.open = Some(OpenChunk {
+                range,
+                xid: deleted.finished.map(|finished| finished.xid),
+            });
+            return Ok(Some(chunk));
         }
     }
 
@@ -507,188 +490,4 @@ impl TableSweep for Sweep {
         let Self { session, .. } = *self;
         session.close().await;
     }
-}
-
-/// The columns that a plan reads, those among them that foreign keys refer to.
-fn columns(plan: &RulePlan, obstacles: &Obstacles<'_>) -> Vec<String> {
-    let mut columns = read_columns(plan);
-    columns.extend(obstacles.referred_columns());
-    columns.sort_unstable();
-    columns.dedup();
-    columns
-}
-
-/// The columns in a plan's conditions.
-fn read_columns(plan: &RulePlan) -> Vec<String> {
-    let mut columns = vec![plan.column.clone()];
-    for read in plan.filter.iter().chain(&plan.holds) {
-        predicate::columns(read, &mut columns);
-    }
-    columns.sort_unstable();
-    columns.dedup();
-    columns
-}
-
-/// Rows that cascade are counted, and do cascade.
-const COUNTING: &str = "SELECT current_setting('track_counts')::bool AND current_setting('session_replication_role') <> 'replica' AS counts";
-
-/// Reads the table again, and what must not change from here on, in one snapshot.
-async fn look(
-    session: &mut Session,
-    sessions: &Sessions,
-    settings: &Settings,
-    plan: &RulePlan,
-) -> Result<Opening, EngineError> {
-    let table = plan.table.qualified();
-    let name = TableName {
-        schema: Some(plan.table.schema.clone()),
-        name: plan.table.name.clone(),
-    };
-    let outcome = async {
-        let facts = catalog::tables(session, std::slice::from_ref(&name))
-            .await?
-            .into_iter()
-            .next()
-            .flatten();
-        let ids = facts
-            .iter()
-            .flat_map(|facts| &facts.leaves)
-            .map(|leaf| &leaf.id);
-        let incoming = facts.as_ref().map_or(&[][..], |facts| &facts.incoming);
-        let pairs = obstacles::pairs(session, &reached(incoming, plan.dependents)).await?;
-        let obstacles = Obstacles {
-            plan,
-            keys: incoming,
-            pairs: &pairs,
-            sets: false,
-        };
-        let shape = match obstacles.reach().shape {
-            Some(shape) => {
-                let query = Sql::made(format!("SELECT {shape} AS shape"));
-                session.row(query.query()).await?.try_get("shape")?
-            }
-            None => None,
-        };
-        let query = sql::fingerprints(&columns(plan, &obstacles));
-        let rows = session.rows(query.query().bind(catalog::oids(ids))).await?;
-        let leaves = rows
-            .iter()
-            .map(|row| {
-                let print: String = row.try_get("fingerprint")?;
-                let may_lock: Option<bool> = row.try_get("may_lock")?;
-                Ok((catalog::oid(row, "id")?, (print, may_lock.unwrap_or(false))))
-            })
-            .collect::<Result<HashMap<_, _>, sqlx::Error>>()?;
-        let standby = session
-            .row(sql::constant("SELECT pg_is_in_recovery() AS standby"))
-            .await?
-            .try_get::<bool, _>("standby")?;
-        let settings = session.row(sql::constant(COUNTING)).await?;
-        let counts = settings.try_get::<bool, _>("counts")?;
-        let life = outcome::life(session).await?;
-        Ok::<_, sqlx::Error>((facts, leaves, (pairs, shape), life, (standby, counts)))
-    }
-    .await;
-    let (facts, leaves, (pairs, shape), life, (standby, counts)) = outcome.map_err(|reason| {
-        let doing = Doing {
-            what: "beginning the sweep of",
-            table: Some(&table),
-            grant: None,
-            statement_timeout: settings.statement_timeout,
-        };
-        error::running(sessions.server(), doing, &reason)
-    })?;
-    if standby {
-        return Err(EngineError::ReadOnly(format!(
-            "{} is a standby: point the policy at the primary",
-            sessions.server().address
-        )));
-    }
-    if plan.dependents == Dependents::Cascade && !counts {
-        return Err(EngineError::NotSupported(format!(
-            "dependents: Cascade on {table}: rows that go along could not be counted, because track_counts is off or session_replication_role is \
-             replica: set track_counts on and session_replication_role to origin for the role, or write dependents: Skip"
-        )));
-    }
-    let facts = facts.ok_or_else(|| EngineError::TableChanged {
-        table: table.clone(),
-        reason: "there is no such table any more".to_owned(),
-    })?;
-    Ok(Opening {
-        facts,
-        leaves,
-        pairs,
-        shape,
-        life,
-    })
-}
-
-/// Is it still the table that was planned, and may its rows be deleted? The planner has asked the same; nothing is deleted on
-/// the strength of an answer that may have aged.
-fn check(plan: &RulePlan, now: &TableFacts, role: &str) -> Result<(), EngineError> {
-    let table = now.qualified();
-    let changed = |reason: &str| {
-        Err(EngineError::TableChanged {
-            table: table.clone(),
-            reason: reason.to_owned(),
-        })
-    };
-    if now.id != plan.table.id {
-        return changed("another table has its name now");
-    }
-    if let TableKind::Unsupported(word) = &now.kind {
-        return Err(EngineError::NotSupported(format!(
-            "{table} is a {word}, whose rows a rule cannot delete"
-        )));
-    }
-    if now.system {
-        return Err(EngineError::NotSupported(format!(
-            "{table} belongs to the database system, to an extension or to the operator"
-        )));
-    }
-    refuse_unsupported(now)?;
-    for name in read_columns(plan) {
-        match (plan.table.column(&name), now.column(&name)) {
-            (Some(then), Some(now)) if then == now => {}
-            _ => return changed(&format!("column {name:?} is not what it was")),
-        }
-    }
-    if !now
-        .column(&plan.column)
-        .is_some_and(|column| expiry::fits(plan, column))
-    {
-        return Err(EngineError::NotSupported(format!(
-            "{table}: column {:?} cannot be compared with the cutoff",
-            plan.column
-        )));
-    }
-    if now.row_security_active {
-        return Err(EngineError::NotSupported(format!(
-            "{table}: row-level security hides rows from the role {role:?}"
-        )));
-    }
-    dependents::check(plan, now, role)?;
-    if let Some(rule) = &now.delete_rule {
-        return Err(EngineError::NotSupported(format!(
-            "{table}: its rewrite rule {rule:?} changes what a DELETE does"
-        )));
-    }
-    if let Some(publication) = &now.published_without_identity {
-        return Err(EngineError::NotSupported(format!(
-            "{table}: publication {publication:?} sends deletes, but the table has no replica identity, so every DELETE would fail"
-        )));
-    }
-    if !(now.may_select && now.may_delete) {
-        let grants: Vec<String> = now
-            .leaves
-            .iter()
-            .take(3)
-            .map(|leaf| sql::grant(&leaf.schema, &leaf.name, role))
-            .collect();
-        return Err(EngineError::Permission(format!(
-            "role {role:?} may not read and delete rows of {table}; run: {}",
-            grants.join("; ")
-        )));
-    }
-    Ok(())
 }

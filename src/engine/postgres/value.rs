@@ -74,13 +74,17 @@ impl BoundCutoff {
         let Some(encoding) = plan.encoding else {
             return Self::new(&plan.cutoff);
         };
-        let text = match encoded(encoding, &plan.cutoff, &plan.column_zone) {
+        Self::encoded(&encoded(encoding, &plan.cutoff, &plan.column_zone))
+    }
+
+    fn encoded(cutoff: &EncodedCutoff) -> Self {
+        let text = match cutoff {
             EncodedCutoff::Number(cutoff) => cutoff.decimal(),
             EncodedCutoff::Uuid(text)
             | EncodedCutoff::Ulid(text)
-            | EncodedCutoff::Compact(text) => text,
+            | EncodedCutoff::Compact(text) => text.clone(),
             EncodedCutoff::Iso(IsoCutoff { utc, local }) => {
-                format!("{}|{}", iso_text(local), iso_text(utc))
+                format!("{}|{}", iso_text(*local), iso_text(*utc))
             }
         };
         Self::Text(ShortText::new(&text))
@@ -119,6 +123,8 @@ impl BoundCutoff {
     }
 }
 
+/// Characters of a time with microseconds.
+const ISO_LENGTH: usize = 26;
 /// The local times of every offset around it are of year 1 or later; before that nothing has expired.
 const FIRST_ISO: civil::DateTime = civil::DateTime::constant(1, 1, 2, 0, 0, 0, 0);
 
@@ -126,7 +132,9 @@ fn iso_text(time: civil::DateTime) -> String {
     if time < FIRST_ISO {
         String::new()
     } else {
-        time.to_string()
+        let mut text = time.to_string();
+        text.truncate(ISO_LENGTH);
+        text
     }
 }
 
@@ -181,6 +189,52 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
+    use crate::policy::encoding::Encoding;
+
+    fn iso(cutoff: &str, zone: &str) -> BoundCutoff {
+        let encoded = EncodedCutoff::new(
+            Encoding::Iso8601,
+            cutoff.parse().unwrap(),
+            &TimeZone::get(zone).unwrap(),
+        );
+        BoundCutoff::encoded(&encoded)
+    }
+
+    #[test]
+    fn the_cutoff_of_texts_is_bound_as_two_texts() {
+        assert_eq!(
+            iso("2026-11-22T08:30:10.5Z", "Europe/Berlin"),
+            BoundCutoff::Text(ShortText::new(
+                "2026-11-22T09:30:10.5|2026-11-22T08:30:10.5"
+            ))
+        );
+        assert_eq!(
+            iso("2026-11-22T08:30:10.123456789Z", "UTC"),
+            BoundCutoff::Text(ShortText::new(
+                "2026-11-22T08:30:10.123456|2026-11-22T08:30:10.123456"
+            ))
+        );
+    }
+
+    #[test]
+    fn before_the_calendar_of_texts_nothing_lies() {
+        assert_eq!(
+            iso("0001-01-01T23:00:00Z", "UTC"),
+            BoundCutoff::Text(ShortText::new("|"))
+        );
+        assert_eq!(
+            iso("-000001-06-01T00:00:00Z", "America/Los_Angeles"),
+            BoundCutoff::Text(ShortText::new("|"))
+        );
+    }
+
+    #[test]
+    fn a_text_that_no_encoding_makes_is_bound_as_nothing() {
+        assert_eq!(ShortText::new(&"9".repeat(65)).as_bytes(), b"");
+        assert_eq!(ShortText::new("é").as_bytes(), b"");
+        assert_eq!(ShortText::new("").as_bytes(), b"");
+        assert_eq!(ShortText::new(&"9".repeat(64)).as_bytes(), [b'9'; 64]);
+    }
 
     #[test]
     fn the_postgres_epoch_is_zero_in_every_domain() {

@@ -196,6 +196,15 @@ impl Engine for SqliteEngine {
         plan: &RulePlan,
         from: Option<Cursor>,
     ) -> Result<Box<dyn TableSweep>, EngineError> {
+        // The planner has asked the same; rows that should be archived must never just be deleted.
+        if plan.archive.is_some()
+            || (plan.dependents != Dependents::Refuse && !plan.table.incoming.is_empty())
+        {
+            return Err(EngineError::NotSupported(
+                "archives, and dependents other than Refuse, are not carried out on SQLite"
+                    .to_owned(),
+            ));
+        }
         let sweep = Sweep::open(&self.connector, self.statement_timeout, plan, from).await?;
         Ok(Box::new(sweep))
     }

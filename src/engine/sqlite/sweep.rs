@@ -276,6 +276,7 @@ impl Sweep {
         Ok(Some(Chunk {
             rows,
             pages,
+            archived_rows: 0,
             cascaded_rows: 0,
             blocked_rows: 0,
             wal_bytes: 0,

@@ -238,7 +238,7 @@ impl Control for Watcher {
         Ok(())
     }
 
-    fn advanced(&self, progress: &RuleProgress, _: u64, _: Duration) {
+    fn advanced(&self, progress: &RuleProgress, _: Chunk, _: Duration) {
         assert!(
             progress.spent() <= progress.rows_reserved,
             "more was taken than was written down: {progress:?}"
@@ -291,6 +291,7 @@ fn plan(fake: &Fake, limits: Limits) -> RulePlan {
         dependents: crate::policy::dependents::Dependents::default(),
         held_tables: Vec::new(),
         limits,
+        archive: None,
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fastrand::Rng;
 use retention_operator::api::RetentionPolicy;
+use retention_operator::engine::Chunk;
 use retention_operator::policy::check::check;
 use retention_operator::sweep::{
     Control, ControlError, RuleEnd, RuleProgress, StopReason, SweepState,
@@ -133,7 +134,7 @@ impl Control for Reference<'_> {
         Ok(())
     }
 
-    fn advanced(&self, _: &RuleProgress, _: u64, _: Duration) {}
+    fn advanced(&self, _: &RuleProgress, _: Chunk, _: Duration) {}
 
     fn waits(&self, _: &RuleProgress, _: &str) {}
 }

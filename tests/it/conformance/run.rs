@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use retention_operator::api::RetentionPolicy;
 use retention_operator::api::validate::check_document;
 use retention_operator::audit::{AuditReport, Surroundings, audit};
-use retention_operator::engine::{DatabaseTarget, Engine, open};
+use retention_operator::engine::{Chunk, DatabaseTarget, Engine, open};
 use retention_operator::policy::check::{CheckedPolicy, check as read};
 use retention_operator::sweep::{
     Control, ControlError, Order, RuleEnd, RuleProgress, StopReason, SweepReport, SweepState,
@@ -344,7 +344,7 @@ impl Control for Conductor {
         Ok(())
     }
 
-    fn advanced(&self, _: &RuleProgress, _: u64, _: Duration) {}
+    fn advanced(&self, _: &RuleProgress, _: Chunk, _: Duration) {}
 
     fn waits(&self, _: &RuleProgress, _: &str) {}
 }
@@ -370,7 +370,7 @@ impl Control for Unhindered {
         Ok(())
     }
 
-    fn advanced(&self, _: &RuleProgress, _: u64, _: Duration) {}
+    fn advanced(&self, _: &RuleProgress, _: Chunk, _: Duration) {}
 
     fn waits(&self, _: &RuleProgress, _: &str) {}
 }

@@ -216,8 +216,17 @@ fn mistakes(closed_port: u16) -> Vec<Mistake> {
         unreachable("port", "no-port", &[&format!("127.0.0.1:{closed_port}")]),
         stalled(
             "archive",
-            in_rule(json!({"action": "Archive", "archive": {"table": {"name": "old_logs"}}})),
-            &["action: Archive"],
+            in_rule(
+                json!({"action": "Archive", "archive": {"objectStore": {"url": "s3://archive/logs"}}}),
+            ),
+            &["archive.objectStore"],
+        ),
+        stalled(
+            "archive-cascade",
+            in_rule(
+                json!({"action": "Archive", "archive": {"table": {"name": "old_logs"}}, "dependents": "Cascade"}),
+            ),
+            &["dependents: Cascade", "dependents: Skip"],
         ),
         stalled(
             "partitions",

@@ -233,11 +233,17 @@ impl Lease {
     }
 
     /// A chunk's last message before `COMMIT`: what `finish` asks, then the count, then the lease. `taken` is an
-    /// expression for the rows that the chunk takes. A second row says that the lease is held; without one the chunk must not be
+    /// expression for the rows that the chunk takes, `archived` how many of them were stored. A second row says that the lease is held; without one the chunk must not be
     /// committed.
-    pub(in crate::engine::postgres) fn finish(&self, finish: &Sql, taken: &str) -> Sql {
+    pub(in crate::engine::postgres) fn finish(
+        &self,
+        finish: &Sql,
+        taken: &str,
+        archived: u64,
+    ) -> Sql {
         finish.followed_by(&format!(
-            "WITH counted AS (UPDATE retention_operator.sweep_rule SET rows_deleted = rows_deleted + {taken} \
+            "WITH counted AS (UPDATE retention_operator.sweep_rule SET rows_deleted = rows_deleted + {taken}, \
+             rows_archived = rows_archived + {archived} \
              WHERE sweep_id = {} AND rule = {} AND table_id = {id} RETURNING 1) \
              UPDATE retention_operator.lease SET beat = pg_catalog.clock_timestamp() \
              WHERE table_id = {id} AND token = {} AND EXISTS (SELECT FROM counted) RETURNING 1 AS leased",

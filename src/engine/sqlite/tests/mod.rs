@@ -89,6 +89,7 @@ impl Database {
             filter: None,
             holds: Vec::new(),
             held_by: None,
+            archive: None,
             dependents: crate::policy::dependents::Dependents::default(),
             held_tables: Vec::new(),
             limits: Limits::default(),
