@@ -50,6 +50,7 @@ macro_rules! cases_everywhere {
 mod dependents;
 mod encodings;
 mod hostile;
+mod ledger;
 mod limits;
 mod meanwhile;
 mod partitions;
