@@ -197,6 +197,17 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    /// Tables of the server and of the operator take no rows of anybody.
+    fn place(&self) -> Result<(), EngineError> {
+        let reserved = self.schema.starts_with("pg_")
+            || ["information_schema", "retention_operator"].contains(&self.schema);
+        if reserved {
+            return self
+                .refuse("is in a schema of the server or of the operator: name another one");
+        }
+        Ok(())
+    }
+
     fn refuse<T>(&self, what: impl std::fmt::Display) -> Result<T, EngineError> {
         Err(EngineError::Archive(format!(
             "archive table {}.{} {what}",
@@ -210,6 +221,7 @@ impl Judge<'_> {
 
     /// The source's columns, none of which may be called like the ones that say where a row came from.
     fn columns(&self) -> Result<Vec<&Column>, EngineError> {
+        self.place()?;
         let columns = match self.facts.all_columns(self.root) {
             Ok(columns) => columns,
             Err(column) => {

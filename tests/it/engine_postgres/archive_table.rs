@@ -257,6 +257,21 @@ async fn the_alter_that_a_refusal_names_makes_the_table_fit() {
     assert_eq!(run(&engine, &plan, 1).await.unwrap().archived, 3);
 }
 
+#[rstest]
+#[case("pg_catalog.attic")]
+#[case("information_schema.attic")]
+#[case("retention_operator.attic")]
+#[tokio::test]
+async fn schemas_of_the_server_and_of_the_operator_take_no_archive(#[case] table: &str) {
+    let database = Postgres::shared().database("reserved").await;
+    database.execute(&filled("t", 100)).await;
+
+    let error = sweep(&database, table, 1).await.unwrap_err();
+
+    assert!(error.to_string().contains("name another one"), "{error}");
+    assert_eq!(expired(&database).await, 50);
+}
+
 #[tokio::test]
 async fn the_table_itself_is_no_archive_of_its_own() {
     let database = Postgres::shared().database("itself").await;
