@@ -638,6 +638,45 @@ async fn what_dependents_need_is_granted_too_and_what_goes_along_is_counted(
     assert_eq!(status["totals"]["rowsDeleted"], recorded(&database).await);
 }
 
+#[rstest]
+#[case::made_by_the_role("old.logs", false)]
+#[case::of_somebody_else("past", true)]
+#[tokio::test]
+async fn what_an_archive_table_needs_is_granted_too_and_what_is_archived_is_counted(
+    #[case] archive: &str,
+    #[case] exists: bool,
+) {
+    let database = database().await;
+    if exists {
+        database
+            .execute(&format!("CREATE TABLE {archive} (LIKE logs)"))
+            .await;
+    }
+    let mut logs = rule("logs", "logs");
+    logs["action"] = json!("Archive");
+    logs["archive"] = json!({"table": {"name": archive}});
+    let spec = json!({"rules": [logs]});
+    let (role, url) = fresh_role(&database).await;
+    apply(
+        &database,
+        &granted(Some(&database.url), &role, spec.clone(), &[]),
+    )
+    .await;
+
+    let swept = verb(&url, "sweep", "logs", spec, &["-o", "json"]);
+
+    assert_eq!(swept.code, Some(0), "{swept:?}");
+    let archived: i64 = database
+        .scalar(&format!("SELECT count(*) FROM {archive}"))
+        .await;
+    assert_eq!((archived, rows(&database).await), (8_400, 11_600));
+    let totals = report(&swept)["status"]["totals"].clone();
+    assert_eq!(
+        (&totals["rowsDeleted"], &totals["rowsArchived"]),
+        (&json!(8_400), &json!(8_400))
+    );
+}
+
 #[tokio::test]
 async fn a_hold_of_another_policy_binds_what_would_go_along() {
     let database = database().await;

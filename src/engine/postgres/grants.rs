@@ -52,6 +52,9 @@ pub struct GrantRequest {
 pub fn grants(request: &GrantRequest) -> Vec<String> {
     let role = identifier(&request.role);
     let mut out = vec![connect(request, "GRANT CONNECT ON DATABASE", "TO")];
+    for schema in schemas(&request.tables, |rights| *rights == Rights::Make) {
+        out.push(format!("CREATE SCHEMA IF NOT EXISTS {schema}"));
+    }
     for schema in schemas(&request.tables, |_| true) {
         out.push(format!("GRANT USAGE ON SCHEMA {schema} TO {role}"));
     }
@@ -207,6 +210,25 @@ mod tests {
              GRANT USAGE ON SCHEMA \"public\" TO \"r\";\n\
              GRANT SELECT, DELETE ON \"public\".\"logs\" TO \"r\";\n\
              GRANT SELECT ON \"public\".\"seen\" TO \"r\""
+        );
+    }
+
+    #[test]
+    fn a_table_that_the_role_makes_gets_its_schema_and_no_rights_of_its_own() {
+        let mut request = request("r", LedgerMode::Off);
+        request.tables = vec![GrantedTable {
+            schema: "old".into(),
+            name: "logs".into(),
+            rights: Rights::Make,
+        }];
+
+        assert_eq!(
+            grants(&request)[1..],
+            [
+                "CREATE SCHEMA IF NOT EXISTS \"old\"",
+                "GRANT USAGE ON SCHEMA \"old\" TO \"r\"",
+                "GRANT CREATE ON SCHEMA \"old\" TO \"r\"",
+            ]
         );
     }
 
