@@ -17,6 +17,7 @@ use crate::{
     policy::{
         check::{CheckedHold, CheckedPolicy, CheckedRule, Refusal, reason},
         dependents::{Dependents, HeldTable, reached},
+        hygiene::{self, RuledColumn},
         plan::{ArchiveState, RulePlan, check_deletable, resolve},
         table::{TableFacts, TableKind, TableName},
     },
@@ -396,12 +397,32 @@ pub async fn audit(
             result,
         });
     }
+    let hygiene = engine.hygiene().await?;
     Ok(AuditReport {
         facts,
+        findings: hygiene::find(&hygiene, &context(policy, &rules)),
+        suppress: policy.suppress.clone(),
+        unseen: hygiene.unseen,
         rules,
         totals: book.ledger.as_ref().map(|_| book.view.totals),
         note: book.note,
         paused: book.view.paused,
         unfinished: book.view.unfinished,
     })
+}
+
+/// What the checks may know of the policy.
+fn context(policy: &CheckedPolicy, rules: &[RuleAudit]) -> hygiene::Context {
+    let ruled = rules.iter().filter_map(|rule| {
+        let plan = &rule.result.as_ref().ok()?.plan;
+        Some(RuledColumn {
+            rule: rule.name.clone(),
+            table: plan.table.id,
+            column: plan.column.clone(),
+        })
+    });
+    hygiene::Context {
+        ruled: ruled.collect(),
+        unused_after_days: policy.unused_after_days,
+    }
 }

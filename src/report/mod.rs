@@ -2,6 +2,7 @@
 //! by the offline verbs alike.
 
 mod conditions;
+mod findings;
 mod rules;
 mod sweep;
 mod unchanged;

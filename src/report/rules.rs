@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::findings::findings;
 use crate::{
     api::{
         DatabaseStatus, LastUsed, MeasuredRows, MeasuredTime, RetentionPolicyStatus, RuleStatus,
@@ -30,6 +31,7 @@ pub fn apply_audit(status: &mut RetentionPolicyStatus, report: &AuditReport, now
         });
     }
     status.expired_rows = expired_rows(&status.rules);
+    status.findings = Some(findings(status.findings.as_ref(), report, now));
     add_trend_point(status, report, now);
 }
 
