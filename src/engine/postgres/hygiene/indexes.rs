@@ -7,12 +7,12 @@ use crate::{
     policy::hygiene::facts::{ForeignKey, Index, IndexKey},
 };
 
-/// Vectors go as arrays of numbers; `pg_get_indexdef` of 40,000 indexes would take a second.
+/// The catalog's vectors count from 0, which arrays on the wire must not. `pg_get_indexdef` of 40,000 indexes would take a second.
 const INDEXES: &str = "\
 SELECT i.oid AS id, x.indrelid AS table, n.nspname::text AS schema, i.relname::text AS name, h.inhparent AS attached_to, \
   m.amname::text AS method, x.indisunique, x.indisprimary, x.indisvalid, x.indisready, x.indnkeyatts AS key_count, \
-  x.indkey::int2[] AS columns, x.indclass::oid[] AS operator_classes, x.indcollation::oid[] AS collations, \
-  x.indoption::int2[] AS options, x.indexprs::text AS expressions, x.indpred::text AS predicate, k.conname::text AS constraint, \
+  string_to_array(x.indkey::text, ' ')::int2[] AS columns, string_to_array(x.indclass::text, ' ')::oid[] AS operator_classes, string_to_array(x.indcollation::text, ' ')::oid[] AS collations, \
+  string_to_array(x.indoption::text, ' ')::int2[] AS options, x.indexprs::text AS expressions, x.indpred::text AS predicate, k.conname::text AS constraint, \
   i.relpages::int8 AS pages, NOT x.indisvalid AND i.oid IN (SELECT p.index_relid FROM pg_stat_progress_create_index p) AS being_built \
 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace \
 JOIN pg_am m ON m.oid = i.relam LEFT JOIN pg_inherits h ON h.inhrelid = i.oid \
