@@ -12,6 +12,7 @@ mod api_server;
 mod conformance;
 mod engine_postgres;
 mod engine_sqlite;
+mod hygiene;
 mod install;
 mod offline;
 mod offline_archive;
