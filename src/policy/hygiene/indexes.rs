@@ -334,3 +334,55 @@ pub(super) fn size(bytes: u64) -> String {
         format!("{size:.0} {unit}")
     }
 }
+
+/// `1,200,000`: two figures, so that it does not change with every row.
+pub(super) fn about(number: f64) -> String {
+    let number = number.max(0.0);
+    let scale = 10_f64.powf((number.max(1.0).log10().floor() - 1.0).max(0.0));
+    let digits = format!("{:.0}", (number / scale).round() * scale);
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(0.0, "0")]
+    #[case(7.0, "7")]
+    #[case(99.0, "99")]
+    #[case(1234.0, "1,200")]
+    #[case(999_999.0, "1,000,000")]
+    #[case(1_234_567.0, "1,200,000")]
+    fn numbers_are_rounded_to_two_figures(#[case] number: f64, #[case] text: &str) {
+        assert_eq!(about(number), text);
+    }
+
+    #[rstest]
+    #[case(0, "0 bytes")]
+    #[case(8192, "8.0 KiB")]
+    #[case(10 * 1024 * 1024, "10 MiB")]
+    #[case(1_288_490_189, "1.2 GiB")]
+    fn sizes_are_rounded(#[case] bytes: u64, #[case] text: &str) {
+        assert_eq!(size(bytes), text);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_between_letters() {
+        let facts = Facts::default();
+        let indexes = Indexes::new(&facts);
+
+        let name = indexes.free_name("public", &"ü".repeat(40));
+
+        assert_eq!(name, "ü".repeat(31));
+    }
+}
