@@ -22,8 +22,8 @@ pub struct AuditReport {
     pub facts: DatabaseFacts,
     /// One entry a rule, in the policy's order.
     pub rules: Vec<RuleAudit>,
-    /// What the checks of the whole database found, the gravest first.
-    pub findings: Vec<Finding>,
+    /// What the checks of the whole database found, the gravest first; `None`: they were not run.
+    pub findings: Option<Vec<Finding>>,
     /// Ids of findings that the policy accepts.
     pub suppress: Vec<String>,
     /// What the role was not allowed to see, in sentences.

@@ -68,7 +68,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     let mut status = RetentionPolicyStatus::default();
     report::apply_audit(&mut status, &found, now);
     offline.judge(&mut status, &found, now);
-    let findings = std::mem::take(&mut found.findings);
+    let findings = found.findings.take().unwrap_or_default();
     let judged = arguments.gate.judge(findings, &offline.checked.suppress)?;
     let audited = Audited {
         policy: &offline.policy,

@@ -112,7 +112,7 @@ fn finish(
                 "audited"
             );
             // Status has what it shows of them; thousands of others would only lie in memory.
-            audit.findings = Vec::new();
+            audit.findings = None;
             state.audit = Some((generation, audit));
         }
         Err(DatabaseError::Ending) => {}

@@ -31,7 +31,10 @@ pub fn apply_audit(status: &mut RetentionPolicyStatus, report: &AuditReport, now
         });
     }
     status.expired_rows = expired_rows(&status.rules);
-    status.findings = Some(findings(status.findings.as_ref(), report, now));
+    if let Some(found) = &report.findings {
+        let shown = findings(status.findings.as_ref(), found, &report.suppress, now);
+        status.findings = Some(shown);
+    }
     add_trend_point(status, report, now);
 }
 

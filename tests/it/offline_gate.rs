@@ -143,5 +143,8 @@ async fn every_format_holds_the_finding_and_ends_alike() {
         .find(|finding| finding["id"] == INVALID)
         .unwrap();
     assert_eq!(finding["severity"], "warning");
-    assert_eq!(json["status"]["findings"]["top"][0]["id"], INVALID, "{json}");
+    assert_eq!(
+        json["status"]["findings"]["top"][0]["id"], INVALID,
+        "{json}"
+    );
 }
