@@ -286,7 +286,7 @@ fn marks(spec: &RetentionPolicySpec) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{MeasuredRows, RuleStatus};
+    use crate::api::{CountedRows, MeasuredRows, RuleStatus};
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("an instant")
@@ -341,6 +341,7 @@ mod tests {
                 exact: true,
                 ..MeasuredRows::default()
             }),
+            last_count: Some(CountedRows::default()),
             ..RuleStatus::default()
         };
         let mut before = status(2, "2026-11-22T06:00:00Z");
