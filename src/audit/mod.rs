@@ -10,6 +10,8 @@ use jiff::Timestamp;
 
 pub use around::{Book, Neighbour, RemovedHold, Surroundings};
 pub use measure::{Measured, MeasuredInstant, Method, expired};
+#[cfg(test)]
+pub(crate) use report::findings;
 pub use report::{AuditReport, RuleAudit, RuleFindings, Usage};
 
 use crate::{

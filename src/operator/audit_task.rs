@@ -113,6 +113,7 @@ fn finish(
             );
             // Status has what it shows of them; thousands of others would only lie in memory.
             audit.findings = None;
+            audit.forget_statistics();
             state.audit = Some((generation, audit));
         }
         Err(DatabaseError::Ending) => {}
