@@ -14,10 +14,12 @@ pub(super) async fn read(session: &mut Session) -> Result<Facts, sqlx::Error> {
     indexes.retain(|index| tables.contains_key(&index.table));
     let mut foreign_keys = indexes::foreign_keys(session).await?;
     foreign_keys.retain(|key| tables.contains_key(&key.table));
-    Ok(Facts {
+    let mut facts = Facts {
         tables,
         indexes,
         foreign_keys,
         ..Facts::default()
-    })
+    };
+    indexes::define(session, &mut facts).await?;
+    Ok(facts)
 }
