@@ -11,6 +11,7 @@ use crate::{
     policy::{
         check::Refusal,
         plan::{RulePlan, check_deletable},
+        plausible::doubt_of_newest,
     },
 };
 
@@ -65,6 +66,8 @@ pub struct RuleFindings {
     pub size_bytes: Option<i64>,
     /// Dead rows, estimated.
     pub dead_rows: i64,
+    /// The stated unit is hardly the column's, by the statistics.
+    pub doubt: Option<String>,
     /// What would stop a sweep of a rule that only audits today.
     pub obstacle: Option<Refusal>,
     /// The database's clock at the audit.
@@ -98,6 +101,7 @@ pub(super) fn findings(
         usage: usage(statistics),
         size_bytes: plan.table.known_bytes(),
         dead_rows: statistics.dead_rows,
+        doubt: doubt_of_newest(plan, measure::newest(statistics)),
         obstacle: check_deletable(plan).err(),
         plan: plan.clone(),
         as_of: now,

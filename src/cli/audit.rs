@@ -115,6 +115,11 @@ fn print(status: &RetentionPolicyStatus) {
             rule.message.as_deref().unwrap_or_default()
         );
     }
+    for rule in status.rules.iter().filter(|rule| rule.reason.is_none()) {
+        if let Some(doubt) = &rule.message {
+            output::say!("\nrule {} is doubtful: {doubt}", rule.name);
+        }
+    }
     output::say!("");
     for type_ in [READY, COMPLIANT] {
         if let Some(condition) = find_condition(&status.conditions, type_) {
