@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     Control, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, sweep_rule,
     under::{self, Removals},
+    unit,
 };
 use crate::{
     audit::{self, Book, Plan, Planned, RemovedHold, Surroundings},
@@ -86,7 +87,11 @@ pub async fn sweep_policy(
         let Some(progress) = state.rule(&plan.rule).filter(|rule| !rule.done).cloned() else {
             continue;
         };
-        let rule = match asked.block(engine, plan, removed, &progress).await {
+        let blocked = match asked.block(engine, plan, removed, &progress).await {
+            Ok(None) => unit::block(engine, plan, &progress).await,
+            blocked => blocked,
+        };
+        let rule = match blocked {
             Ok(Some(blocked)) => RuleReport::not_begun(progress, blocked),
             Ok(None) => match estimate(engine, plan).await {
                 Ok(estimate) => {

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Order, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, Under};
+use super::{
+    Order, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, Under, unit::would_go,
+};
 use crate::{
     audit::RemovedHold,
     engine::{
         Engine, EngineError,
         ledger::{Ledger, LedgerTotals, SweepBegin, SweepEnd, SweepRecord},
     },
-    policy::{dependents::Dependents, plan::RulePlan},
+    policy::plan::RulePlan,
 };
 
 /// Enters the sweep, and takes in what the ledger has of it already.
@@ -108,10 +110,7 @@ impl Removals {
         let Some(hold) = removed.iter().find(|hold| !(approved && hold.asked)) else {
             return Ok(None);
         };
-        let mut left = engine.count_left(plan, 0).await?.expired;
-        if plan.dependents == Dependents::Cascade {
-            left = left.saturating_add(engine.count_along(plan).await?);
-        }
+        let left = would_go(engine, plan).await?;
         Ok(Some(RuleEnd::Blocked {
             reason: format!(
                 "hold {} was removed since the last sweep: {left} rows would go",

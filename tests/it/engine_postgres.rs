@@ -8,6 +8,7 @@ mod encoding;
 mod faults;
 mod ledger;
 mod pressure;
+mod proof;
 mod refusals;
 mod sweep;
 

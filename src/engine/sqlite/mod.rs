@@ -26,6 +26,7 @@ mod tests;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sqlx::{Row, sqlite::SqliteRow};
 
 use self::{connect::Connector, error::Doing, session::Session, sql::Fixed};
@@ -35,6 +36,7 @@ use super::{
 };
 use crate::policy::{
     claims::LedgerMode,
+    cutoff::Cutoff,
     dependents::Dependents,
     plan::RulePlan,
     table::{TableFacts, TableName},
@@ -161,11 +163,21 @@ impl Engine for SqliteEngine {
         Ok(Counted {
             expired: self.number(&row, "n")?,
             unreadable: Some(self.number(&row, "unreadable")?),
+            attached: 0,
         })
     }
 
     async fn count_left(&self, plan: &RulePlan, _: u64) -> Result<Counted, EngineError> {
         self.count_expired(plan).await
+    }
+
+    async fn has_times_from(&self, plan: &RulePlan, from: Timestamp) -> Result<bool, EngineError> {
+        let from = RulePlan {
+            cutoff: Cutoff::Instant(from),
+            ..plan.clone()
+        };
+        let row = self.count(&plan.table, &sql::has_later(&from)?).await?;
+        Ok(self.number(&row, "n")? > 0)
     }
 
     async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError> {

@@ -243,6 +243,22 @@ pub(super) fn count_expired(plan: &RulePlan) -> Result<Fixed, EngineError> {
     })
 }
 
+/// Looks for a value that is readable and not before a plan's cutoff, whatever its `where` and its holds say: `n` is 1 or 0.
+pub(super) fn has_later(plan: &RulePlan) -> Result<Fixed, EngineError> {
+    let expiry = Expiry::new(plan, 1)?;
+    Ok(Fixed {
+        sql: Sql(format!(
+            "SELECT EXISTS (SELECT 1 FROM {} WHERE {} NOTNULL AND NOT {} AND {}) AS n",
+            table(&plan.table.name),
+            column(&plan.column),
+            expiry.unreadable,
+            is_not_true(&expiry.expired),
+        )
+        .into()),
+        values: expiry.values,
+    })
+}
+
 /// Lets SQLite resolve every name of one condition, and nothing else: `EXPLAIN` compiles and does not run.
 fn check(plan: &RulePlan, condition: &str) -> Sql {
     Sql(format!(
