@@ -61,9 +61,10 @@ pub async fn sweep_policy(
     check_pause(&book)?;
     let (plans, removed): (Vec<RulePlan>, Vec<Vec<RemovedHold>>) =
         rules.into_iter().filter_map(enforced).unzip();
+    // A rule that cannot be swept just now keeps its count: limits are those of the whole sweep.
     state
         .rules
-        .retain(|rule| plans.iter().any(|plan| plan.rule == rule.name));
+        .retain(|rule| policy.rules.iter().any(|(name, _)| *name == rule.name));
     if state.database_time.is_none() || state.generation != generation {
         state.database_time = Some(facts.now);
     }
@@ -87,7 +88,14 @@ pub async fn sweep_policy(
             continue;
         };
         let rule = match asked.block(engine, plan, removed, &progress).await {
-            Ok(Some(blocked)) => RuleReport::not_begun(progress, blocked),
+            // Whatever was approved before did not know of it.
+            Ok(Some(blocked)) => RuleReport::not_begun(
+                RuleProgress {
+                    rows_approved: None,
+                    ..progress
+                },
+                blocked,
+            ),
             Ok(None) => match estimate(engine, plan).await {
                 Ok(estimate) => {
                     let under = under.as_ref();
@@ -113,6 +121,15 @@ pub async fn sweep_policy(
         report.rules.push(rule);
         if stopped {
             break;
+        }
+    }
+    // What was said about a hold for one rule is not said for the others on its table.
+    for (plan, removed) in plans.iter().zip(&removed) {
+        let complete = report.rules.iter().any(|rule| {
+            rule.progress.name == plan.rule && matches!(rule.end, RuleEnd::Complete { .. })
+        });
+        if !complete {
+            asked.keep(removed);
         }
     }
     if let Some(under) = &under {

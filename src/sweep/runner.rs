@@ -179,6 +179,7 @@ async fn run(
             Ok(RuleEnd::Blocked {
                 reason,
                 expected: spent.saturating_add(left),
+                removed_holds: None,
             })
         }
         Stop::WalkedThrough => Ok(
@@ -307,6 +308,7 @@ async fn check_limits(
         Verdict::Block { reason } => Some(RuleEnd::Blocked {
             reason,
             expected: spent.saturating_add(left),
+            removed_holds: None,
         }),
         Verdict::Go | Verdict::Wait { .. } => None,
     })

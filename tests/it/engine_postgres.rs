@@ -9,6 +9,7 @@ mod faults;
 mod ledger;
 mod pressure;
 mod refusals;
+mod resumed;
 mod sweep;
 
 use std::time::Duration;
