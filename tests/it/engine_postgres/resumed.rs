@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use retention_operator::api::RetentionPolicySpec;
 use retention_operator::audit::Surroundings;
+use retention_operator::engine::Chunk;
 use retention_operator::engine::ledger::{Entry, Ledger, OwnHold, Party};
 use retention_operator::engine::postgres::PostgresEngine;
-use retention_operator::engine::Chunk;
 use retention_operator::policy::check::{CheckedPolicy, check};
 use retention_operator::sweep::{
     Control, ControlError, Order, RuleEnd, RuleProgress, StopReason, SweepReport, SweepState,
@@ -24,14 +24,14 @@ use crate::support::postgres::{Postgres, TestDatabase};
 /// Ends the sweep once a rule has taken rows.
 #[derive(Default)]
 struct Until {
-    rule: Option<&'static str>,
+    rule: Option<(&'static str, u64)>,
     taken: Mutex<HashMap<String, u64>>,
 }
 
 impl Until {
-    fn has_taken(rule: &'static str) -> Self {
+    fn has_taken(rule: &'static str, rows: u64) -> Self {
         Self {
-            rule: Some(rule),
+            rule: Some((rule, rows)),
             ..Self::default()
         }
     }
@@ -40,9 +40,9 @@ impl Until {
 #[async_trait]
 impl Control for Until {
     fn stop(&self) -> Option<StopReason> {
-        let rule = self.rule?;
+        let (rule, rows) = self.rule?;
         let taken = self.taken.lock().unwrap();
-        (taken.get(rule).copied() > Some(0)).then_some(StopReason::WindowClosed)
+        (taken.get(rule).copied() >= Some(rows)).then_some(StopReason::WindowClosed)
     }
 
     async fn rest(&self, _: Duration) {}
@@ -182,23 +182,23 @@ async fn a_rule_that_cannot_be_swept_for_a_while_keeps_its_count_against_the_lim
     let tables = expired("logs", 900) + &expired("other", 5000);
     policy.database.execute(&tables).await;
 
-    policy.part(&Until::has_taken("logs")).await;
+    policy.part(&Until::has_taken("logs", 300)).await;
     let first = 900 - policy.rows("logs").await;
     policy
         .database
         .execute("ALTER TABLE logs RENAME TO away")
         .await;
-    policy.part(&Until::has_taken("other")).await;
+    policy.part(&Until::has_taken("other", 1)).await;
     policy
         .database
         .execute(
             "ALTER TABLE away RENAME TO logs;
-             INSERT INTO logs SELECT n, now() - interval '40 days', '' FROM generate_series(901, 1400) n; ANALYZE logs",
+             INSERT INTO logs SELECT n, now() - interval '40 days', '' FROM generate_series(901, 1200) n; ANALYZE logs",
         )
         .await;
-    policy.part(&Until::has_taken("other")).await;
+    policy.part(&Until::has_taken("other", 1)).await;
 
-    let taken = 1400 - policy.rows("logs").await;
+    let taken = 1200 - policy.rows("logs").await;
     assert!((1..900).contains(&first), "{first}");
     assert!(
         (first..=1000).contains(&taken),
@@ -218,11 +218,11 @@ async fn an_approval_of_before_a_hold_was_removed_is_none_of_the_sweep_that_goes
     let ledger = usable(&policy.engine).await;
     hold(&*ledger, &[case("logs")]).await;
     policy.approve("logs");
-    policy.part(&Until::has_taken("logs")).await;
+    policy.part(&Until::has_taken("logs", 1)).await;
     hold(&*ledger, &[]).await;
 
-    let asked = policy.part(&Until::has_taken("other")).await;
-    let unanswered = policy.part(&Until::has_taken("other")).await;
+    let asked = policy.part(&Until::has_taken("other", 1)).await;
+    let unanswered = policy.part(&Until::has_taken("other", 1)).await;
     let kept = policy.rows("logs").await;
     policy.approve("logs");
     let answered = policy.part(&Until::default()).await;
