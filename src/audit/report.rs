@@ -11,6 +11,7 @@ use crate::{
     policy::{
         check::Refusal,
         cutoff::Cutoff,
+        hygiene::Finding,
         plan::{RulePlan, check_deletable},
     },
 };
@@ -22,6 +23,12 @@ pub struct AuditReport {
     pub facts: DatabaseFacts,
     /// One entry a rule, in the policy's order.
     pub rules: Vec<RuleAudit>,
+    /// What the checks of the whole database found, the gravest first; `None`: they were not run.
+    pub findings: Option<Vec<Finding>>,
+    /// Ids of findings that the policy accepts.
+    pub suppress: Vec<String>,
+    /// What the role was not allowed to see, in sentences.
+    pub unseen: Vec<String>,
     /// What all sweeps of the policy took, where a ledger knows it.
     pub totals: Option<LedgerTotals>,
     /// The policy's sweep that the ledger knows to be unfinished.

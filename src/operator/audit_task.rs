@@ -111,6 +111,8 @@ fn finish(
                 expired = state.status.expired_rows,
                 "audited"
             );
+            // Status has what it shows of them; thousands of others would only lie in memory.
+            audit.findings = None;
             audit.forget_statistics();
             state.audit = Some((generation, audit));
         }

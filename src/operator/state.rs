@@ -230,6 +230,7 @@ impl PolicyState {
             crd_outdated: self.crd_outdated.as_deref(),
         };
         report::conditions(&mut self.status, &known);
+        report::fit(&mut self.status);
     }
 
     /// Brings what the status says of sweeps up to date, and nothing else: a sweep of an older spec does not judge the new one.

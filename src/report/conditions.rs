@@ -11,7 +11,7 @@ use crate::{
             set_condition,
         },
     },
-    audit::{AuditReport, Measured, Method},
+    audit::{AuditReport, Measured, Method, RuleAudit},
     policy::check::{CheckedPolicy, Refusal},
 };
 
@@ -247,17 +247,7 @@ fn compliant(setter: &mut Setter<'_>, known: &Known<'_>) {
             let verdicts: Vec<Option<bool>> = audit
                 .rules
                 .iter()
-                .map(|rule| {
-                    let status = setter
-                        .status
-                        .rules
-                        .iter()
-                        .find(|status| status.name == rule.name);
-                    let overdue = rule.result.as_ref().ok()?.overdue;
-                    let tick = known.policy.schedule.as_ref().filter(|_| rule.enforced);
-                    let tick = tick.and_then(|schedule| schedule.last_at(known.now));
-                    holds_overdue_rows(status, overdue, tick)
-                })
+                .map(|rule| violated(&setter.status.rules, rule, known.policy, known.now))
                 .collect();
             let violated = verdicts
                 .iter()
@@ -284,6 +274,22 @@ fn compliant(setter: &mut Setter<'_>, known: &Known<'_>) {
         }
     };
     setter.set(COMPLIANT, state, word, &message);
+}
+
+/// Whether a rule's table holds rows that the last due tick should have taken; `None`: unknown. `rules` are the entries of the
+/// status.
+#[must_use]
+pub fn violated(
+    rules: &[RuleStatus],
+    rule: &RuleAudit,
+    policy: &CheckedPolicy,
+    now: Timestamp,
+) -> Option<bool> {
+    let status = rules.iter().find(|status| status.name == rule.name);
+    let overdue = rule.result.as_ref().ok()?.overdue;
+    let tick = policy.schedule.as_ref().filter(|_| rule.enforced);
+    let tick = tick.and_then(|schedule| schedule.last_at(now));
+    holds_overdue_rows(status, overdue, tick)
 }
 
 /// Clocks of database and operator may differ by this much.

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::findings::findings;
 use crate::{
     api::{
         CountedRows, DatabaseStatus, LastUsed, MeasuredRows, MeasuredTime, RetentionPolicyStatus,
@@ -30,6 +31,10 @@ pub fn apply_audit(status: &mut RetentionPolicyStatus, report: &AuditReport, now
         });
     }
     status.expired_rows = expired_rows(&status.rules);
+    if let Some(found) = &report.findings {
+        let shown = findings(status.findings.as_ref(), found, &report.suppress, now);
+        status.findings = Some(shown);
+    }
     add_trend_point(status, report, now);
 }
 
