@@ -503,6 +503,9 @@ pub struct PendingRule {
     /// Why the rule is blocked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The removed holds whose rows it would take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_holds: Option<String>,
 }
 
 /// An approval that was handled.

@@ -13,7 +13,7 @@ use crate::{
     audit::{self, Book, Planned},
     engine::{Counted, EngineError, WalkPage},
     policy::{
-        approval::plan_hash,
+        approval::{BlockedRule, plan_hash, removed_holds},
         check::CheckedPolicy,
         dependents::{Dependents, in_words, reached},
         limits::Verdict,
@@ -144,14 +144,23 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
 }
 
 fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
-    let rules: Vec<(&str, u64)> = blocked
+    let removed: Vec<Option<String>> = blocked
         .iter()
         .map(|entry| {
-            let rows = entry
+            let holds = entry.planned.removed_holds.iter();
+            removed_holds(holds.map(|hold| hold.label.as_str()))
+        })
+        .collect();
+    let rules: Vec<BlockedRule<'_>> = blocked
+        .iter()
+        .zip(&removed)
+        .map(|(entry, removed)| BlockedRule {
+            name: &entry.planned.name,
+            rows: entry
                 .counts
                 .as_ref()
-                .map_or(0, |counts| counts.expired.saturating_add(counts.along));
-            (entry.planned.name.as_str(), rows)
+                .map_or(0, |counts| counts.expired.saturating_add(counts.along)),
+            removed_holds: removed.as_deref(),
         })
         .collect();
     let tables: Vec<String> = blocked

@@ -197,6 +197,7 @@ async fn run(
             Ok(RuleEnd::Blocked {
                 reason,
                 expected: spent.saturating_add(left),
+                removed_holds: None,
             })
         }
         Stop::WalkedThrough => {
@@ -329,6 +330,7 @@ async fn check_limits(
         Verdict::Block { reason } => Some(RuleEnd::Blocked {
             reason,
             expected: spent.saturating_add(left),
+            removed_holds: None,
         }),
         Verdict::Go | Verdict::Wait { .. } => None,
     })

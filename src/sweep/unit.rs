@@ -37,6 +37,7 @@ pub(super) async fn block(
         rows => Some(RuleEnd::Blocked {
             reason: format!("{rows} rows would go; {}", doubt(plan)),
             expected: progress.spent().saturating_add(rows),
+            removed_holds: None,
         }),
     })
 }

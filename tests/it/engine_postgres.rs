@@ -10,6 +10,7 @@ mod ledger;
 mod pressure;
 mod proof;
 mod refusals;
+mod resumed;
 mod sweep;
 
 use std::time::Duration;

@@ -331,6 +331,35 @@ async fn a_hold_that_was_removed_needs_an_approval() {
     assert_eq!(after.code, Some(0), "the question was answered: {after:?}");
 }
 
+#[tokio::test]
+async fn an_approval_of_before_a_hold_was_removed_does_not_let_its_rows_go() {
+    let database = database().await;
+    holder(&database, held("id % 10 = 3")).await;
+    let mut logs = rule("logs", "logs");
+    logs["limits"] = json!({"maxRows": 100});
+    let spec = json!({"rules": [logs]});
+    let limited = sweep(&database, "logs", spec.clone(), &["-o", "json"]);
+    let before = report(&limited)["planHash"].as_str().unwrap().to_owned();
+    holder(&database, json!([])).await;
+
+    let refused = sweep(&database, "logs", spec.clone(), &["--approve", &before]);
+
+    assert_eq!(limited.code, Some(3), "{limited:?}");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("is not the plan that is blocked now"),
+        "{refused:?}"
+    );
+    assert_eq!(rows(&database).await, 20_000);
+    let planned = verb(&database.url, "plan", "logs", spec.clone(), &["-o", "json"]);
+    let now = report(&planned)["planHash"].as_str().unwrap().to_owned();
+    let approved = sweep(&database, "logs", spec, &["--approve", &now]);
+    assert_eq!(approved.code, Some(0), "{approved:?}");
+    assert_eq!(rows(&database).await, 20_000 - 8_400);
+}
+
 #[rstest]
 #[case::whole_table(json!([{"name": "all", "table": "logs"}]), 0, "")]
 #[case::dropped_table(json!([{"name": "lost", "table": "other"}]), 1, "hold lost of policy shop/holder: table other does not exist")]

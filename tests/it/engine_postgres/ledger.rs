@@ -716,6 +716,42 @@ async fn a_hold_that_its_policy_no_longer_has_stays_until_it_is_released() {
 }
 
 #[tokio::test]
+async fn that_one_policy_was_asked_about_a_removed_hold_is_no_question_to_another() {
+    let (_database, engine) = table(1).await;
+    let ledger = usable(&engine).await;
+    let hold = OwnHold {
+        name: "case".to_owned(),
+        table: "t".to_owned(),
+        predicate: None,
+        reason: None,
+    };
+    enter(&*ledger, "a/a", &[], Some(std::slice::from_ref(&hold))).await;
+    let removed = enter(&*ledger, "a/a", &[], Some(&[])).await;
+    begin(&*ledger, "s1").await;
+    let end = SweepEnd {
+        id: "s1",
+        asked: vec![removed.holds[0].id],
+        ..SweepEnd::default()
+    };
+    ledger.end_sweep(&end).await.unwrap();
+    ledger.end_sweep(&end).await.unwrap();
+
+    let asked = |policy: &'static str| {
+        let ledger = Arc::clone(&ledger);
+        async move { ledger.view(policy).await.unwrap().holds[0].asked }
+    };
+
+    assert!(asked("shop/orders").await);
+    assert!(!asked("b/b").await);
+    enter(&*ledger, "a/a", &[], Some(std::slice::from_ref(&hold))).await;
+    enter(&*ledger, "a/a", &[], Some(&[])).await;
+    assert!(
+        !asked("shop/orders").await,
+        "it was placed again in between"
+    );
+}
+
+#[tokio::test]
 async fn in_a_copy_of_the_database_holds_bind_and_claims_and_leases_are_nobodys() {
     let (database, engine) = table(100).await;
     let ledger = usable(&engine).await;

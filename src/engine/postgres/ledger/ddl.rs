@@ -37,7 +37,7 @@ pub(super) const TABLES: [(&str, &str); 9] = [
         "hold",
         "CREATE TABLE IF NOT EXISTS retention_operator.hold (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
          policy text NOT NULL, name text NOT NULL, table_name text NOT NULL, predicate text, reason text, cluster text, \
-         since timestamptz NOT NULL, removed_at timestamptz, asked_at timestamptz)",
+         since timestamptz NOT NULL, removed_at timestamptz, asked_at timestamptz, asked_by text[])",
     ),
     (
         "sweep",
