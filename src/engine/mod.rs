@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use crate::policy::{
     claims::LedgerMode,
     estimate::ColumnStatistics,
+    hygiene,
     pace::Pressure,
     plan::RulePlan,
     table::{TableFacts, TableName},
@@ -168,6 +169,12 @@ pub trait Engine: Send + Sync {
 
     /// Reads what the statistics know of a plan's table and its time column. Touches no row and moves no scan counter of the table.
     async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError>;
+
+    /// Reads what the checks of the whole database look at: catalogs and statistics only. Touches no row and moves no scan
+    /// counter of any table of users.
+    async fn hygiene(&self) -> Result<hygiene::Facts, EngineError> {
+        Ok(hygiene::Facts::default())
+    }
 
     /// Counts a table's rows exactly (reads the table; for sweeps and plans only).
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError>;

@@ -15,6 +15,7 @@ mod dependents;
 mod error;
 mod expiry;
 mod grants;
+mod hygiene;
 mod keys;
 mod ledger;
 mod obstacles;
@@ -51,6 +52,7 @@ use super::{
 use crate::policy::{
     claims::LedgerMode,
     dependents::{Dependents, reached},
+    hygiene::Facts,
     plan::RulePlan,
     predicate::Predicate,
     table::{LeafFacts, TableFacts, TableName},
@@ -293,6 +295,15 @@ impl Engine for PostgresEngine {
             .map_err(|reason| self.error("reading the catalog", None, &reason))?;
         session.release().await;
         Ok(tables)
+    }
+
+    async fn hygiene(&self) -> Result<Facts, EngineError> {
+        let mut session = self.read().await?;
+        let facts = hygiene::read(&mut session)
+            .await
+            .map_err(|reason| self.error("reading the catalog", None, &reason))?;
+        session.release().await;
+        Ok(facts)
     }
 
     async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError> {

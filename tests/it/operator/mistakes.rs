@@ -239,11 +239,6 @@ fn mistakes(closed_port: u16) -> Vec<Mistake> {
             &["pace.workers"],
         ),
         stalled(
-            "unused",
-            in_spec(json!({"audit": {"interval": "1h", "unusedAfter": "90d"}})),
-            &["audit.unusedAfter"],
-        ),
-        stalled(
             "reindex",
             in_spec(json!({"optimize": {"reindex": "Auto"}})),
             &["optimize.reindex: Auto"],
