@@ -13,6 +13,7 @@ mod conformance;
 mod engine_postgres;
 mod engine_sqlite;
 mod install;
+mod kills;
 mod offline;
 mod offline_archive;
 mod offline_ledger;
