@@ -28,7 +28,6 @@ fn file(ledger: &str) -> PathBuf {
 }
 
 #[rstest]
-#[case::with_a_ledger("Auto")]
 #[case::without_a_ledger("Off")]
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_killed_every_row_is_in_one_place(#[case] ledger: &str) {
