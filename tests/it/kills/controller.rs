@@ -7,20 +7,17 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 use serde_json::json;
 
-use super::service::{
-    assert_every_row_once, assert_ledger, assert_worked, expired, has_archive, work,
-};
-use super::{Blow, EXPIRED, Seen, server, spec};
+use super::service::{assert_every_row_once, assert_ledger, assert_worked, expired, work};
+use super::{Blow, EXPIRED, Seen, progress, server, spec};
 use crate::operator::rig::{LATER, Rig};
 use crate::support::process::kills;
-use crate::support::wait::eventually;
 
 #[rstest]
 #[case::with_a_ledger("Auto")]
 #[case::without_a_ledger("Off")]
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_killed_every_row_is_in_one_place(#[case] ledger: &str) {
-    let blows = kills(6);
+    let blows = kills(4);
     let (mut postgres, database) = server("kills", blows).await;
     let mut rig = Rig::start_on("kills", database.clone()).await;
     let stop = Arc::new(AtomicBool::new(false));
@@ -35,7 +32,8 @@ async fn whatever_is_killed_every_row_is_in_one_place(#[case] ledger: &str) {
     let step = EXPIRED / (i64::from(blows) + 2);
     for number in 0..blows {
         let blow = Blow::number(number);
-        progress(&rig, fastrand::i64(1..step), &format!("{blow:?} {number}")).await;
+        let rows = fastrand::i64(1..step);
+        progress(&database, rows, blow, || rig.logs()).await;
         tokio::time::sleep(Duration::from_micros(fastrand::u64(0..150_000))).await;
         if blow.hits_operator() {
             rig.operator.kill9();
@@ -66,28 +64,6 @@ async fn whatever_is_killed_every_row_is_in_one_place(#[case] ledger: &str) {
         "{blows} blows in {:?}, ledger {ledger}: {archived} rows archived, {said} of them reported; the service: {done}",
         began.elapsed()
     );
-}
-
-/// Waits until some more rows were archived, or nothing is left to archive.
-async fn progress(rig: &Rig, rows: i64, what: &str) {
-    let before = archived(rig).await;
-    eventually(LATER, &format!("rows to go before {what}"), async || {
-        let now = archived(rig).await;
-        if now >= before + rows || expired(&rig.database).await == 0 {
-            Ok(())
-        } else {
-            Err((before, now, rig.logs()))
-        }
-    })
-    .await;
-}
-
-async fn archived(rig: &Rig) -> i64 {
-    if has_archive(&rig.database).await {
-        rig.database.scalar("SELECT count(*) FROM attic.logs").await
-    } else {
-        0
-    }
 }
 
 /// What the service wrote behind the walk is another sweep's.

@@ -7,8 +7,10 @@ mod service;
 
 use serde_json::{Value, json};
 
+use crate::operator::rig::LATER;
 use crate::operator::tables::rule;
 use crate::support::postgres::{Postgres, TestDatabase};
+use crate::support::wait::eventually;
 use service::ROWS;
 
 /// Rows that have expired at the start.
@@ -97,6 +99,36 @@ fn spec(ledger: &str) -> Value {
     })
 }
 
+/// Waits until some more rows were archived, or nothing is left to archive. `watched` is asked again and again for what to say
+/// should it take too long.
+async fn progress(
+    database: &TestDatabase,
+    rows: i64,
+    blow: Blow,
+    mut watched: impl FnMut() -> String,
+) {
+    let before = archived(database).await;
+    let what = format!("{rows} rows to go before {blow:?}");
+    eventually(LATER, &what, async || {
+        let said = watched();
+        let now = archived(database).await;
+        if now >= before + rows || service::expired(database).await == 0 {
+            Ok(())
+        } else {
+            Err((before, now, said))
+        }
+    })
+    .await;
+}
+
+async fn archived(database: &TestDatabase) -> i64 {
+    if service::has_archive(database).await {
+        database.scalar("SELECT count(*) FROM attic.logs").await
+    } else {
+        0
+    }
+}
+
 /// What was seen when the blows fell.
 #[derive(Debug, Default)]
 struct Seen {
@@ -112,8 +144,7 @@ impl Seen {
             if ledger {
                 service::assert_ledger(database).await;
             }
-            let archived = "SELECT count(*) FROM attic.logs";
-            self.archived.push(database.scalar(archived).await);
+            self.archived.push(archived(database).await);
         }
     }
 

@@ -10,7 +10,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::service::{assert_every_row_once, assert_ledger, assert_worked, expired, work};
-use super::{Blow, Seen, server, spec};
+use super::{Blow, EXPIRED, Seen, progress, server, spec};
 use crate::support::operator::{Operator, offline};
 use crate::support::process::{kills, run_dir, unique};
 
@@ -28,10 +28,11 @@ fn file(ledger: &str) -> PathBuf {
 }
 
 #[rstest]
+#[case::with_a_ledger("Auto")]
 #[case::without_a_ledger("Off")]
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_killed_every_row_is_in_one_place(#[case] ledger: &str) {
-    let blows = kills(6);
+    let blows = kills(4);
     let (mut postgres, database) = server("kills", blows).await;
     let stop = Arc::new(AtomicBool::new(false));
     let service = tokio::spawn(work(database.clone(), stop.clone()));
@@ -43,18 +44,25 @@ async fn whatever_is_killed_every_row_is_in_one_place(#[case] ledger: &str) {
     let mut seen = Seen::default();
     let mut sweep = start();
     let mut processes = 1;
+    let step = EXPIRED / (i64::from(blows) + 2);
     for number in 0..blows {
         let blow = Blow::number(number);
-        tokio::time::sleep(Duration::from_micros(fastrand::u64(300_000..1_200_000))).await;
+        let rows = fastrand::i64(1..step);
+        progress(&database, rows, blow, || {
+            // A crash while it plans ends it.
+            if sweep.exited().is_some() {
+                sweep = start();
+                processes += 1;
+            }
+            sweep.stderr()
+        })
+        .await;
+        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..150_000))).await;
         if blow.hits_operator() {
             sweep.kill9();
         }
         blow.strike(&mut postgres, &database).await;
         seen.look(&database, ledger == "Auto").await;
-        if sweep.exited().is_some() {
-            sweep = start();
-            processes += 1;
-        }
     }
     stop.store(true, Ordering::Relaxed);
     service.await.unwrap();
