@@ -101,6 +101,10 @@ bench: ## paired measurements: ours against the plain statement
 bench-foreground: ## what a service feels while its tables are swept, beside two control arms
 	scripts/bench-foreground.sh
 
+.PHONY: bench-archive
+bench-archive: ## archiving into a table against a psycopg2 script that moves row by row
+	scripts/bench-archive.sh
+
 .PHONY: clean
 clean: ## remove build output; the cache of built servers stays
 	$(CARGO) clean

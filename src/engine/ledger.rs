@@ -36,7 +36,8 @@ pub struct Party {
     pub policy: String,
     /// The cluster whose operator carries it out; `None`: an offline verb, or not known.
     pub cluster: Option<String>,
-    /// Who sweeps. Whoever has the same name may take its own lease over at once; others wait until it has lapsed.
+    /// Who sweeps. Whoever has the same name may take its own lease over at once; others wait until it has lapsed, or until
+    /// its process is known to have ended ([`sweeper`](super::sweeper)).
     pub sweeper: String,
     /// Which policies of the cluster are there.
     pub living: Option<Living>,

@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod open;
 pub mod postgres;
 pub mod sqlite;
+pub mod sweeper;
 pub mod target;
 
 use async_trait::async_trait;

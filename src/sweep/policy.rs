@@ -43,6 +43,8 @@ pub struct Order<'a> {
     pub spec: &'a str,
     /// The plan whose approval lets it go beyond the limits.
     pub approved_plan: Option<&'a str>,
+    /// The sweeper's own clock. It only judges whether the database's, which alone fixes cutoffs, can be right.
+    pub clock: fn() -> Timestamp,
 }
 
 /// Sweeps a policy's enforced rules; `state` is a new sweep or the one to go on with, and says afterwards where it stands.
@@ -58,7 +60,7 @@ pub async fn sweep_policy(
 ) -> Result<SweepReport, SweepError> {
     let generation = order.generation;
     let Plan { facts, rules, book } = audit::plan(engine, policy, order.around).await?;
-    check_database(&facts, Timestamp::now())?;
+    check_database(&facts, (order.clock)())?;
     check_pause(&book)?;
     let (plans, removed): (Vec<RulePlan>, Vec<Vec<RemovedHold>>) =
         rules.into_iter().filter_map(enforced).unzip();

@@ -3,6 +3,7 @@
 mod archive_table;
 mod blocked;
 mod catalog;
+mod crash;
 mod dependents;
 mod encoding;
 mod faults;

@@ -170,9 +170,6 @@ async fn after_a_sigkill_the_next_sweep_goes_on_and_knows_what_it_took() {
     .await;
     let gone = 20_000 - rows(&database).await;
     assert_eq!(recorded(&database).await, gone);
-    database
-        .execute("UPDATE retention_operator.lease SET beat = beat - interval '1 hour'")
-        .await;
 
     let resumed = sweep(&database, "logs", json!({}), &["-o", "json"]);
 
@@ -180,6 +177,10 @@ async fn after_a_sigkill_the_next_sweep_goes_on_and_knows_what_it_took() {
     assert!(
         resumed.stderr.contains("going on with sweep"),
         "{resumed:?}"
+    );
+    assert!(
+        !resumed.stderr.contains("another sweep"),
+        "the machine knows that its process is gone: {resumed:?}"
     );
     let status = report(&resumed)["status"].clone();
     let cutoff = status["rules"][0]["cutoff"].as_str().unwrap();
@@ -191,6 +192,37 @@ async fn after_a_sigkill_the_next_sweep_goes_on_and_knows_what_it_took() {
         .scalar("SELECT count(*) FROM retention_operator.sweep")
         .await;
     assert_eq!(sweeps, 1);
+}
+
+#[tokio::test]
+async fn the_lease_of_a_process_that_may_run_elsewhere_is_waited_for() {
+    let database = database().await;
+    let mut killed = started(&database, "logs", json!({"pace": slow(2000)}), 19_000).await;
+    killed.kill9();
+    database
+        .execute("UPDATE retention_operator.lease SET owner = regexp_replace(owner, '^offline/[0-9a-f-]+/', 'offline/another-machine/')")
+        .await;
+    let owner: String = database
+        .scalar("SELECT owner FROM retention_operator.lease")
+        .await;
+    assert!(owner.starts_with("offline/another-machine/"), "{owner}");
+    let before = rows(&database).await;
+
+    let file = file("logs", json!({"pace": slow(2000)}));
+    let arguments = ["sweep", "-f", file.to_str().unwrap()];
+    let second = Operator::start(&arguments, &[("DATABASE_URL", &database.url)]);
+    eventually(Duration::from_secs(30), "it to wait", async || {
+        let said = second.stderr();
+        if said.contains("failures=3") {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    })
+    .await;
+
+    assert!(second.stderr().contains("another sweep works on"));
+    assert_eq!(rows(&database).await, before);
 }
 
 #[tokio::test]

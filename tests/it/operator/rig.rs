@@ -43,10 +43,15 @@ pub struct Rig {
 impl Rig {
     /// Starts an operator that watches a namespace of its own.
     pub async fn start(prefix: &str) -> Self {
+        let database = Postgres::shared().database(prefix).await;
+        Self::start_on(prefix, database).await
+    }
+
+    /// [`Rig::start`] with a database on a server that the caller may break.
+    pub async fn start_on(prefix: &str, database: TestDatabase) -> Self {
         let plane = ControlPlane::shared();
         apply_crd_once(plane);
         let namespace = plane.namespace(prefix);
-        let database = Postgres::shared().database(prefix).await;
         let port = free_port();
         let rig = Self {
             client: plane.client().await,

@@ -9,7 +9,11 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
-use super::process::{Process, found_by, free_port, perhaps_found_by, run_dir, serve, unique};
+use super::process::{
+    Process, children, found_by, free_port, kill9, perhaps_found_by, run_dir, serve, unique,
+    wait_for_the_end_of,
+};
+use super::wait::eventually;
 
 /// The name of the tests' own sessions, as `pg_stat_activity` shows it.
 const TESTS: &str = "tests";
@@ -137,7 +141,33 @@ impl Postgres {
         self.process.wait(Duration::from_secs(30));
     }
 
-    /// Starts the server again after [`Postgres::crash`], on the same port and data, and waits until it answers.
+    /// SIGKILL of the server with all its processes: none of them writes anything any more.
+    pub fn kill9(&mut self) {
+        // While it is stopped it starts no more of them.
+        self.process.signal("STOP");
+        let all = children(self.pid());
+        kill9(&all);
+        self.process.kill9();
+        wait_for_the_end_of(&all);
+    }
+
+    /// SIGKILL of one process of the server, one that serves a client if there is one. The postmaster then ends all the others,
+    /// recovers from the WAL and goes on.
+    pub fn kill9_one(&mut self) {
+        let all = children(self.pid());
+        let title =
+            |id: &u32| fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let clients: Vec<u32> = all
+            .iter()
+            .filter(|id| title(id).contains("127.0.0.1("))
+            .copied()
+            .collect();
+        let one = fastrand::choice(&clients).or(fastrand::choice(&all));
+        kill9(&one.copied().into_iter().collect::<Vec<_>>());
+        wait_for_the_end_of(&all);
+    }
+
+    /// Starts the server again after [`Postgres::crash`] or [`Postgres::kill9`], on the same port and data, and waits until it answers.
     pub fn restart(&mut self) {
         self.process = start(&self.dir, self.port, self.bin.as_deref(), &self.settings);
         self.wait_ready();
@@ -204,6 +234,17 @@ impl TestDatabase {
             "SELECT count(*) FROM pg_stat_activity WHERE {FOREIGN}"
         ))
         .await
+    }
+
+    /// Waits until the server accepts connections: it may be recovering.
+    pub async fn answers(&self) {
+        let options: PgConnectOptions = self.url.parse().unwrap();
+        eventually(
+            Duration::from_secs(30),
+            "the server to answer",
+            async || options.connect().await.map(drop),
+        )
+        .await;
     }
 
     /// Runs any number of statements as superuser.

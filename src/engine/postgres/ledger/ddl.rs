@@ -200,7 +200,7 @@ mod tests {
             .map(|(_, version)| version)
             .chain(UPGRADES.iter().map(|(version, _)| version));
         for version in versions {
-            assert!(*version > 1 && *version <= VERSION, "{version}");
+            assert!((2..=VERSION).contains(version), "{version}");
         }
         assert!(LATER.iter().all(|(name, _)| names().contains(name)));
         assert!(UPGRADES.is_sorted_by_key(|(version, _)| *version));
