@@ -199,8 +199,8 @@ pub struct Btree {
     pub deduplicates: bool,
     /// Its columns in their order, included ones last; empty where the statistics of one of them cannot be read.
     pub columns: Vec<BtreeColumn>,
-    /// When its table's statistics were taken.
-    pub analyzed: Option<Timestamp>,
+    /// When the figures of its table were taken last; `None`: that was forgotten.
+    pub seen: Option<Timestamp>,
 }
 
 /// One column of a B-tree.

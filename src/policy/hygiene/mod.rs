@@ -3,6 +3,7 @@
 //! [`Facts`] go in, [`Finding`]s come out. Each check is a file of its own in [`checks`], with its thresholds and the reasons
 //! for them; `docs/findings/` explains each to the people who act on it.
 
+pub mod btree;
 pub mod checks;
 pub mod facts;
 mod finding;

@@ -1,6 +1,7 @@
 //! What the checks of the whole database look at, read from catalogs and statistics in one short read-only transaction: set-based
 //! queries over whole catalogs, no `information_schema`, no size functions, joined here.
 
+mod btrees;
 mod indexes;
 mod tables;
 
@@ -21,5 +22,6 @@ pub(super) async fn read(session: &mut Session) -> Result<Facts, sqlx::Error> {
         ..Facts::default()
     };
     indexes::define(session, &mut facts).await?;
+    btrees::read(session, &mut facts).await?;
     Ok(facts)
 }

@@ -1,5 +1,6 @@
 //! One file a check (or a pair that shares its comparison): thresholds, evidence, advice. Pure.
 
+pub(super) mod bloated_index;
 mod duplicate_index;
 mod foreign_key_without_index;
 mod invalid_index;
@@ -19,6 +20,7 @@ pub const ALL: &[Run] = &[
     duplicate_index::check,
     redundant_index::check,
     invalid_index::check,
+    bloated_index::check,
     foreign_key_without_index::check,
 ];
 
