@@ -1,6 +1,8 @@
 //! What the checks of the whole database look at, read from catalogs and statistics in one short read-only transaction: set-based
 //! queries over whole catalogs, no `information_schema`, no size functions, joined here.
 
+mod columns;
+mod detail;
 mod indexes;
 mod tables;
 
@@ -14,10 +16,13 @@ pub(super) async fn read(session: &mut Session) -> Result<Facts, sqlx::Error> {
     indexes.retain(|index| tables.contains_key(&index.table));
     let mut foreign_keys = indexes::foreign_keys(session).await?;
     foreign_keys.retain(|key| tables.contains_key(&key.table));
-    Ok(Facts {
+    let mut facts = Facts {
         tables,
         indexes,
         foreign_keys,
         ..Facts::default()
-    })
+    };
+    detail::read(session, &mut facts).await?;
+    columns::read(session, &mut facts).await?;
+    Ok(facts)
 }
