@@ -1,6 +1,7 @@
 //! The audit's findings on real servers: what each check finds, and what it must leave alone.
 
 mod invalid_index;
+mod statistics;
 mod tables;
 
 use std::time::Duration;

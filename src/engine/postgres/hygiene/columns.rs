@@ -61,17 +61,23 @@ pub(super) async fn read(session: &mut Session, facts: &mut Facts) -> Result<(),
     Ok(())
 }
 
-/// `$1`: tables. No value leaves the server: of a column with one value a hash, to compare partitions by.
+/// `$1`: tables. Their columns, dropped ones too.
 const COLUMNS: &str = "\
 SELECT a.attrelid AS id, a.attnum AS number, a.attname::text AS name, a.attlen AS length, a.attalign::text AS alignment, \
   a.attisdropped AS dropped, a.atthasmissing AS added, a.attgenerated <> '' AS generated, \
-  NOT a.attisdropped AND a.atttypid IN (1184, 1114, 1082) AS is_time, \
-  s.null_frac::float8 AS null_fraction, s.avg_width::float8 AS width, s.n_distinct::float8 AS distinct, \
-  CASE WHEN s.n_distinct = 1 THEN hashtextextended(s.most_common_vals::text, 0) END AS value \
+  NOT a.attisdropped AND a.atttypid IN (1184, 1114, 1082) AS is_time \
+FROM pg_attribute a WHERE a.attrelid = ANY ($1) AND a.attnum > 0 ORDER BY a.attrelid, a.attnum";
+
+/// `$1`: tables. Asked table by table, which `OFFSET 0` makes sure of: the view as a whole tests a privilege for every column of
+/// the database (590 ms on 10,000 tables, for 2,000 of them; by table 81 ms). No value leaves the server: of a column with one
+/// value a hash, to compare partitions by.
+const SAMPLES: &str = "\
+SELECT c.oid AS id, s.name, s.null_fraction, s.width, s.distinct, s.value \
 FROM unnest($1::oid[]) AS t(id) JOIN pg_class c ON c.oid = t.id JOIN pg_namespace n ON n.oid = c.relnamespace \
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 \
-LEFT JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname AND NOT s.inherited \
-ORDER BY a.attrelid, a.attnum";
+CROSS JOIN LATERAL (SELECT s.attname::text AS name, s.null_frac::float8 AS null_fraction, s.avg_width::float8 AS width, \
+    s.n_distinct::float8 AS distinct, \
+    CASE WHEN s.n_distinct = 1 THEN hashtextextended(s.most_common_vals::text, 0) END AS value \
+  FROM pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited OFFSET 0) s";
 
 async fn columns(
     session: &mut Session,
@@ -81,27 +87,29 @@ async fn columns(
     if tables.is_empty() {
         return Ok(columns);
     }
-    let query = constant(COLUMNS).bind(oids(tables));
-    for row in session.rows(query).await? {
+    for row in session.rows(constant(COLUMNS).bind(oids(tables))).await? {
         columns
             .entry(oid(&row, "id")?)
             .or_default()
             .push(column(&row)?);
     }
+    for row in session.rows(constant(SAMPLES).bind(oids(tables))).await? {
+        let name: &str = row.try_get("name")?;
+        let of_table = columns.get_mut(&oid(&row, "id")?);
+        let mut live = of_table.into_iter().flatten();
+        if let Some(column) = live.find(|column| column.name == name && !column.dropped) {
+            column.sample = Some(Sample {
+                null_fraction: row.try_get("null_fraction")?,
+                width: row.try_get("width")?,
+                distinct: row.try_get("distinct")?,
+                value: row.try_get("value")?,
+            });
+        }
+    }
     Ok(columns)
 }
 
 fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
-    let null_fraction: Option<f64> = row.try_get("null_fraction")?;
-    let sample = match null_fraction {
-        Some(null_fraction) => Some(Sample {
-            null_fraction,
-            width: row.try_get("width")?,
-            distinct: row.try_get("distinct")?,
-            value: row.try_get("value")?,
-        }),
-        None => None,
-    };
     Ok(Column {
         number: row.try_get("number")?,
         name: row.try_get("name")?,
@@ -116,7 +124,7 @@ fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
         added: row.try_get("added")?,
         generated: row.try_get("generated")?,
         is_time: row.try_get("is_time")?,
-        sample,
+        sample: None,
     })
 }
 
@@ -135,17 +143,18 @@ macro_rules! seconds {
     };
 }
 
-/// `$1`: tables.
+/// `$1`: tables. Asked table by table, as [`SAMPLES`] are.
 const TIMES: &str = concat!(
-    "SELECT t.id, a.attname::text AS name, s.null_frac::float8 AS null_fraction, s.most_common_freqs::float8[] AS frequencies, ",
+    "SELECT t.id, s.* FROM unnest($1::oid[]) AS t(id) JOIN pg_class c ON c.oid = t.id JOIN pg_namespace n ON n.oid = c.relnamespace \
+     CROSS JOIN LATERAL (SELECT a.attnum, a.attname::text AS name, s.null_frac::float8 AS null_fraction, \
+         s.most_common_freqs::float8[] AS frequencies, ",
     seconds!("histogram_bounds"),
     " AS histogram, ",
     seconds!("most_common_vals"),
-    " AS common \
-     FROM unnest($1::oid[]) AS t(id) JOIN pg_class c ON c.oid = t.id JOIN pg_namespace n ON n.oid = c.relnamespace \
-     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid IN (1184, 1114, 1082) \
-     JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname AND NOT s.inherited \
-     ORDER BY t.id, a.attnum"
+    " AS common FROM pg_stats s JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = s.attname \
+         AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid IN (1184, 1114, 1082) \
+       WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited OFFSET 0) s \
+     ORDER BY t.id, s.attnum"
 );
 
 async fn times(

@@ -1,5 +1,5 @@
 //! What the checks of the whole database look at, read from catalogs and statistics in one short read-only transaction: set-based
-//! queries over whole catalogs, no `information_schema`, no size functions, joined here.
+//! queries over whole catalogs, no `information_schema`, no size functions over all tables, joined here.
 
 mod columns;
 mod detail;

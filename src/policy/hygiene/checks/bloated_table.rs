@@ -215,9 +215,9 @@ mod tests {
         let findings = run(check, &with_statistics([long]), &Context::default());
 
         assert!(
-            findings[0].evidence.ends_with(
-                "at least 70 MiB of it among the long values (pg_toast.pg_toast_1)"
-            ),
+            findings[0]
+                .evidence
+                .ends_with("at least 70 MiB of it among the long values (pg_toast.pg_toast_1)"),
             "{}",
             findings[0].evidence
         );

@@ -73,14 +73,13 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
 fn is_fresh(leaf: &Table) -> bool {
     #[expect(clippy::cast_precision_loss, reason = "compared with a tenth only")]
     let modified = leaf.detail.counters.modified as f64;
-    leaf.detail.analyzed_at.is_some()
-        && leaf.rows.is_some_and(|rows| modified <= STALE * rows)
+    leaf.detail.analyzed_at.is_some() && leaf.rows.is_some_and(|rows| modified <= STALE * rows)
 }
 
 fn constant(column: &Column) -> Option<Constant> {
-    let sample = column.sample.filter(|_| {
-        !column.dropped && !column.added && !column.generated
-    })?;
+    let sample = column
+        .sample
+        .filter(|_| !column.dropped && !column.added && !column.generated)?;
     if sample.null_fraction >= 1.0 {
         Some(Constant::Null)
     } else if sample.null_fraction <= 0.0 && (sample.distinct - 1.0).abs() < f64::EPSILON {
@@ -309,9 +308,7 @@ mod tests {
         assert!(found(&facts).is_empty());
 
         facts.columns.insert(3, leaf(7));
-        facts
-            .partition_keys
-            .insert(1, vec!["same".to_owned()]);
+        facts.partition_keys.insert(1, vec!["same".to_owned()]);
         assert!(found(&facts).is_empty());
 
         facts.partition_keys.clear();

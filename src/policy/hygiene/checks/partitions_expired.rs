@@ -36,7 +36,11 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
         let whole: Vec<&Table> = expired
             .iter()
             .copied()
-            .filter(|part| !expired.iter().any(|other| Some(other.id) == part.partition_of))
+            .filter(|part| {
+                !expired
+                    .iter()
+                    .any(|other| Some(other.id) == part.partition_of)
+            })
             .collect();
         if !whole.is_empty() {
             findings.push(finding(facts, &trees, ruled, table, &whole));
@@ -87,7 +91,8 @@ fn finding(
     for part in whole.iter().take(STATEMENTS) {
         let (Some(bound), Some(parent)) = (
             &part.detail.bound,
-            part.partition_of.and_then(|parent| facts.tables.get(&parent)),
+            part.partition_of
+                .and_then(|parent| facts.tables.get(&parent)),
         ) else {
             continue;
         };

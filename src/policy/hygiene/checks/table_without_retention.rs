@@ -28,7 +28,15 @@ const DELETED: u64 = 1;
 const AHEAD_SECONDS: f64 = 2.0 * 86_400.0;
 /// Words in the names of columns that say when a row came, the best first.
 const CAME: [&str; 9] = [
-    "created", "inserted", "occurred", "logged", "recorded", "received", "event", "timestamp", "time",
+    "created",
+    "inserted",
+    "occurred",
+    "logged",
+    "recorded",
+    "received",
+    "event",
+    "timestamp",
+    "time",
 ];
 
 pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding>) {
@@ -191,7 +199,13 @@ fn label(name: &str) -> String {
     let mut label: String = name
         .to_lowercase()
         .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        })
         .take(52)
         .collect();
     label = label.trim_matches('-').to_owned();
@@ -272,7 +286,10 @@ mod tests {
     fn a_large_log_with_old_rows_gets_a_rule_proposed() {
         let findings = run(check, &facts(), &Context::default());
 
-        assert_eq!(ids(&findings), ["table-without-retention:public.access_log"]);
+        assert_eq!(
+            ids(&findings),
+            ["table-without-retention:public.access_log"]
+        );
         assert_eq!(
             findings[0].evidence,
             "about 5,000,000 rows in 390 MiB (catalog), inserted and hardly ever updated or deleted (counters); some 60 % are older than a year by created_at, the oldest of 2024-02-27 (histogram)"
