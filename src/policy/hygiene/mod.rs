@@ -7,6 +7,7 @@ pub mod bloat;
 pub mod checks;
 pub mod facts;
 mod finding;
+pub mod indexes;
 mod table_facts;
 mod tree;
 mod words;

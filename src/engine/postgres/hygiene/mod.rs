@@ -24,5 +24,6 @@ pub(super) async fn read(session: &mut Session) -> Result<Facts, sqlx::Error> {
     };
     detail::read(session, &mut facts).await?;
     columns::read(session, &mut facts).await?;
+    indexes::define(session, &mut facts).await?;
     Ok(facts)
 }

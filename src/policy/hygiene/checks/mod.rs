@@ -3,27 +3,37 @@
 mod bloated_table;
 mod constant_column;
 mod constraint_not_validated;
+mod duplicate_index;
 mod empty_table;
+mod foreign_key_without_index;
 mod invalid_index;
 #[cfg(test)]
 mod made_up;
 mod never_analyzed;
 mod no_primary_key;
 mod partitions_expired;
+mod redundant_index;
 mod replica_identity;
 mod row_security;
 mod rule_column_without_index;
+#[cfg(test)]
+mod samples;
 mod table_without_retention;
+mod unused_index;
 mod unused_table;
 
-use super::{Context, Facts, Finding};
+use super::{Context, Facts, Finding, indexes::Indexes};
 
 /// A check: adds what it finds.
 pub type Run = fn(&Facts, &Context, &mut Vec<Finding>);
 
 /// Every check.
 pub const ALL: &[Run] = &[
+    unused_index::check,
+    duplicate_index::check,
+    redundant_index::check,
     invalid_index::check,
+    foreign_key_without_index::check,
     no_primary_key::check,
     constraint_not_validated::check,
     unused_table::check,
@@ -37,3 +47,22 @@ pub const ALL: &[Run] = &[
     row_security::check,
     replica_identity::check,
 ];
+
+/// The indexes whose definitions are wanted: those that advice would drop, or complete.
+pub(super) fn to_define(facts: &Facts) -> Vec<u32> {
+    let indexes = Indexes::new(facts);
+    let mut ids: Vec<u32> = duplicate_index::pairs(&indexes)
+        .into_iter()
+        .chain(redundant_index::pairs(&indexes))
+        .map(|(index, _)| index.id)
+        .chain(invalid_index::incomplete(facts, &indexes))
+        .chain(
+            unused_index::candidates(facts, &indexes)
+                .into_iter()
+                .map(|(index, _)| index.id),
+        )
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
