@@ -90,7 +90,7 @@ async fn tables_without_a_key_are_found_once_for_all_partitions_and_other_keys_r
             .execute(
                 r#"CREATE TABLE bare (a int, b text);
                 CREATE TABLE "Odd ""Name" (a int);
-                CREATE TABLE total (a int NOT NULL, b int NOT NULL); CREATE UNIQUE INDEX total_ab ON total (a, b) INCLUDE (a);
+                CREATE TABLE total (a int NOT NULL, b int NOT NULL, c int); CREATE UNIQUE INDEX total_ab ON total (a, b) INCLUDE (c);
                 CREATE TABLE convertible (a int NOT NULL); CREATE UNIQUE INDEX convertible_a ON convertible (a);
                 CREATE TABLE nullable (a int UNIQUE);
                 CREATE TABLE partial (a int NOT NULL); CREATE UNIQUE INDEX ON partial (a) WHERE a > 0;
@@ -261,7 +261,8 @@ async fn only_what_is_empty_for_nobody_is_called_empty() {
              CREATE MATERIALIZED VIEW later AS SELECT 1 AS n WITH NO DATA",
         )
         .await;
-    database.execute("DELETE FROM queue; VACUUM queue").await;
+    database.execute("DELETE FROM queue").await;
+    database.execute("VACUUM queue").await;
     database
         .execute("ANALYZE analysed; ANALYZE just_loaded")
         .await;

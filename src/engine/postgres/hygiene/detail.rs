@@ -177,7 +177,7 @@ JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = u.number \
 GROUP BY p.partrelid, p.partstrat, p.partdefid, p.partnatts, p.partattrs[0]";
 
 /// `$1`: parents, partitioned by ranges whose first column is a timestamptz, a timestamp or a date. The server prints their bounds
-/// in the settings of the transaction, and reads them back by the same.
+/// in the settings of the transaction, and reads them back by the same. Given no table, it takes no lock.
 const BOUNDS: &str = "\
 SELECT b.id, b.parent, b.text, CASE a.atttypid \
     WHEN 1184 THEN extract(epoch FROM b.upper::timestamptz) \
@@ -185,7 +185,7 @@ SELECT b.id, b.parent, b.text, CASE a.atttypid \
     WHEN 1082 THEN extract(epoch FROM b.upper::date) END::float8 AS upper \
 FROM (SELECT i.inhrelid AS id, i.inhparent AS parent, e.text, substring(e.text FROM 'TO \\(''([^'']*)''') AS upper \
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
-  CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS text) e \
+  CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, 0) AS text) e \
   WHERE i.inhparent = ANY ($1) AND NOT i.inhdetachpending) b \
 JOIN pg_partitioned_table p ON p.partrelid = b.parent JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0] \
 WHERE b.upper IS NOT NULL";

@@ -85,7 +85,12 @@ fn advice(facts: &Facts, mute: &[&Table]) -> Advice {
             .iter()
             .filter(|key| key.table == table.id && key.immediate)
             .min_by(|one, other| one.name.cmp(&other.name));
+        let has_primary = facts
+            .indexes
+            .iter()
+            .any(|index| index.table == table.id && index.primary && index.valid);
         let identity = match key {
+            _ if has_primary && table.detail.identity != Identity::Default => "DEFAULT".to_owned(),
             Some(key) => format!("USING INDEX {}", quoted(&key.name)),
             None => {
                 whole_rows = true;
@@ -100,7 +105,7 @@ fn advice(facts: &Facts, mute: &[&Table]) -> Advice {
     let text = if whole_rows {
         "give it a primary key; until then FULL works, at the price of whole old rows in the write-ahead log and of a search for each on the subscriber"
     } else {
-        "let the unique key be the replica identity"
+        "let the primary or the unique key be the replica identity"
     };
     let undo = (!undo.is_empty()).then(|| undo.join("\n"));
     Advice::run(text, apply.join("\n"), undo)
@@ -109,7 +114,11 @@ fn advice(facts: &Facts, mute: &[&Table]) -> Advice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::hygiene::{RuledColumn, checks::made_up::*, facts::TotalKey};
+    use crate::policy::hygiene::{
+        RuledColumn,
+        checks::made_up::*,
+        facts::{Index, TotalKey},
+    };
 
     fn published(mut table: Table) -> Table {
         table.detail.published = Some("all".to_owned());
@@ -169,6 +178,30 @@ mod tests {
         assert_eq!(
             findings[0].advice.apply.as_deref(),
             Some(r#"ALTER TABLE "public"."t" REPLICA IDENTITY USING INDEX "t_a";"#)
+        );
+    }
+
+    #[test]
+    fn a_primary_key_that_is_there_is_used_again() {
+        let mut silent = published(table(1, "t"));
+        silent.detail.identity = Identity::Nothing;
+        let mut facts = tables([silent]);
+        facts.indexes = vec![Index {
+            table: 1,
+            primary: true,
+            valid: true,
+            ..Index::default()
+        }];
+
+        let findings = run(check, &facts, &Context::default());
+
+        let advice = &findings[0].advice;
+        assert_eq!(
+            (advice.apply.as_deref(), advice.undo.as_deref()),
+            (
+                Some(r#"ALTER TABLE "public"."t" REPLICA IDENTITY DEFAULT;"#),
+                Some(r#"ALTER TABLE "public"."t" REPLICA IDENTITY NOTHING;"#)
+            )
         );
     }
 
