@@ -45,6 +45,25 @@ impl<'a> Trees<'a> {
         heads
     }
 
+    /// Tables that are no partition of another one, nor its heir, by name.
+    pub(super) fn tops(&self) -> Vec<&'a Table> {
+        let mut tops = self.heads();
+        tops.retain(|table| {
+            table
+                .inherits
+                .is_none_or(|parent| !self.facts.tables.contains_key(&parent))
+        });
+        tops
+    }
+
+    /// The tables that hold its rows, by partitioning or by inheritance: what a query of it reads.
+    pub(super) fn holders(&self, table: &'a Table) -> Vec<&'a Table> {
+        self.family(table)
+            .into_iter()
+            .flat_map(|member| self.leaves(member))
+            .collect()
+    }
+
     fn is_head(&self, table: &Table) -> bool {
         table
             .partition_of

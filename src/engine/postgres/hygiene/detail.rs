@@ -271,6 +271,7 @@ async fn read_published(session: &mut Session, facts: &mut Facts) -> Result<(), 
     Ok(())
 }
 
+/// From 18 on a column may be marked NOT NULL although old rows of it were never looked at.
 const TOTAL_KEYS: &str = "\
 SELECT x.indrelid AS table, x.indexrelid AS index, i.relname::text AS name, x.indimmediate AS immediate, \
   (SELECT array_agg(a.attname::text ORDER BY u.n) FROM unnest((x.indkey::int2[])[0:x.indnkeyatts - 1]) WITH ORDINALITY AS u(number, n) \
@@ -279,7 +280,9 @@ FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
 WHERE x.indisunique AND x.indisvalid AND NOT x.indisprimary AND x.indpred IS NULL AND x.indexprs IS NULL \
   AND NOT EXISTS (SELECT FROM pg_index p WHERE p.indrelid = x.indrelid AND p.indisprimary) \
   AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = x.indrelid \
-    AND a.attnum = ANY ((x.indkey::int2[])[0:x.indnkeyatts - 1]) AND NOT a.attnotnull)";
+    AND a.attnum = ANY ((x.indkey::int2[])[0:x.indnkeyatts - 1]) AND NOT a.attnotnull) \
+  AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = x.indrelid AND k.contype = 'n' AND NOT k.convalidated \
+    AND k.conkey && x.indkey::int2[])";
 
 async fn total_keys(session: &mut Session) -> Result<Vec<TotalKey>, sqlx::Error> {
     let rows = session.rows(constant(TOTAL_KEYS)).await?;

@@ -22,12 +22,12 @@ const STALE: f64 = 0.5;
 
 pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
     let trees = Trees::of(facts);
-    for head in trees.heads() {
+    for head in trees.tops() {
         let mut sum = Bloat::default();
         let mut long = 0;
         let mut worst: Option<(&Table, u64)> = None;
         let mut days = Vec::new();
-        let leaves = trees.leaves(head);
+        let leaves = trees.holders(head);
         for leaf in &leaves {
             let Some((rows, toast)) = of_leaf(facts, leaf) else {
                 continue;

@@ -33,13 +33,17 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
         .iter()
         .map(|ruled| (ruled.table, ruled.column.as_str()))
         .collect();
-    for head in trees.heads() {
+    for head in trees.tops() {
         if head.kind == Kind::Materialized {
             continue;
         }
-        let parts = trees.parts(head);
+        let parts: Vec<&Table> = trees
+            .family(head)
+            .into_iter()
+            .flat_map(|member| trees.parts(member))
+            .collect();
         let leaves: Vec<&Table> = trees
-            .leaves(head)
+            .holders(head)
             .into_iter()
             .filter(|leaf| leaf.pages > 0 || leaf.rows.is_none())
             .collect();

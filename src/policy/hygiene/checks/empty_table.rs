@@ -27,17 +27,13 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
         .map(|key| key.referred)
         .chain(context.ruled.iter().map(|ruled| ruled.table))
         .collect();
-    for head in trees.heads() {
+    for head in trees.tops() {
         let family = trees.family(head);
         let parts: Vec<&Table> = family
             .iter()
             .flat_map(|member| trees.parts(member))
             .collect();
-        let is_heir = head
-            .inherits
-            .is_some_and(|parent| facts.tables.contains_key(&parent));
-        if is_heir
-            || head.kind == Kind::Materialized
+        if head.kind == Kind::Materialized
             || parts.iter().any(|part| needed.contains(&part.id))
             || !trees.is_whole(head)
         {

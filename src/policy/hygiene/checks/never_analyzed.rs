@@ -14,37 +14,42 @@ use crate::policy::hygiene::{
 /// Below both, guesses of the planner cost nothing: autovacuum comes at 50 changed rows, and plans over few pages are alike.
 const ROWS: u64 = 1_000;
 const PAGES: u64 = 32;
+/// So many statements are printed; those for further heirs look the same.
+const STATEMENTS: usize = 20;
 
 pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
     let trees = Trees::of(facts);
-    for head in trees.heads() {
-        let leaves = trees.leaves(head);
-        let never: Vec<&Table> = leaves
+    for head in trees.tops() {
+        let holders = trees.holders(head);
+        let never: Vec<&Table> = holders
             .iter()
             .copied()
-            .filter(|leaf| is_never_analyzed(facts, leaf))
+            .filter(|holder| is_never_analyzed(facts, holder))
             .collect();
-        if head.kind != Kind::Partitioned {
-            if let [table] = never.as_slice() {
-                let evidence = evidence(table);
-                findings.push(finding(head, Severity::Warning, evidence));
+        let Some(first) = never.first() else {
+            let pages: u64 = holders.iter().map(|holder| holder.pages).sum();
+            if head.kind == Kind::Partitioned && head.rows.is_none() && pages >= PAGES {
+                let evidence = "its partitions were analysed, the partitioned table as a whole never (rows -1 in the catalog): autovacuum does not do that".to_owned();
+                findings.push(finding(head, &[head], Severity::Info, evidence));
             }
             continue;
-        }
-        if let Some(first) = never.first() {
-            let evidence = format!(
-                "{} of its {} partitions have no statistics, such as {}: {}",
+        };
+        let mut evidence = evidence(first);
+        if holders.len() > 1 {
+            evidence = format!(
+                "{} of the {} tables that hold its rows have no statistics, such as {}: {evidence}",
                 never.len(),
-                leaves.len(),
-                first.object(),
-                evidence(first)
+                holders.len(),
+                first.object()
             );
-            findings.push(finding(head, Severity::Warning, evidence));
-        } else if head.rows.is_none() && leaves.iter().map(|leaf| leaf.pages).sum::<u64>() >= PAGES
-        {
-            let evidence = "its partitions were analysed, the partitioned table as a whole never (rows -1 in the catalog): autovacuum does not do that".to_owned();
-            findings.push(finding(head, Severity::Info, evidence));
         }
+        // ANALYZE of a partitioned table reaches the partitions, that of a parent does not reach its heirs.
+        let reached = if head.kind == Kind::Partitioned {
+            vec![head]
+        } else {
+            never
+        };
+        findings.push(finding(head, &reached, Severity::Warning, evidence));
     }
 }
 
@@ -80,7 +85,12 @@ fn evidence(table: &Table) -> String {
     }
 }
 
-fn finding(table: &Table, severity: Severity, evidence: String) -> Finding {
+fn finding(table: &Table, reached: &[&Table], severity: Severity, evidence: String) -> Finding {
+    let statements: Vec<String> = reached
+        .iter()
+        .take(STATEMENTS)
+        .map(|table| format!("ANALYZE {};", sql_name(&table.schema, &table.name)))
+        .collect();
     Finding::new(
         Check::NeverAnalyzed,
         severity,
@@ -88,7 +98,7 @@ fn finding(table: &Table, severity: Severity, evidence: String) -> Finding {
         evidence,
         Advice::run(
             "analyse it: a sample is read, reads and writes go on; then see why autovacuum did not (switched off, its counters lost in a crash, a table that was only just loaded)",
-            format!("ANALYZE {};", sql_name(&table.schema, &table.name)),
+            statements.join("\n"),
             None,
         ),
     )
@@ -184,6 +194,23 @@ mod tests {
 
         facts.tables.get_mut(&1).unwrap().rows = Some(20_000.0);
         assert_eq!(found(&facts), []);
+    }
+
+    #[test]
+    fn heirs_are_counted_once_and_analysed_each() {
+        let heir = |id, name| Table {
+            inherits: Some(1),
+            ..filled(table(id, name))
+        };
+        let facts = tables([table(1, "old"), heir(2, "old1"), heir(3, "old2")]);
+
+        let findings = run(check, &facts, &Context::default());
+
+        assert_eq!(ids(&findings), ["never-analyzed:public.old"]);
+        assert_eq!(
+            findings[0].advice.apply.as_deref(),
+            Some("ANALYZE \"public\".\"old1\";\nANALYZE \"public\".\"old2\";")
+        );
     }
 
     #[test]

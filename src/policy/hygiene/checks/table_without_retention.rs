@@ -64,13 +64,17 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
                 .collect::<Vec<_>>()
         })
         .collect();
-    for head in trees.heads() {
-        let parts = trees.parts(head);
+    for head in trees.tops() {
+        let parts: Vec<&Table> = trees
+            .family(head)
+            .into_iter()
+            .flat_map(|member| trees.parts(member))
+            .collect();
         let is_out = |part: &&Table| ruled.contains(&part.id) || referred.contains(&part.id);
         if head.kind == Kind::Materialized || parts.iter().any(is_out) {
             continue;
         }
-        let leaves = trees.leaves(head);
+        let leaves = trees.holders(head);
         if is_large(&leaves)
             && only_grows(&leaves)
             && let Some(column) = time_column(facts, &leaves, now)

@@ -24,19 +24,9 @@ const LONGEST_NAME: usize = 63 - "_unused".len();
 
 pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding>) {
     let trees = Trees::of(facts);
-    for head in trees.heads() {
-        // An heir rests as a partition does: it is judged with its parent.
-        if head
-            .inherits
-            .is_some_and(|parent| facts.tables.contains_key(&parent))
-        {
-            continue;
-        }
-        let holders: Vec<&Table> = trees
-            .family(head)
-            .into_iter()
-            .flat_map(|member| trees.leaves(member))
-            .collect();
+    // An heir rests as a partition does: it is judged with its parent.
+    for head in trees.tops() {
+        let holders = trees.holders(head);
         let Some((since, days)) = unused(&holders) else {
             continue;
         };
