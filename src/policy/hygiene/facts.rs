@@ -7,6 +7,10 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
+pub use super::table_facts::{
+    BLOCK, Bound, Column, ConstraintKind, Counters, Identity, Sample, TableDetail, Times, Toast,
+    TotalKey, Unvalidated,
+};
 use crate::policy::usage::Usage;
 
 /// Everything that the checks look at.
@@ -22,6 +26,22 @@ pub struct Facts {
     pub foreign_keys: Vec<ForeignKey>,
     /// What the role was not allowed to see, in sentences.
     pub unseen: Vec<String>,
+    /// The role that audits.
+    pub role: String,
+    /// The server is a standby: its counters do not see what is written.
+    pub in_recovery: bool,
+    /// Since when the counters count; `None`: not known (also after a crash, which sets them to zero).
+    pub counting_since: Option<Timestamp>,
+    /// Columns of the largest tables, in their order.
+    pub columns: HashMap<u32, Vec<Column>>,
+    /// Time columns of the tables with the most rows.
+    pub times: HashMap<u32, Vec<Times>>,
+    /// Columns by whose values a partitioned table is divided.
+    pub partition_keys: HashMap<u32, Vec<String>>,
+    /// What tells rows apart where there is no primary key.
+    pub total_keys: Vec<TotalKey>,
+    /// Constraints that old rows were never held to.
+    pub unvalidated: Vec<Unvalidated>,
     /// What the statistics say of its largest B-trees.
     pub btrees: Vec<Btree>,
 }
@@ -59,6 +79,8 @@ pub struct Table {
     pub rows: Option<f64>,
     /// Whether anybody uses it.
     pub usage: Usage,
+    /// What the checks of single tables look at.
+    pub detail: TableDetail,
 }
 
 impl Table {

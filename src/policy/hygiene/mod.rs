@@ -4,10 +4,14 @@
 //! for them; `docs/findings/` explains each to the people who act on it.
 
 pub mod btree;
+pub mod bloat;
 pub mod checks;
 pub mod facts;
 mod finding;
 pub mod indexes;
+mod table_facts;
+mod tree;
+mod words;
 
 pub use facts::Facts;
 pub use finding::{Advice, Check, Finding, Severity, order};
@@ -24,7 +28,7 @@ pub struct Context {
 }
 
 /// One rule's table and column, as far as they were found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuledColumn {
     /// The rule.
     pub rule: String,
@@ -32,6 +36,13 @@ pub struct RuledColumn {
     pub table: u32,
     /// The time column.
     pub column: String,
+    /// Rows before it have expired: seconds since 1970, local times and dates as if they were UTC. `None`: the rule is refused,
+    /// or its column is not of a time type.
+    pub cutoff: Option<f64>,
+    /// Not all that is before the cutoff is the rule's to take: it has a `where`, or there are holds.
+    pub narrowed: bool,
+    /// Fraction of the rows that have expired, 0 to 1, estimated (at most).
+    pub expired: Option<f64>,
 }
 
 /// Runs every check; the findings are in [`order`].

@@ -3,6 +3,9 @@
 mod bloated_index;
 mod indexes;
 mod invalid_index;
+mod policy;
+mod statistics;
+mod tables;
 
 use std::time::Duration;
 

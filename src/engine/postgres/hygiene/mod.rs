@@ -1,7 +1,9 @@
 //! What the checks of the whole database look at, read from catalogs and statistics in one short read-only transaction: set-based
-//! queries over whole catalogs, no `information_schema`, no size functions, joined here.
+//! queries over whole catalogs, no `information_schema`, no size functions over all tables, joined here.
 
 mod btrees;
+mod columns;
+mod detail;
 mod indexes;
 mod tables;
 
@@ -21,6 +23,8 @@ pub(super) async fn read(session: &mut Session) -> Result<Facts, sqlx::Error> {
         foreign_keys,
         ..Facts::default()
     };
+    detail::read(session, &mut facts).await?;
+    columns::read(session, &mut facts).await?;
     indexes::define(session, &mut facts).await?;
     btrees::read(session, &mut facts).await?;
     Ok(facts)
