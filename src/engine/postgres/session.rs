@@ -209,6 +209,11 @@ impl Session {
     /// administrators watch.
     pub(super) async fn release(mut self) {
         self.end().await;
+        self.give_back().await;
+    }
+
+    /// Keeps the connection, which is in no transaction, for whoever comes next.
+    pub(super) async fn give_back(mut self) {
         if let Some(connection) = self.connection.take() {
             self.sessions.idle.lock().await.push(connection);
         }

@@ -3,9 +3,15 @@
 //! Left out by the engines: the system's own objects, those of extensions and of the operator, shadow objects of virtual
 //! tables, temporary tables, foreign tables and views.
 
+mod server;
+
 use std::collections::HashMap;
 
 use jiff::Timestamp;
+
+pub use self::server::{
+    Aged, FedColumn, Feed, Freeze, HolderKind, Sequence, Slot, SnapshotHolder, WalSettings,
+};
 
 use crate::policy::usage::Usage;
 
@@ -22,6 +28,16 @@ pub struct Facts {
     pub foreign_keys: Vec<ForeignKey>,
     /// What the role was not allowed to see, in sentences.
     pub unseen: Vec<String>,
+    /// Its sequences.
+    pub sequences: Vec<Sequence>,
+    /// How near the end of the transaction ids is; `None`: the engine has none.
+    pub freeze: Option<Freeze>,
+    /// Who keeps dead rows.
+    pub snapshots: Vec<SnapshotHolder>,
+    /// The server's replication slots.
+    pub slots: Vec<Slot>,
+    /// What the slots are measured by.
+    pub wal: WalSettings,
 }
 
 /// What a table is.

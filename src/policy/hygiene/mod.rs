@@ -5,6 +5,7 @@
 
 pub mod checks;
 pub mod facts;
+mod figures;
 mod finding;
 
 pub use facts::Facts;
