@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::TryStreamExt;
 use sqlx::{
     Connection, Postgres,
     postgres::{PgArguments, PgConnection, PgRow},
@@ -169,6 +170,30 @@ impl Session {
         let answer = within(self.limit, answer).await;
         self.keep(connection, &answer);
         answer
+    }
+
+    /// What `make` makes of each row of one statement; the rows themselves are never all in memory.
+    pub(super) async fn collect<T: Send>(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+        mut make: impl FnMut(&PgRow) -> Result<T, sqlx::Error> + Send,
+    ) -> Result<Vec<T>, sqlx::Error> {
+        let mut connection = self.take()?;
+        let answer = async {
+            let mut rows = query.fetch(&mut connection);
+            let mut made = Ok(Vec::new());
+            // To the last row, whatever becomes of them: the next answer stands behind it.
+            while let Some(row) = rows.try_next().await? {
+                made = made.and_then(|mut made: Vec<T>| {
+                    made.push(make(&row)?);
+                    Ok(made)
+                });
+            }
+            Ok(made)
+        };
+        let answer = within(self.limit, answer).await;
+        self.keep(connection, &answer);
+        answer?
     }
 
     /// The only row of one statement.

@@ -1,6 +1,9 @@
 //! The audit's findings on real servers: what each check finds, and what it must leave alone.
 
+mod cost;
 mod invalid_index;
+mod server;
+mod sqlite;
 
 use std::time::Duration;
 
