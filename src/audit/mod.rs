@@ -10,6 +10,8 @@ use jiff::Timestamp;
 
 pub use around::{Book, Neighbour, RemovedHold, Surroundings};
 pub use measure::{Measured, MeasuredInstant, Method, expired};
+#[cfg(test)]
+pub(crate) use report::findings;
 pub use report::{AuditReport, RuleAudit, RuleFindings, Usage};
 
 use crate::{
@@ -362,11 +364,28 @@ fn unresolved_hold(holds: &[CheckedHold], tables: &Tables) -> Option<Refusal> {
     })
 }
 
-/// Audits a database for a policy.
+/// Audits a database for a policy: its rules, and the hygiene of the whole.
 ///
 /// # Errors
 /// Only what concerns the whole database; a rule's own trouble is in its entry.
 pub async fn audit(
+    engine: &dyn Engine,
+    policy: &CheckedPolicy,
+    around: &Surroundings,
+) -> Result<AuditReport, EngineError> {
+    let mut report = rules(engine, policy, around).await?;
+    let hygiene = engine.hygiene().await?;
+    let context = context(policy, &report.rules);
+    report.findings = Some(hygiene::find(&hygiene, &context));
+    report.unseen = hygiene.unseen;
+    Ok(report)
+}
+
+/// Audits the rules of a policy alone: what a sweep wants to know before it begins.
+///
+/// # Errors
+/// Only what concerns the whole database; a rule's own trouble is in its entry.
+pub async fn rules(
     engine: &dyn Engine,
     policy: &CheckedPolicy,
     around: &Surroundings,
@@ -397,12 +416,11 @@ pub async fn audit(
             result,
         });
     }
-    let hygiene = engine.hygiene().await?;
     Ok(AuditReport {
         facts,
-        findings: hygiene::find(&hygiene, &context(policy, &rules)),
+        findings: None,
         suppress: policy.suppress.clone(),
-        unseen: hygiene.unseen,
+        unseen: Vec::new(),
         rules,
         totals: book.ledger.as_ref().map(|_| book.view.totals),
         note: book.note,

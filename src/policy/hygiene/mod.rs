@@ -7,6 +7,7 @@ pub mod checks;
 pub mod facts;
 mod figures;
 mod finding;
+pub mod indexes;
 
 pub use facts::Facts;
 pub use finding::{Advice, Check, Finding, Severity, order};

@@ -31,6 +31,7 @@ pub(super) async fn read(session: &mut Session) -> Result<(Facts, Positions), sq
         foreign_keys,
         ..Facts::default()
     };
+    indexes::define(session, &mut facts).await?;
     let positions = sequences::sequences(session, &mut facts).await?;
     Ok((facts, positions))
 }
