@@ -21,8 +21,7 @@ pub(super) async fn read(session: &mut Session) -> Result<(Facts, Positions), sq
     // Queries over whole catalogs look dear, and are not worth being compiled.
     session.raw(&sql::fixed("SET LOCAL jit = off")).await?;
     let tables = tables::tables(session).await?;
-    let mut indexes = indexes::indexes(session).await?;
-    indexes.retain(|index| tables.contains_key(&index.table));
+    let indexes = indexes::indexes(session, &tables).await?;
     let mut foreign_keys = indexes::foreign_keys(session).await?;
     foreign_keys.retain(|key| tables.contains_key(&key.table));
     let mut facts = Facts {
