@@ -375,7 +375,7 @@ pub async fn audit(
 ) -> Result<AuditReport, EngineError> {
     let mut report = rules(engine, policy, around).await?;
     let hygiene = engine.hygiene().await?;
-    let context = context(policy, &report.rules);
+    let context = context(policy, &report.rules, &hygiene);
     report.findings = Some(hygiene::find(&hygiene, &context));
     report.unseen = hygiene.unseen;
     Ok(report)
@@ -429,18 +429,51 @@ pub async fn rules(
     })
 }
 
-/// What the checks may know of the policy.
-fn context(policy: &CheckedPolicy, rules: &[RuleAudit]) -> hygiene::Context {
-    let ruled = rules.iter().filter_map(|rule| {
-        let plan = &rule.result.as_ref().ok()?.plan;
+/// What the checks may know of the policy. The table of a rule that is refused is found by its name.
+fn context(
+    policy: &CheckedPolicy,
+    rules: &[RuleAudit],
+    facts: &hygiene::Facts,
+) -> hygiene::Context {
+    let of_policy = policy.rules.iter().zip(rules);
+    let ruled = of_policy.filter_map(|((_, checked), audited)| {
+        if let Ok(found) = &audited.result {
+            return Some(ruled_column(found, &audited.name));
+        }
+        let checked = checked.as_ref().ok()?;
+        let schema = checked.table.schema.as_deref().unwrap_or("public");
+        let table = facts
+            .tables
+            .values()
+            .find(|table| table.schema == schema && table.name == checked.table.name)?;
         Some(RuledColumn {
-            rule: rule.name.clone(),
-            table: plan.table.id,
-            column: plan.column.clone(),
+            rule: audited.name.clone(),
+            table: table.id,
+            column: checked.column.clone(),
+            ..RuledColumn::default()
         })
     });
     hygiene::Context {
         ruled: ruled.collect(),
         unused_after_days: policy.unused_after_days,
+    }
+}
+
+fn ruled_column(found: &RuleFindings, rule: &str) -> RuledColumn {
+    let plan = &found.plan;
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no 53 bits")]
+    let expired = match (found.rows, found.expired) {
+        (Some(rows), Some(expired)) if rows.value > 0 => {
+            Some(expired.value as f64 / rows.value as f64)
+        }
+        _ => None,
+    };
+    RuledColumn {
+        rule: rule.to_owned(),
+        table: plan.table.id,
+        column: plan.column.clone(),
+        cutoff: plan.encoding.is_none().then(|| plan.cutoff.epoch_seconds()),
+        narrowed: plan.is_narrowed() || plan.held_by.is_some(),
+        expired,
     }
 }

@@ -14,13 +14,14 @@ use super::{
     sql::{self, constant},
 };
 use crate::policy::hygiene::facts::{
-    Facts, FedColumn, Feed, ForeignKey, Index, IndexKey, Sequence, Table,
+    Dialect, Facts, FedColumn, Feed, ForeignKey, Index, IndexKey, Sequence, Table,
 };
 
 /// Reads everything in the transaction that `session` is in.
 pub(super) async fn read(session: &mut Session) -> Result<Facts, sqlx::Error> {
     let mut schema = Schema::read(session).await?;
     let mut facts = Facts {
+        dialect: Dialect::Sqlite,
         indexes: indexes(session, &schema).await?,
         foreign_keys: foreign_keys(session, &schema).await?,
         sequences: sequences(session, &schema).await?,
@@ -186,7 +187,7 @@ async fn indexes(session: &mut Session, schema: &Schema) -> Result<Vec<Index>, s
         };
         let name: String = row.try_get("name")?;
         if indexes.last().is_none_or(|last| last.name != name) {
-            indexes.push(index(&row, &described.table, name)?);
+            indexes.push(index(&row, described, name)?);
         }
         let column = row.try_get::<Option<i64>, _>("cid")?;
         let is_key = row.try_get::<Option<i64>, _>("key")? == Some(1);
@@ -211,7 +212,7 @@ async fn indexes(session: &mut Session, schema: &Schema) -> Result<Vec<Index>, s
 /// NULLs are the smallest values: in descending order they come last, in ascending order first.
 const DESCENDING: i16 = 1;
 
-fn index(row: &SqliteRow, table: &Table, name: String) -> Result<Index, sqlx::Error> {
+fn index(row: &SqliteRow, described: &Described, name: String) -> Result<Index, sqlx::Error> {
     let origin: String = row.try_get("origin")?;
     let text: Option<String> = row.try_get("sql")?;
     let (keys, predicate) = text.as_deref().map_or((None, None), parts);
@@ -220,7 +221,7 @@ fn index(row: &SqliteRow, table: &Table, name: String) -> Result<Index, sqlx::Er
     Ok(Index {
         // Of those that constraints make there is no text.
         constraint: (origin != "c").then(|| name.clone()),
-        table: table.id,
+        table: described.table.id,
         schema: SCHEMA.to_owned(),
         name,
         method: METHOD.to_owned(),
@@ -228,6 +229,11 @@ fn index(row: &SqliteRow, table: &Table, name: String) -> Result<Index, sqlx::Er
         primary: origin == "pk",
         valid: true,
         ready: true,
+        not_null: predicate
+            .filter(|_| is_partial)
+            .and_then(not_null)
+            .and_then(|name| Some(vec![described.column(&name)?.number])),
+        definition: text.clone(),
         expressions: keys.filter(|_| has_expression).map(ToOwned::to_owned),
         predicate: predicate.filter(|_| is_partial).map(ToOwned::to_owned),
         ..Index::default()
@@ -262,6 +268,20 @@ fn parts(text: &str) -> (Option<&str>, Option<&str>) {
         }
     }
     (None, None)
+}
+
+/// The column of a predicate that says nothing but that it is not NULL.
+fn not_null(predicate: &str) -> Option<String> {
+    let mut words = predicate.split_ascii_whitespace();
+    let (keyword, name) = (words.next()?, words.next()?);
+    let rest: Vec<String> = words.map(str::to_ascii_uppercase).collect();
+    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let says_it = matches!(*rest, ["IS", "NOT", "NULL"] | ["NOTNULL"] | ["NOT", "NULL"]);
+    let name = name
+        .strip_prefix('"')
+        .and_then(|name| name.strip_suffix('"'))
+        .unwrap_or(name);
+    (keyword.eq_ignore_ascii_case("WHERE") && says_it).then(|| name.to_owned())
 }
 
 /// Numbers for the names of collations.
@@ -346,6 +366,9 @@ async fn sequences(session: &mut Session, schema: &Schema) -> Result<Vec<Sequenc
     Ok(sequences)
 }
 
+/// From so many rows on it matters that nobody counted them. To find that out so many are stepped over at most.
+const MANY: u64 = 1_000;
+
 /// Rows at the last ANALYZE; of an empty table that there are none.
 async fn rows(session: &mut Session, schema: &mut Schema) -> Result<(), sqlx::Error> {
     if catalog::has_statistics(session).await?.0 {
@@ -366,12 +389,18 @@ async fn rows(session: &mut Session, schema: &mut Schema) -> Result<(), sqlx::Er
     }
     for described in schema.tables.values_mut() {
         let table = &mut described.table;
-        let empty = session.row(sql::is_empty(&table.name).query([])).await?;
-        if empty.try_get::<i64, _>("empty")? != 0 {
+        let row = session
+            .row(sql::filled(&table.name, MANY).query([]))
+            .await?;
+        if row.try_get::<i64, _>("some")? == 0 {
             table.rows = Some(0.0);
-        } else {
-            // Pages are not counted; that there are some is known.
-            table.pages = 1;
+            table.detail.file_pages = Some(0);
+            continue;
+        }
+        // Pages are not counted; that there are some is known.
+        table.pages = 1;
+        if row.try_get::<i64, _>("many")? != 0 {
+            table.detail.counters.live = MANY;
         }
     }
     Ok(())

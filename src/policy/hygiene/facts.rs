@@ -12,12 +12,17 @@ use jiff::Timestamp;
 pub use self::server::{
     Aged, FedColumn, Feed, Freeze, HolderKind, Sequence, Slot, SnapshotHolder, WalSettings,
 };
-
+pub use super::table_facts::{
+    BLOCK, Bound, Column, ConstraintKind, Counters, Identity, Sample, TableDetail, Times, Toast,
+    TotalKey, Unvalidated,
+};
 use crate::policy::usage::Usage;
 
 /// Everything that the checks look at.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
+    /// Whose words the findings are in.
+    pub dialect: Dialect,
     /// The database's clock.
     pub now: Option<Timestamp>,
     /// Its tables, partitioned ones and partitions included, by their numbers.
@@ -38,8 +43,30 @@ pub struct Facts {
     pub slots: Vec<Slot>,
     /// What the slots are measured by.
     pub wal: WalSettings,
+    /// The role that audits.
+    pub role: String,
+    /// Columns of the largest tables, in their order.
+    pub columns: HashMap<u32, Vec<Column>>,
+    /// Time columns of the tables with the most rows.
+    pub times: HashMap<u32, Vec<Times>>,
+    /// Columns by whose values a partitioned table is divided.
+    pub partition_keys: HashMap<u32, Vec<String>>,
+    /// What tells rows apart where there is no primary key.
+    pub total_keys: Vec<TotalKey>,
+    /// Constraints that old rows were never held to.
+    pub unvalidated: Vec<Unvalidated>,
     /// What the statistics say of its largest B-trees.
     pub btrees: Vec<Btree>,
+}
+
+/// Which engine the facts are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// PostgreSQL.
+    #[default]
+    Postgres,
+    /// SQLite.
+    Sqlite,
 }
 
 /// What a table is.
@@ -75,6 +102,8 @@ pub struct Table {
     pub rows: Option<f64>,
     /// Whether anybody uses it.
     pub usage: Usage,
+    /// What the checks of single tables look at.
+    pub detail: TableDetail,
 }
 
 impl Table {

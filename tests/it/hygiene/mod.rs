@@ -4,6 +4,8 @@ mod cost;
 mod invalid_index;
 mod server;
 mod sqlite;
+mod statistics;
+mod tables;
 
 use std::time::Duration;
 

@@ -167,3 +167,84 @@ async fn rows_are_those_of_analyze_and_none_where_there_is_none() {
         ((Some(2.0), 1), (Some(0.0), 0))
     );
 }
+
+#[tokio::test]
+async fn what_is_wrong_with_a_file_is_found_in_its_own_words() {
+    let findings = findings(
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY, name TEXT);
+         CREATE TABLE child (id INTEGER PRIMARY KEY, parent_id INT REFERENCES parent, a INT, b INT);
+         CREATE INDEX child_a ON child (a); CREATE INDEX child_a_again ON child (a);
+         CREATE INDEX child_b ON child (b); CREATE INDEX child_ba ON child (b, a);
+         CREATE TABLE bare (x INT); CREATE TABLE hollow (id INTEGER PRIMARY KEY);
+         INSERT INTO parent VALUES (1, 'x'); INSERT INTO child VALUES (1, 1, 1, 1); INSERT INTO bare VALUES (1);
+         CREATE TABLE uncounted (id INTEGER PRIMARY KEY);
+         WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000) INSERT INTO uncounted SELECT n FROM n",
+    )
+    .await;
+
+    let mut ids: Vec<&str> = findings.iter().map(|finding| finding.id.as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!(
+        ids,
+        [
+            "duplicate-index:main.child.child_a_again",
+            "empty-table:main.hollow",
+            "foreign-key-without-index:main.child.parent_id",
+            "never-analyzed:main.uncounted",
+            "no-primary-key:main.bare",
+            "redundant-index:main.child.child_b",
+        ]
+    );
+    for finding in &findings {
+        let said = format!("{finding:?}").to_lowercase();
+        for word in ["concurrently", "autovacuum", "catalog", "mib", "bytes by"] {
+            assert!(!said.contains(word), "{word}: {finding:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_finding_says_to_run_is_sql_of_this_engine_and_so_is_what_takes_it_back() {
+    let setup = "CREATE TABLE \"odd.parent\" (id INTEGER PRIMARY KEY); INSERT INTO \"odd.parent\" VALUES (1);
+         CREATE TABLE \"Odd \"\"t\" (id INTEGER PRIMARY KEY, p INT REFERENCES \"odd.parent\", a INT);
+         INSERT INTO \"Odd \"\"t\" VALUES (1, 1, 1);
+         CREATE INDEX one ON \"Odd \"\"t\" (a); CREATE UNIQUE INDEX \"two \" ON \"Odd \"\"t\" (a, id); CREATE TABLE hollow (x INT PRIMARY KEY)";
+    let database = Database::new(setup).await;
+    let before = find(
+        &database.engine().hygiene().await.unwrap(),
+        &Context::default(),
+    );
+    assert_eq!(before.len(), 3, "{before:?}");
+
+    for finding in &before {
+        database
+            .execute(finding.advice.apply.as_deref().unwrap())
+            .await;
+    }
+
+    let after = find(
+        &database.engine().hygiene().await.unwrap(),
+        &Context::default(),
+    );
+    assert_eq!(after, []);
+    for finding in &before {
+        if let Some(undo) = &finding.advice.undo {
+            database.execute(undo).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clean_file_has_no_finding() {
+    let findings = findings(
+        "CREATE TABLE parent (id INTEGER PRIMARY KEY, name TEXT UNIQUE); INSERT INTO parent VALUES (1, 'x');
+         CREATE TABLE child (parent_id INT NOT NULL REFERENCES parent, n INT, other INT REFERENCES parent, PRIMARY KEY (parent_id, n)) WITHOUT ROWID;
+         INSERT INTO child VALUES (1, 1, NULL);
+         CREATE INDEX child_other ON child (other) WHERE other IS NOT NULL;
+         CREATE INDEX parent_folded ON parent (name COLLATE NOCASE); CREATE INDEX parent_lower ON parent (lower(name));
+         CREATE INDEX parent_part ON parent (name) WHERE id > 5; ANALYZE",
+    )
+    .await;
+
+    assert_eq!(findings, []);
+}

@@ -1,7 +1,9 @@
 //! What the checks of the whole database look at, read from catalogs and statistics in one short read-only transaction: set-based
-//! queries over whole catalogs, no `information_schema`, no size functions, joined here. What takes locks, or may be refused as a
+//! queries over whole catalogs, no `information_schema`, no size functions over all tables, joined here. What takes locks, or may be refused as a
 //! whole, is read in transactions of its own afterwards.
 
+mod columns;
+mod detail;
 mod indexes;
 mod reader;
 mod sequences;
@@ -30,6 +32,8 @@ pub(super) async fn read(session: &mut Session) -> Result<(Facts, Positions), sq
         foreign_keys,
         ..Facts::default()
     };
+    detail::read(session, &mut facts).await?;
+    columns::read(session, &mut facts).await?;
     indexes::define(session, &mut facts).await?;
     let positions = sequences::sequences(session, &mut facts).await?;
     Ok((facts, positions))
