@@ -83,7 +83,9 @@ sql --dbname work --command "
         kind text NOT NULL, at timestamptz NOT NULL, note text, amount numeric)', n, parent);
       EXECUTE format('CREATE INDEX ON table_%1\$s (parent_id); CREATE INDEX ON table_%1\$s (customer, kind);
         CREATE INDEX ON table_%1\$s (at) WHERE note IS NULL', n);
-      EXECUTE format('INSERT INTO table_%s (customer, kind, at) SELECT n, ''kind '' || n % 7, now() - n * interval ''1 hour'' FROM generate_series(1, 20) n', n);
+      -- Each tenth is large enough for a look at its columns.
+      EXECUTE format('INSERT INTO table_%1\$s (customer, kind, at, note) SELECT n, ''kind '' || n %% 7, now() - n * interval ''1 hour'', repeat(''x'', %2\$s)
+        FROM generate_series(1, %3\$s) n', n, CASE WHEN n % 10 = 0 THEN 400 ELSE 10 END, CASE WHEN n % 10 = 0 THEN 800 ELSE 20 END);
       IF n % 200 = 0 THEN COMMIT; END IF;
     END LOOP;
   END \$\$;

@@ -118,7 +118,7 @@ fn evidence(holder: &SnapshotHolder, number: usize) -> String {
             figures::about(holder.age)
         )
     });
-    if number > 1 {
+    if number > 1 && matches!(holder.kind, HolderKind::Session { .. }) {
         text.push_str("; the oldest of several such sessions");
     }
     text.push_str("; what they left dead cannot be vacuumed");
