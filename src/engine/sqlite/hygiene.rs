@@ -47,7 +47,6 @@ struct Described {
     table: Table,
     columns: Vec<Column>,
     without_rowid: bool,
-    autoincrement: bool,
 }
 
 struct Column {
@@ -62,7 +61,6 @@ impl Schema {
         let mut schema = Self::default();
         for row in session.rows(constant(q::TABLES)).await? {
             let name: String = row.try_get("name")?;
-            let text: Option<String> = row.try_get("sql")?;
             let described = Described {
                 table: Table {
                     id: number(&row, "root")?,
@@ -72,8 +70,6 @@ impl Schema {
                 },
                 columns: Vec::new(),
                 without_rowid: row.try_get::<i64, _>("without_rowid")? != 0,
-                autoincrement: text
-                    .is_some_and(|text| text.to_ascii_uppercase().contains("AUTOINCREMENT")),
             };
             schema.tables.insert(name.to_ascii_lowercase(), described);
         }
@@ -336,7 +332,8 @@ async fn foreign_keys(
 }
 
 async fn sequences(session: &mut Session, schema: &Schema) -> Result<Vec<Sequence>, sqlx::Error> {
-    if !schema.tables.values().any(|table| table.autoincrement) {
+    let there = session.row(constant(q::HAS_SEQUENCES)).await?;
+    if there.try_get::<i64, _>("there")? == 0 {
         return Ok(Vec::new());
     }
     let mut sequences = Vec::new();

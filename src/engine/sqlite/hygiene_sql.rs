@@ -21,7 +21,7 @@ macro_rules! of_tables_ordered {
 
 /// Virtual tables, their shadows and views are of other types.
 pub(super) const TABLES: &str = of_tables!(
-    "l.name, l.wr AS without_rowid, coalesce(s.rootpage, 0) AS root, s.sql",
+    "l.name, l.wr AS without_rowid, coalesce(s.rootpage, 0) AS root",
     "LEFT JOIN main.sqlite_schema AS s ON s.name = l.name AND s.type = 'table'"
 );
 
@@ -48,6 +48,10 @@ pub(super) const FOREIGN_KEYS: &str = of_tables_ordered!(
     "JOIN pragma_foreign_key_list(l.name, 'main') AS f",
     "l.name, f.id, f.seq"
 );
+
+/// The table is made with the first table that has AUTOINCREMENT.
+pub(super) const HAS_SEQUENCES: &str = "
+    SELECT count(*) AS there FROM main.sqlite_schema WHERE type = 'table' AND name = 'sqlite_sequence'";
 
 /// Anybody may write into that table; only whole numbers count.
 pub(super) const SEQUENCES: &str = "
