@@ -45,6 +45,10 @@ pub struct Facts {
     pub wal: WalSettings,
     /// The role that audits.
     pub role: String,
+    /// The server is a standby: its counters do not see what is written.
+    pub in_recovery: bool,
+    /// Since when the counters count; `None`: not known (also after a crash, which sets them to zero).
+    pub counting_since: Option<Timestamp>,
     /// Columns of the largest tables, in their order.
     pub columns: HashMap<u32, Vec<Column>>,
     /// Time columns of the tables with the most rows.

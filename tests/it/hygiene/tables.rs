@@ -397,7 +397,7 @@ async fn published_tables_whose_deletes_fail_are_grave_under_a_rule() {
                  CREATE TABLE p (a int) PARTITION BY RANGE (a); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); \
                  CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20); \
                  CREATE TABLE inserted (a int); \
-                 CREATE PUBLICATION some FOR TABLE ruled, other, whole, keyed, silent, p; \
+                 CREATE PUBLICATION subset FOR TABLE ruled, other, whole, keyed, silent, p; \
                  CREATE PUBLICATION inserts FOR TABLE inserted WITH (publish = 'insert'); \
                  INSERT INTO ruled VALUES (1, now())",
             )

@@ -57,12 +57,15 @@ const FOREIGN: &str = "\
 SELECT DISTINCT i.inhparent AS id FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind = 'f'";
 
 const SELF: &str = "\
-SELECT current_user::text AS role, (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS now";
+SELECT current_user::text AS role, (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS now, pg_is_in_recovery() AS in_recovery, \
+  (SELECT (extract(epoch FROM pg_stat_get_db_stat_reset_time(d.oid)) * 1000000)::int8 FROM pg_database d WHERE d.datname = current_database()) AS counting_since";
 
 async fn read_tables(session: &mut Session, facts: &mut Facts) -> Result<(), sqlx::Error> {
     let row = session.row(constant(SELF)).await?;
     facts.role = row.try_get("role")?;
     facts.now = facts.now.or(instant(&row, "now")?);
+    facts.in_recovery = row.try_get("in_recovery")?;
+    facts.counting_since = instant(&row, "counting_since")?;
     for row in session.rows(constant(DETAILS)).await? {
         if let Some(table) = facts.tables.get_mut(&oid(&row, "id")?) {
             table.detail = detail(&row)?;

@@ -11,9 +11,14 @@ use crate::policy::hygiene::{
     facts::{Kind, Table},
     sql_name,
     tree::Trees,
+    words,
 };
 
 pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding>) {
+    // A standby's counters do not tell a queue from a table that nobody uses.
+    if facts.in_recovery {
+        return;
+    }
     let trees = Trees::of(facts);
     let needed: HashSet<u32> = facts
         .foreign_keys
@@ -43,7 +48,7 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
             .filter(|part| part.kind != Kind::Partitioned)
             .collect();
         if holders.iter().all(|holder| is_empty(holder)) {
-            findings.push(finding(head, holders.len()));
+            findings.push(finding(facts, head, holders.len()));
         }
     }
 }
@@ -57,7 +62,11 @@ fn is_empty(table: &Table) -> bool {
         && counters.deleted == 0
 }
 
-fn finding(head: &Table, holders: usize) -> Finding {
+fn finding(facts: &Facts, head: &Table, holders: usize) -> Finding {
+    let since = facts.counting_since.map_or_else(
+        || "(when that was is not known: a crash begins them anew)".to_owned(),
+        |since| format!("({})", words::day(since)),
+    );
     let what = match (head.kind, holders) {
         (Kind::Partitioned, 0) => "it has no partitions".to_owned(),
         (Kind::Partitioned, holders) => {
@@ -70,7 +79,7 @@ fn finding(head: &Table, holders: usize) -> Finding {
         Severity::Info,
         head.object(),
         format!(
-            "{what} (exact), nothing was written since the server's counters began; a table that was created a short while ago looks the same"
+            "{what} (exact), nothing was written since the server's counters began {since}; a table that was created a short while ago looks the same"
         ),
         Advice::run(
             "where nobody plans to use it: keep its definition (pg_dump --schema-only), then drop it; without CASCADE the server refuses while something depends on it",
@@ -162,6 +171,14 @@ mod tests {
         assert!(found(&tables([old.clone(), heir])).is_empty());
         // The heir is known as that of another parent.
         assert!(found(&tables([old])).is_empty());
+    }
+
+    #[test]
+    fn on_a_standby_nothing_is_said() {
+        let mut facts = tables([empty(table(1, "t"))]);
+        facts.in_recovery = true;
+
+        assert!(found(&facts).is_empty());
     }
 
     #[test]

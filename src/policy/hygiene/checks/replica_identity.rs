@@ -5,7 +5,10 @@ use std::collections::HashMap;
 
 use crate::policy::{
     hygiene::{
-        Advice, Check, Context, Facts, Finding, Severity, facts::Table, sql_name, tree::Trees,
+        Advice, Check, Context, Facts, Finding, Severity,
+        facts::{Identity, Table},
+        sql_name,
+        tree::Trees,
         words,
     },
     table::quoted,
