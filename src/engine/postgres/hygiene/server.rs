@@ -23,19 +23,23 @@ SELECT NULL::oid AS id, '' AS schema, d.datname::text AS name, d.datname = curre
   age(d.datfrozenxid)::int8 AS age, mxid_age(d.datminmxid)::int8 AS multixact_age, false AS by_toast \
 FROM pg_database d WHERE d.datfrozenxid <> '0'";
 
-/// The oldest ones only. An id of 0 is none: other kinds of storage than the heap freeze nothing.
+/// The oldest ones only, of tables of users as many as of others. An id of 0 is none: other kinds of storage than the heap freeze
+/// nothing.
 const TABLES: &str = "\
-SELECT * FROM (SELECT c.oid AS id, n.nspname::text AS schema, c.relname::text AS name, true AS own, c.relpersistence = 't' AS temporary, \
-    greatest(a.own, a.toast)::int8 AS age, coalesce(greatest(a.own_multi, a.toast_multi), 0)::int8 AS multixact_age, \
-    coalesce(a.toast > a.own, false) AS by_toast \
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_class t ON t.oid = c.reltoastrelid \
-  CROSS JOIN LATERAL (SELECT CASE WHEN c.relfrozenxid <> '0' THEN age(c.relfrozenxid) END AS own, \
-    CASE WHEN t.relfrozenxid <> '0' THEN age(t.relfrozenxid) END AS toast, \
-    CASE WHEN c.relminmxid <> '0' THEN mxid_age(c.relminmxid) END AS own_multi, \
-    CASE WHEN t.relminmxid <> '0' THEN mxid_age(t.relminmxid) END AS toast_multi) a \
-  WHERE c.relkind IN ('r', 'm')) aged WHERE aged.age IS NOT NULL \
-ORDER BY greatest(aged.age / current_setting('autovacuum_freeze_max_age')::float8, \
-  aged.multixact_age / current_setting('autovacuum_multixact_freeze_max_age')::float8) DESC, aged.id LIMIT 20";
+SELECT * FROM (SELECT aged.*, row_number() OVER (PARTITION BY aged.other ORDER BY aged.way DESC, aged.id) AS place \
+  FROM (SELECT c.oid AS id, n.nspname::text AS schema, c.relname::text AS name, true AS own, c.relpersistence = 't' AS temporary, \
+      n.nspname IN ('pg_catalog', 'information_schema', 'retention_operator') OR c.relpersistence = 't' AS other, \
+      greatest(a.own, a.toast)::int8 AS age, coalesce(greatest(a.own_multi, a.toast_multi), 0)::int8 AS multixact_age, \
+      coalesce(a.toast > a.own, false) AS by_toast, greatest( \
+        greatest(a.own, a.toast) / current_setting('autovacuum_freeze_max_age')::float8, \
+        greatest(a.own_multi, a.toast_multi) / current_setting('autovacuum_multixact_freeze_max_age')::float8) AS way \
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_class t ON t.oid = c.reltoastrelid \
+    CROSS JOIN LATERAL (SELECT CASE WHEN c.relfrozenxid <> '0' THEN age(c.relfrozenxid) END AS own, \
+      CASE WHEN t.relfrozenxid <> '0' THEN age(t.relfrozenxid) END AS toast, \
+      CASE WHEN c.relminmxid <> '0' THEN mxid_age(c.relminmxid) END AS own_multi, \
+      CASE WHEN t.relminmxid <> '0' THEN mxid_age(t.relminmxid) END AS toast_multi) a \
+    WHERE c.relkind IN ('r', 'm')) aged WHERE aged.age IS NOT NULL) placed \
+WHERE placed.place <= 20 ORDER BY placed.way DESC, placed.id";
 
 /// Sessions of other databases keep nothing of this one. A vacuum's own snapshot keeps nothing, workers act for their leader, and
 /// what sends to a standby is looked at below.
