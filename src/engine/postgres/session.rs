@@ -181,15 +181,15 @@ impl Session {
         let mut connection = self.take()?;
         let answer = async {
             let mut rows = query.fetch(&mut connection);
-            let mut made = Ok(Vec::new());
+            let mut made: Result<Vec<T>, sqlx::Error> = Ok(Vec::new());
             // To the last row, whatever becomes of them: the next answer stands behind it.
             while let Some(row) = rows.try_next().await? {
-                made = made.and_then(|mut made: Vec<T>| {
+                made = made.and_then(|mut made| {
                     made.push(make(&row)?);
                     Ok(made)
                 });
             }
-            Ok(made)
+            Ok::<_, sqlx::Error>(made)
         };
         let answer = within(self.limit, answer).await;
         self.keep(connection, &answer);
