@@ -356,10 +356,11 @@ impl Engine for PostgresEngine {
 
     async fn hygiene(&self) -> Result<Facts, EngineError> {
         let mut session = self.read().await?;
-        let facts = hygiene::read(&mut session)
+        let (mut facts, positions) = hygiene::read(&mut session)
             .await
             .map_err(|reason| self.error("reading the catalog", None, &reason))?;
-        session.release().await;
+        hygiene::read_more(&mut session, self.settings.read(), positions, &mut facts).await?;
+        session.give_back().await;
         Ok(facts)
     }
 

@@ -9,6 +9,8 @@ mod catalog_sql;
 mod connect;
 mod error;
 mod expiry;
+mod hygiene;
+mod hygiene_sql;
 mod keys;
 mod ledger;
 mod obstacles;
@@ -41,6 +43,7 @@ use crate::policy::{
     claims::LedgerMode,
     cutoff::Cutoff,
     dependents::Dependents,
+    hygiene::Facts,
     plan::RulePlan,
     table::{TableFacts, TableName},
 };
@@ -189,6 +192,13 @@ impl Engine for SqliteEngine {
         session.close().await;
         let table = plan.table.qualified();
         statistics.map_err(|reason| self.error("reading the statistics of", Some(&table), &reason))
+    }
+
+    async fn hygiene(&self) -> Result<Facts, EngineError> {
+        let mut session = self.read().await?;
+        let facts = hygiene::read(&mut session).await;
+        session.close().await;
+        facts.map_err(|reason| self.error("reading the schema of", None, &reason))
     }
 
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError> {

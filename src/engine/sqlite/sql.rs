@@ -260,6 +260,16 @@ pub(super) fn is_empty(name: &str) -> Sql {
     .into())
 }
 
+/// Whether a table has a row (`some`), and whether it has so `many`; steps over no more.
+pub(super) fn filled(name: &str, many: u64) -> Sql {
+    let table = identifier(name);
+    let last = many.saturating_sub(1);
+    Sql(format!(
+        "SELECT EXISTS (SELECT 1 FROM main.{table}) AS \"some\", EXISTS (SELECT 1 FROM main.{table} LIMIT 1 OFFSET {last}) AS \"many\""
+    )
+    .into())
+}
+
 /// Counts a table's rows.
 pub(super) fn count_rows(name: &str) -> Fixed {
     Fixed {

@@ -3,10 +3,15 @@
 //! Left out by the engines: the system's own objects, those of extensions and of the operator, shadow objects of virtual
 //! tables, temporary tables, foreign tables and views.
 
+mod server;
+
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 
+pub use self::server::{
+    Aged, FedColumn, Feed, Freeze, HolderKind, Sequence, Slot, SnapshotHolder, WalSettings,
+};
 pub use super::table_facts::{
     BLOCK, Bound, Column, ConstraintKind, Counters, Identity, Sample, TableDetail, Times, Toast,
     TotalKey, Unvalidated,
@@ -16,6 +21,8 @@ use crate::policy::usage::Usage;
 /// Everything that the checks look at.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
+    /// Whose words the findings are in.
+    pub dialect: Dialect,
     /// The database's clock.
     pub now: Option<Timestamp>,
     /// Its tables, partitioned ones and partitions included, by their numbers.
@@ -26,6 +33,16 @@ pub struct Facts {
     pub foreign_keys: Vec<ForeignKey>,
     /// What the role was not allowed to see, in sentences.
     pub unseen: Vec<String>,
+    /// Its sequences.
+    pub sequences: Vec<Sequence>,
+    /// How near the end of the transaction ids is; `None`: the engine has none.
+    pub freeze: Option<Freeze>,
+    /// Who keeps dead rows.
+    pub snapshots: Vec<SnapshotHolder>,
+    /// The server's replication slots.
+    pub slots: Vec<Slot>,
+    /// What the slots are measured by.
+    pub wal: WalSettings,
     /// The role that audits.
     pub role: String,
     /// The server is a standby: its counters do not see what is written.
@@ -44,6 +61,16 @@ pub struct Facts {
     pub unvalidated: Vec<Unvalidated>,
     /// What the statistics say of its largest B-trees.
     pub btrees: Vec<Btree>,
+}
+
+/// Which engine the facts are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// PostgreSQL.
+    #[default]
+    Postgres,
+    /// SQLite.
+    Sqlite,
 }
 
 /// What a table is.

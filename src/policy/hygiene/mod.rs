@@ -3,16 +3,19 @@
 //! [`Facts`] go in, [`Finding`]s come out. Each check is a file of its own in [`checks`], with its thresholds and the reasons
 //! for them; `docs/findings/` explains each to the people who act on it.
 
-pub mod btree;
 pub mod bloat;
+pub mod btree;
 pub mod checks;
 pub mod facts;
+mod figures;
 mod finding;
 pub mod indexes;
+mod sqlite;
 mod table_facts;
 mod tree;
 mod words;
 
+use facts::Dialect;
 pub use facts::Facts;
 pub use finding::{Advice, Check, Finding, Severity, order};
 
@@ -51,6 +54,12 @@ pub fn find(facts: &Facts, context: &Context) -> Vec<Finding> {
     let mut findings = Vec::new();
     for check in checks::ALL {
         check(facts, context, &mut findings);
+    }
+    if facts.dialect == Dialect::Sqlite {
+        findings = findings
+            .into_iter()
+            .filter_map(|finding| sqlite::reworded(facts, finding))
+            .collect();
     }
     findings.sort_by(order);
     findings.dedup_by(|one, other| one.id == other.id);

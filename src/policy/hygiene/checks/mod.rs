@@ -7,11 +7,14 @@ mod constraint_not_validated;
 mod duplicate_index;
 mod empty_table;
 mod foreign_key_without_index;
+mod freeze_age;
+mod integer_exhaustion;
 mod invalid_index;
 #[cfg(test)]
 mod made_up;
 mod never_analyzed;
 mod no_primary_key;
+mod old_snapshot;
 mod partitions_expired;
 mod redundant_index;
 mod replica_identity;
@@ -19,6 +22,7 @@ mod row_security;
 mod rule_column_without_index;
 #[cfg(test)]
 mod samples;
+mod slot_holding_wal;
 mod table_without_retention;
 mod unused_index;
 mod unused_table;
@@ -36,6 +40,10 @@ pub const ALL: &[Run] = &[
     invalid_index::check,
     bloated_index::check,
     foreign_key_without_index::check,
+    integer_exhaustion::check,
+    freeze_age::check,
+    old_snapshot::check,
+    slot_holding_wal::check,
     no_primary_key::check,
     constraint_not_validated::check,
     unused_table::check,
