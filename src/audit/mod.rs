@@ -5,12 +5,13 @@
 mod around;
 mod measure;
 mod report;
+mod usage;
 
 use jiff::Timestamp;
 
 pub use around::{Book, Neighbour, RemovedHold, Surroundings};
 pub use measure::{Measured, MeasuredInstant, Method, expired};
-pub use report::{AuditReport, RuleAudit, RuleFindings, Usage};
+pub use report::{AuditReport, RuleAudit, RuleFindings};
 
 use crate::{
     engine::{DatabaseFacts, Engine, EngineError},
@@ -397,12 +398,23 @@ pub async fn audit(
             result,
         });
     }
-    let hygiene = engine.hygiene().await?;
+    let mut hygiene = engine.hygiene().await?;
+    let remembered = usage::recall(&book, around).await?;
+    let observed = usage::look(engine, policy, &mut hygiene, &remembered, &mut rules).await?;
+    let findings = hygiene::find(&hygiene, &context(policy, &rules));
+    let seen = usage::Seen {
+        facts: &facts,
+        rules: &rules,
+        findings: &findings,
+        observed,
+    };
+    let (first_seen, forgets) = usage::remember(&book, around, policy, remembered, seen).await;
     Ok(AuditReport {
         facts,
-        findings: hygiene::find(&hygiene, &context(policy, &rules)),
+        findings,
         suppress: policy.suppress.clone(),
-        unseen: hygiene.unseen,
+        unseen: hygiene.unseen.into_iter().chain(forgets).collect(),
+        first_seen,
         rules,
         totals: book.ledger.as_ref().map(|_| book.view.totals),
         note: book.note,

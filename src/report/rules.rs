@@ -10,8 +10,9 @@ use crate::{
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
-    audit::{AuditReport, Measured, MeasuredInstant, Method, RuleAudit, RuleFindings, Usage},
+    audit::{AuditReport, Measured, MeasuredInstant, Method, RuleAudit, RuleFindings},
     engine::DatabaseFacts,
+    policy::usage::{Observation, Usage},
 };
 
 /// Points of the trend that status keeps.
@@ -154,24 +155,29 @@ fn measured_time(measured: &MeasuredInstant) -> MeasuredTime {
     }
 }
 
-fn last_used(usage: &Usage) -> LastUsed {
-    match usage {
-        Usage::Used(at) => LastUsed {
-            state: "Used".to_owned(),
-            since: Some(whole_seconds(*at)),
-            ..LastUsed::default()
-        },
-        Usage::UsedSince(since) => LastUsed {
-            state: "Used".to_owned(),
-            coverage_since: Some(whole_seconds(*since)),
-            ..LastUsed::default()
-        },
-        Usage::Unknown(why) => LastUsed {
-            state: "Unknown".to_owned(),
-            reason: Some((*why).to_owned()),
-            ..LastUsed::default()
-        },
+/// A use to the day: what is in use would else make a new status of every audit.
+fn last_used(observation: &Observation) -> LastUsed {
+    let (state, since, why) = match observation.usage {
+        Usage::Used { last } => ("Used", last.map(whole_days), None),
+        Usage::Unused { since, .. } => ("Unused", Some(since), None),
+        Usage::Unknown(why) => ("Unknown", None, Some(why)),
+    };
+    let reason = match (why, observation.note.as_deref()) {
+        (Some(why), Some(note)) => Some(format!("{why}; {note}")),
+        (why, note) => why.or(note).map(str::to_owned),
+    };
+    LastUsed {
+        state: state.to_owned(),
+        since: since.map(whole_seconds),
+        coverage_since: observation.coverage_since.map(whole_seconds),
+        coverage_percent: observation.coverage_percent.map(i32::from),
+        reason: reason.map(|reason| shorten(&reason, MAX_MESSAGE_BYTES)),
     }
+}
+
+fn whole_days(instant: Timestamp) -> Timestamp {
+    let seconds = instant.as_second();
+    Timestamp::from_second(seconds - seconds.rem_euclid(86_400)).unwrap_or(instant)
 }
 
 fn database(facts: &DatabaseFacts) -> DatabaseStatus {
@@ -186,29 +192,38 @@ fn database(facts: &DatabaseFacts) -> DatabaseStatus {
     }
 }
 
-/// One point a day.
+/// One point a day: as the last audit of the day saw the database, so that it shows what the day's sweep did.
 fn add_trend_point(status: &mut RetentionPolicyStatus, report: &AuditReport, now: Timestamp) {
     let day = |instant: Timestamp| instant.as_second().div_euclid(86_400);
-    let today = status
-        .trend
-        .last()
-        .and_then(|point| point.time.as_ref())
-        .is_some_and(|time| day(time.0) == day(now));
-    if today {
-        return;
-    }
     let dead_rows = report
         .rules
         .iter()
         .filter_map(|rule| rule.result.as_ref().ok())
         .map(|findings| findings.dead_rows)
         .sum();
-    status.trend.push(TrendPoint {
+    let point = TrendPoint {
         time: Some(whole_seconds(now)),
         size_bytes: Some(report.facts.size_bytes),
         expired_rows: status.expired_rows,
         dead_rows: Some(dead_rows),
+    };
+    let today = status.trend.last_mut().filter(|last| {
+        let time = last.time.as_ref();
+        time.is_some_and(|time| day(time.0) == day(now))
     });
+    match today {
+        Some(today) => {
+            let same = TrendPoint {
+                time: today.time.clone(),
+                ..point.clone()
+            };
+            // The time of what has not changed stays, or every audit would make a new status.
+            if *today != same {
+                *today = point;
+            }
+        }
+        None => status.trend.push(point),
+    }
     let surplus = status.trend.len().saturating_sub(TREND_POINTS);
     status.trend.drain(..surplus);
 }

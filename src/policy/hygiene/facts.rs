@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use crate::policy::usage::Usage;
+use crate::policy::usage::{Counters, Node, Usage};
 
 /// Everything that the checks look at.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,10 @@ pub struct Facts {
     pub foreign_keys: Vec<ForeignKey>,
     /// What the role was not allowed to see, in sentences.
     pub unseen: Vec<String>,
+    /// The server whose counters were read; `None`: it counts no use.
+    pub node: Option<Node>,
+    /// What the server counted, by the numbers of tables and indexes.
+    pub counters: HashMap<u32, Counters>,
 }
 
 /// What a table is.

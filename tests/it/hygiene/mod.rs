@@ -1,6 +1,7 @@
 //! The audit's findings on real servers: what each check finds, and what it must leave alone.
 
 mod invalid_index;
+mod usage;
 
 use std::time::Duration;
 

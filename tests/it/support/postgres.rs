@@ -132,7 +132,13 @@ impl Postgres {
         self.process.wait(Duration::from_secs(30));
     }
 
-    /// Starts the server again after [`Postgres::crash`], on the same port and data, and waits until it answers.
+    /// Ends the server as an administrator does who is in a hurry: clients are cut off, and everything is written down.
+    pub fn stop(&mut self) {
+        self.process.signal("INT");
+        self.process.wait(Duration::from_secs(30));
+    }
+
+    /// Starts the server again after [`Postgres::crash`] or [`Postgres::stop`], on the same port and data, and waits until it answers.
     pub fn restart(&mut self) {
         self.process = start(&self.dir, self.port, self.bin.as_deref(), &self.settings);
         self.wait_ready();

@@ -1,10 +1,13 @@
 //! What the checks of the whole database look at, read from catalogs and statistics in one short read-only transaction: set-based
 //! queries over whole catalogs, no `information_schema`, no size functions, joined here.
 
+mod counters;
 mod indexes;
 mod tables;
 
-use super::session::Session;
+use sqlx::Row;
+
+use super::{catalog_sql, session::Session, sql::constant};
 use crate::policy::hygiene::Facts;
 
 /// Reads everything in the transaction that `session` is in.
@@ -14,10 +17,18 @@ pub(super) async fn read(session: &mut Session) -> Result<Facts, sqlx::Error> {
     indexes.retain(|index| tables.contains_key(&index.table));
     let mut foreign_keys = indexes::foreign_keys(session).await?;
     foreign_keys.retain(|key| tables.contains_key(&key.table));
+    let version = session
+        .row(constant(catalog_sql::VERSION))
+        .await?
+        .try_get("version")?;
+    let counters = counters::counters(session, version).await?;
+    let node = counters::node(session).await?;
     Ok(Facts {
         tables,
         indexes,
         foreign_keys,
+        node: Some(node),
+        counters,
         ..Facts::default()
     })
 }
