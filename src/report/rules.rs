@@ -227,3 +227,107 @@ fn add_trend_point(status: &mut RetentionPolicyStatus, report: &AuditReport, now
     let surplus = status.trend.len().saturating_sub(TREND_POINTS);
     status.trend.drain(..surplus);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(size_bytes: i64) -> AuditReport {
+        AuditReport {
+            facts: DatabaseFacts {
+                engine: "PostgreSQL",
+                version: "15.18".to_owned(),
+                name: "orders".to_owned(),
+                identity: "7000-5".to_owned(),
+                size_bytes,
+                tables: 1,
+                now: Timestamp::UNIX_EPOCH,
+                in_recovery: false,
+                read_only_by: "ReadOnlyTransaction",
+            },
+            rules: Vec::new(),
+            findings: Vec::new(),
+            suppress: Vec::new(),
+            unseen: Vec::new(),
+            first_seen: std::collections::HashMap::new(),
+            totals: None,
+            unfinished: None,
+            note: None,
+            paused: None,
+        }
+    }
+
+    fn hour(hour: i64) -> Timestamp {
+        Timestamp::from_second(hour * 3600).expect("an instant")
+    }
+
+    #[test]
+    fn a_day_has_one_point_that_shows_its_last_audit() {
+        let mut status = RetentionPolicyStatus::default();
+
+        for (at, bytes) in [(0, 5), (9, 5), (14, 3), (23, 3), (24, 4)] {
+            apply_audit(&mut status, &report(bytes), hour(at));
+        }
+
+        let points: Vec<_> = status
+            .trend
+            .iter()
+            .map(|point| (point.time.clone(), point.size_bytes))
+            .collect();
+        // Nothing changed after 14 o'clock: no reason to write a new status.
+        assert_eq!(
+            points,
+            [
+                (Some(whole_seconds(hour(14))), Some(3)),
+                (Some(whole_seconds(hour(24))), Some(4)),
+            ]
+        );
+    }
+
+    #[test]
+    fn twelve_points_are_kept() {
+        let mut status = RetentionPolicyStatus::default();
+
+        for day in 0..20 {
+            apply_audit(&mut status, &report(day), hour(24 * day));
+        }
+
+        assert_eq!(status.trend.len(), TREND_POINTS);
+        assert_eq!(status.trend.first().and_then(|it| it.size_bytes), Some(8));
+    }
+
+    #[test]
+    fn a_use_is_told_to_the_day_so_that_the_status_stays_as_it_is() {
+        let used = |at| {
+            last_used(&Observation {
+                usage: Usage::Used {
+                    last: Some(hour(at)),
+                },
+                ..Observation::default()
+            })
+        };
+
+        assert_eq!(used(25), used(30));
+        assert_eq!(used(25).since, Some(whole_seconds(hour(24))));
+        assert_ne!(used(25), used(50));
+    }
+
+    #[test]
+    fn what_is_unused_says_since_when_and_on_which_nodes() {
+        let unused = last_used(&Observation {
+            usage: Usage::Unused {
+                since: hour(7),
+                days: 90,
+            },
+            coverage_since: Some(hour(5)),
+            coverage_percent: Some(100),
+            note: Some("this node only".to_owned()),
+        });
+
+        assert_eq!(unused.state, "Unused");
+        assert_eq!(unused.since, Some(whole_seconds(hour(7))));
+        assert_eq!(unused.coverage_since, Some(whole_seconds(hour(5))));
+        assert_eq!(unused.coverage_percent, Some(100));
+        assert_eq!(unused.reason.as_deref(), Some("this node only"));
+    }
+}

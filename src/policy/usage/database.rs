@@ -73,6 +73,7 @@ impl Observed {
     }
 }
 
+const OF: &str = "the use of tables and indexes";
 /// On one node only: said where others read, too.
 const THIS_NODE: &str = "this node only: standbys count their own reads";
 const A_STANDBY: &str = "this node only: a standby counts its own reads, and keeps no samples";
@@ -102,7 +103,7 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
                 .map(|index| (index.id, look(facts.counters.get(&index.id))))
                 .collect(),
             change: None,
-            notes: note.clone().into_iter().collect(),
+            notes: note.iter().map(|note| format!("{OF}: {note}")).collect(),
         };
         fold(facts, &mut observed);
         return observed;
@@ -177,7 +178,7 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
         });
     }
     if node.has_standbys {
-        observed.notes.push(THIS_NODE.to_owned());
+        observed.notes.push(format!("{OF}: {THIS_NODE}"));
     }
     fold(facts, &mut observed);
     observed
@@ -297,14 +298,6 @@ fn closure(facts: &Facts, roots: HashSet<u32>) -> HashSet<u32> {
     }
     for key in &facts.foreign_keys {
         next.entry(key.referred).or_default().push(key.table);
-        // A key of a partitioned table stands at it alone, and is of its partitions, too.
-        if let Some(parent) = facts
-            .tables
-            .get(&key.referred)
-            .and_then(|table| table.partition_of)
-        {
-            next.entry(parent).or_default().push(key.table);
-        }
     }
     // Rows of a partition are referred to through the tables above it.
     let mut reached = roots.clone();
@@ -394,10 +387,16 @@ fn table_key(table: &Table) -> i64 {
 
 /// Schema, name and definition: the number changes with every REINDEX CONCURRENTLY, and the table may be renamed.
 fn index_key(index: &Index) -> i64 {
-    let definition = format!(
-        "{} {} {:?} {:?}",
-        index.method, index.unique, index.keys, index.included
-    );
+    // Spelled out: what a ledger holds must not change with the code.
+    let keys = index.keys.iter().map(|key| {
+        format!(
+            "{}/{}/{}/{}",
+            key.column, key.operator_class, key.collation, key.options
+        )
+    });
+    let included = index.included.iter().map(|column| format!("+{column}"));
+    let columns: Vec<String> = keys.chain(included).collect();
+    let definition = format!("{} {} {}", index.method, index.unique, columns.join(","));
     let parts = [index.expressions.as_deref(), index.predicate.as_deref()]
         .map(|tree| without_places(tree.unwrap_or_default()));
     key(&[

@@ -7,17 +7,19 @@ use std::time::Duration;
 use retention_operator::api::RetentionPolicySpec;
 use retention_operator::audit::{AuditReport, Surroundings, audit};
 use retention_operator::engine::ledger::{
-    Ledger, LedgerAccess, RuleRecord, SweepBegin, SweepEnd, SweepEntry, SweepRecord,
+    Ledger, LedgerAccess, Remember, RuleRecord, SweepBegin, SweepEnd, SweepEntry, SweepRecord,
 };
 use retention_operator::engine::postgres::PostgresEngine;
 use retention_operator::engine::{ChunkTarget, Engine};
 use retention_operator::policy::check::{CheckedPolicy, check};
 use retention_operator::policy::claims::LedgerMode;
-use retention_operator::policy::usage::{Observation, Observed, Usage, observe};
+use retention_operator::policy::usage::{
+    Break, Change, Node, Observation, Observed, State, Usage, Window, observe,
+};
 use serde_json::{Value, json};
 
 use super::target;
-use crate::support::postgres::{Postgres, SUPERUSER, TestDatabase};
+use crate::support::postgres::{Postgres, TestDatabase};
 use crate::support::process::found_by;
 use crate::support::wait::eventually;
 
@@ -264,11 +266,8 @@ async fn a_standby_says_what_it_is_and_its_promotion_is_no_disuse() {
     let primary = Postgres::start_own(&[("autovacuum", "off")]);
     let database = watched(&primary, "usage_standby").await;
     let standby = Postgres::standby_of(&primary, &[("autovacuum", "off")]);
-    let there = format!(
-        "postgres://{SUPERUSER}:{SUPERUSER}@127.0.0.1:{}/{}",
-        standby.port(),
-        database.name
-    );
+    let promoted = standby.existing(&database.name);
+    let there = promoted.url.clone();
 
     let report = audited(&there).await;
     assert!(matches!(of_rule(&report).usage, Usage::Unknown(_)));
@@ -295,10 +294,6 @@ async fn a_standby_says_what_it_is_and_its_promotion_is_no_disuse() {
     )
     .await;
 
-    let promoted = TestDatabase {
-        url: there.clone(),
-        ..database.clone()
-    };
     let mut connection = promoted.connect().await;
     sqlx::query("SELECT pg_promote()")
         .execute(&mut connection)
@@ -317,10 +312,7 @@ async fn a_restored_dump_and_a_copied_database_are_other_ones() {
     let database = watched(Postgres::shared(), "usage_restore").await;
 
     let copy = format!("{}_copy", database.name);
-    let maintenance = TestDatabase {
-        url: database.url.replace(&database.name, "postgres"),
-        ..database.clone()
-    };
+    let maintenance = Postgres::shared().existing("postgres");
     eventually(Duration::from_secs(30), "no session is left", async || {
         let left: i64 = maintenance
             .scalar(&format!(
@@ -719,4 +711,79 @@ async fn the_newest_server_says_itself_when_an_index_was_last_used() {
     database.execute(A_HUNDRED_DAYS_LATER).await;
     let later = looked(&database.url).await;
     assert!(matches!(later.index("t_e"), Usage::Unused { .. }));
+}
+
+#[tokio::test]
+async fn fifty_thousand_things_are_remembered_and_an_overtaken_sample_is_void() {
+    let database = Postgres::shared().database("usage_many").await;
+    audited(&database.url).await;
+    let engine = PostgresEngine::new(target(&database.url)).unwrap();
+    let ledger = ledger(&engine).await;
+    let before = ledger
+        .remembered(POLICY, false)
+        .await
+        .unwrap()
+        .usage
+        .unwrap();
+    let state = before.state.unwrap();
+    let change = |reads: i64, later: i64| Change {
+        previous: Some(state.node.at),
+        state: State {
+            node: Node {
+                at: state.node.at + jiff::SignedDuration::from_mins(later),
+                ..state.node.clone()
+            },
+            ..state.clone()
+        },
+        windows: (0..50_000_u32)
+            .map(|n| {
+                let window = Window {
+                    id: n,
+                    since: state.since,
+                    broken_by: Break::FirstSeen,
+                    reads,
+                    writes: 0,
+                    counted: state.node.at,
+                    last_use: (n % 2 == 0).then_some(state.since),
+                    blind_seconds: 0,
+                };
+                (i64::from(n), format!("public.table_{n}.index_{n}"), window)
+            })
+            .collect(),
+        gone: Vec::new(),
+    };
+    let remember = |change| Remember {
+        policy: POLICY.to_owned(),
+        usage: Some(change),
+        ..Remember::default()
+    };
+
+    let wanted = change(7, 10);
+    let start = std::time::Instant::now();
+    ledger.remember(&remember(wanted.clone())).await.unwrap();
+    let written = start.elapsed();
+    let start = std::time::Instant::now();
+    let after = ledger
+        .remembered(POLICY, false)
+        .await
+        .unwrap()
+        .usage
+        .unwrap();
+    let read = start.elapsed();
+    eprintln!("50,000 windows: written in {written:?}, read in {read:?}");
+    ledger.remember(&remember(change(9, 20))).await.unwrap();
+    let last = ledger
+        .remembered(POLICY, false)
+        .await
+        .unwrap()
+        .usage
+        .unwrap();
+    engine.close().await;
+
+    assert_eq!(after.state.unwrap(), wanted.state);
+    assert_eq!(after.windows.len(), 50_000);
+    for (key, _, window) in &wanted.windows {
+        assert_eq!(after.windows[key], *window);
+    }
+    assert_eq!(last.windows, after.windows);
 }

@@ -144,6 +144,11 @@ impl Postgres {
         self.wait_ready();
     }
 
+    /// A database that is there already.
+    pub fn existing(&self, name: &str) -> TestDatabase {
+        TestDatabase::new(name.to_owned(), self.port)
+    }
+
     /// Creates a database of its own for a test.
     pub async fn database(&self, prefix: &str) -> TestDatabase {
         let name = unique(prefix, '_');
