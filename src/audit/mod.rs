@@ -7,10 +7,14 @@ mod measure;
 mod report;
 mod usage;
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 pub use around::{Book, Neighbour, RemovedHold, Surroundings};
 pub use measure::{Measured, MeasuredInstant, Method, expired};
+#[cfg(test)]
+pub(crate) use report::findings;
 pub use report::{AuditReport, RuleAudit, RuleFindings};
 
 use crate::{
@@ -363,7 +367,7 @@ fn unresolved_hold(holds: &[CheckedHold], tables: &Tables) -> Option<Refusal> {
     })
 }
 
-/// Audits a database for a policy.
+/// Audits a database for a policy: its rules, and the hygiene of the whole.
 ///
 /// # Errors
 /// Only what concerns the whole database; a rule's own trouble is in its entry.
@@ -372,6 +376,36 @@ pub async fn audit(
     policy: &CheckedPolicy,
     around: &Surroundings,
 ) -> Result<AuditReport, EngineError> {
+    let (mut report, book) = rules_by(engine, policy, around).await?;
+    let mut hygiene = engine.hygiene().await?;
+    let remembered = usage::recall(&book, around).await?;
+    let rules = &mut report.rules;
+    let change = usage::look(engine, policy, &mut hygiene, &remembered, rules).await?;
+    let findings = hygiene::find(&hygiene, &context(policy, &report.rules));
+    report.unseen = hygiene.unseen;
+    report.findings = Some(findings);
+    usage::remember(&book, around, &mut report, remembered, change).await;
+    Ok(report)
+}
+
+/// Audits the rules of a policy alone: what a sweep wants to know before it begins.
+///
+/// # Errors
+/// Only what concerns the whole database; a rule's own trouble is in its entry.
+pub async fn rules(
+    engine: &dyn Engine,
+    policy: &CheckedPolicy,
+    around: &Surroundings,
+) -> Result<AuditReport, EngineError> {
+    let (report, _) = rules_by(engine, policy, around).await?;
+    Ok(report)
+}
+
+async fn rules_by(
+    engine: &dyn Engine,
+    policy: &CheckedPolicy,
+    around: &Surroundings,
+) -> Result<(AuditReport, Book), EngineError> {
     let Plan {
         facts,
         rules: planned,
@@ -398,29 +432,19 @@ pub async fn audit(
             result,
         });
     }
-    let mut hygiene = engine.hygiene().await?;
-    let remembered = usage::recall(&book, around).await?;
-    let observed = usage::look(engine, policy, &mut hygiene, &remembered, &mut rules).await?;
-    let findings = hygiene::find(&hygiene, &context(policy, &rules));
-    let seen = usage::Seen {
-        facts: &facts,
-        rules: &rules,
-        findings: &findings,
-        observed,
-    };
-    let (first_seen, forgets) = usage::remember(&book, around, policy, remembered, seen).await;
-    Ok(AuditReport {
+    let report = AuditReport {
         facts,
-        findings,
+        findings: None,
         suppress: policy.suppress.clone(),
-        unseen: hygiene.unseen.into_iter().chain(forgets).collect(),
-        first_seen,
+        unseen: Vec::new(),
+        first_seen: HashMap::new(),
         rules,
         totals: book.ledger.as_ref().map(|_| book.view.totals),
-        note: book.note,
-        paused: book.view.paused,
-        unfinished: book.view.unfinished,
-    })
+        note: book.note.clone(),
+        paused: book.view.paused.clone(),
+        unfinished: book.view.unfinished.clone(),
+    };
+    Ok((report, book))
 }
 
 /// What the checks may know of the policy.

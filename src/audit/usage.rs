@@ -1,19 +1,15 @@
 //! What an audit says of the use of tables and indexes, and what it writes down so that the next one can say more.
 
-use std::collections::HashMap;
-
-use jiff::Timestamp;
-
-use super::{Book, RuleAudit, Surroundings};
+use super::{AuditReport, Book, RuleAudit, Surroundings};
 use crate::{
     engine::{
-        DatabaseFacts, Engine, EngineError,
+        Engine, EngineError,
         ledger::{DayPoint, Remember, Remembered},
     },
     policy::{
         check::CheckedPolicy,
-        hygiene::{Facts, Finding, Severity},
-        usage::{LogQuery, Observed, observe, with_log},
+        hygiene::{Facts, Severity},
+        usage::{Change, LogQuery, observe, with_log},
     },
 };
 
@@ -41,7 +37,7 @@ pub(super) async fn look(
     facts: &mut Facts,
     remembered: &Remembered,
     rules: &mut [RuleAudit],
-) -> Result<Observed, EngineError> {
+) -> Result<Option<Change>, EngineError> {
     let after_days = policy.unused_after_days;
     let mut observed = observe(facts, remembered.usage.as_ref(), after_days);
     for rule in rules {
@@ -68,60 +64,50 @@ pub(super) async fn look(
     }
     observed.enter(facts);
     facts.unseen.append(&mut observed.notes);
-    Ok(observed)
+    Ok(observed.change)
 }
 
-/// What an audit saw, to be written down.
-#[derive(Debug)]
-pub(super) struct Seen<'a> {
-    pub(super) facts: &'a DatabaseFacts,
-    pub(super) rules: &'a [RuleAudit],
-    pub(super) findings: &'a [Finding],
-    pub(super) observed: Observed,
-}
-
-/// Writes down what the audit saw, where it may; since when each finding is there, and why nothing could be written.
+/// Writes down what the audit saw, where it may. The report then says since when each finding is there, and why nothing could be
+/// written.
 pub(super) async fn remember(
     book: &Book,
     around: &Surroundings,
-    policy: &CheckedPolicy,
+    report: &mut AuditReport,
     remembered: Remembered,
-    seen: Seen<'_>,
-) -> (HashMap<String, Timestamp>, Option<String>) {
-    let Remembered {
-        mut first_seen,
-        writable,
-        usage,
-        note,
-    } = remembered;
-    let (Some(ledger), true, true, Some(_)) = (&book.ledger, around.enters, writable, usage) else {
-        return (first_seen, note);
+    change: Option<Change>,
+) {
+    report.first_seen = remembered.first_seen;
+    report.unseen.extend(remembered.note);
+    let (Some(ledger), true, true) = (&book.ledger, around.enters, remembered.writable) else {
+        return;
     };
-    let today = today(policy, &seen);
     let remember = Remember {
         policy: around.party.policy.clone(),
-        usage: seen.observed.change,
-        findings: seen.findings.iter().map(|it| it.id.clone()).collect(),
-        today,
+        usage: change,
+        findings: report
+            .findings
+            .iter()
+            .flatten()
+            .map(|finding| finding.id.clone())
+            .collect(),
+        today: today(report),
     };
     match ledger.remember(&remember).await {
         Ok(()) => {
             for id in remember.findings {
-                first_seen.entry(id).or_insert(seen.facts.now);
+                report.first_seen.entry(id).or_insert(report.facts.now);
             }
-            (first_seen, note)
         }
         // Somebody else is at it: the next audit will do.
-        Err(EngineError::LockTimeout { .. }) => (first_seen, note),
-        Err(error) => (
-            first_seen,
-            note.or_else(|| Some(format!("nothing is kept over time: {error}"))),
-        ),
+        Err(EngineError::LockTimeout { .. }) => {}
+        Err(error) => report
+            .unseen
+            .push(format!("nothing is kept over time: {error}")),
     }
 }
 
-fn today(policy: &CheckedPolicy, seen: &Seen<'_>) -> DayPoint {
-    let measured = seen
+fn today(report: &AuditReport) -> DayPoint {
+    let measured = report
         .rules
         .iter()
         .filter_map(|rule| rule.result.as_ref().ok());
@@ -130,15 +116,17 @@ fn today(policy: &CheckedPolicy, seen: &Seen<'_>) -> DayPoint {
         .filter_map(|findings| findings.expired.map(|expired| expired.value))
         .collect();
     let open = |severity| {
-        let open = seen
+        let open = report
             .findings
             .iter()
-            .filter(|it| it.severity == severity && !policy.suppress.contains(&it.id));
+            .flatten()
+            .filter(|it| it.severity == severity && !report.suppress.contains(&it.id));
         i64::try_from(open.count()).unwrap_or(i64::MAX)
     };
     DayPoint {
-        size_bytes: seen.facts.size_bytes,
-        expired_rows: (!expired.is_empty() || seen.rules.is_empty()).then(|| expired.iter().sum()),
+        size_bytes: report.facts.size_bytes,
+        expired_rows: (!expired.is_empty() || report.rules.is_empty())
+            .then(|| expired.iter().sum()),
         dead_rows: measured.map(|findings| findings.dead_rows).sum(),
         findings: [Severity::Critical, Severity::Warning, Severity::Info].map(open),
     }

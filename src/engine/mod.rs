@@ -227,6 +227,11 @@ pub trait Engine: Send + Sync {
         from: Option<Cursor>,
     ) -> Result<Box<dyn TableSweep>, EngineError>;
 
+    /// Nothing is swept without a ledger.
+    fn needs_ledger(&self) -> bool {
+        false
+    }
+
     /// Looks for the database's ledger as `mode` says, and makes it where `create` and the role allow.
     async fn ledger(&self, mode: LedgerMode, create: bool) -> Result<LedgerAccess, EngineError> {
         let _ = (mode, create);

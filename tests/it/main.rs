@@ -16,6 +16,7 @@ mod hygiene;
 mod install;
 mod offline;
 mod offline_archive;
+mod offline_gate;
 mod offline_ledger;
 mod operator;
 mod smoke;

@@ -22,6 +22,8 @@ pub struct Facts {
     pub foreign_keys: Vec<ForeignKey>,
     /// What the role was not allowed to see, in sentences.
     pub unseen: Vec<String>,
+    /// What the statistics say of its largest B-trees.
+    pub btrees: Vec<Btree>,
     /// The server whose counters were read; `None`: it counts no use.
     pub node: Option<Node>,
     /// What the server counted, by the numbers of tables and indexes.
@@ -110,6 +112,28 @@ pub struct Index {
     pub pages: u64,
     /// Whether anybody uses it.
     pub usage: Usage,
+    /// Replication tells rows apart by it.
+    pub replica_identity: bool,
+    /// `CLUSTER` orders the table by it.
+    pub clustered: bool,
+    /// It carries out an exclusion constraint.
+    pub exclusion: bool,
+    /// It is checked at the end of a statement or transaction, not at once.
+    pub deferrable: bool,
+    /// Unique, and two NULLs are equal.
+    pub nulls_not_distinct: bool,
+    /// A foreign key relies on it: the database refuses to drop it.
+    pub referred: bool,
+    /// An interrupted drop left it.
+    pub dropping: bool,
+    /// Other access methods than `btree`: what they were given, in the server's own form; only to be compared.
+    pub parameters: Option<String>,
+    /// Its predicate says nothing but that these columns are not NULL.
+    pub not_null: Option<Vec<i16>>,
+    /// The statement that makes it, where a check needs it ([`super::indexes::to_define`]).
+    pub definition: Option<String>,
+    /// The constraint as `ADD CONSTRAINT name` takes it, likewise.
+    pub constraint_definition: Option<String>,
 }
 
 impl Index {
@@ -149,4 +173,55 @@ pub struct ForeignKey {
     pub referred: u32,
     /// Existing rows were checked.
     pub validated: bool,
+    /// The collations of the referring columns.
+    pub collations: Vec<u32>,
+    /// The unique index of the referred table that it relies on.
+    pub relies_on: u32,
+    /// The partitions of the referring table, with the numbers that the columns have there.
+    pub parts: Vec<ForeignKeyPart>,
+}
+
+/// One partition below the referring table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForeignKeyPart {
+    /// The partition.
+    pub table: u32,
+    /// Its referring columns, in the key's order.
+    pub columns: Vec<i16>,
+}
+
+/// What the statistics say of a B-tree's entries. Only trees that hold rows themselves, not partitioned ones.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Btree {
+    /// The index.
+    pub index: u32,
+    /// Its entries, as the catalog remembers them.
+    pub entries: f64,
+    /// To which percentage a build fills its leaves.
+    pub fillfactor: u8,
+    /// Equal keys are stored once, with a list of their rows.
+    pub deduplicates: bool,
+    /// Its columns in their order, included ones last; empty where the statistics of one of them cannot be read.
+    pub columns: Vec<BtreeColumn>,
+    /// When its table's statistics were taken.
+    pub analyzed: Option<Timestamp>,
+}
+
+/// One column of a B-tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BtreeColumn {
+    /// Bytes of a value, on the average.
+    pub width: f64,
+    /// Each value has that length (no variable one).
+    pub fixed: bool,
+    /// Values begin at multiples of that.
+    pub alignment: u8,
+    /// The part of the rows that have none, 0 to 1.
+    pub null_fraction: f64,
+    /// Different values: a number, or if negative a part of the rows, -1 to 0.
+    pub distinct: f64,
+    /// How many values are known as the most common ones.
+    pub common_values: u32,
+    /// Their part of all rows, 0 to 1.
+    pub common_fraction: f64,
 }

@@ -6,6 +6,7 @@
 pub mod checks;
 pub mod facts;
 mod finding;
+pub mod indexes;
 
 pub use facts::Facts;
 pub use finding::{Advice, Check, Finding, Severity, order};

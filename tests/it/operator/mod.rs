@@ -7,5 +7,6 @@ mod neighbours;
 mod quiet;
 pub mod rig;
 mod stop;
+mod successor;
 mod sweep;
 pub mod tables;

@@ -23,12 +23,14 @@ pub(super) async fn read(session: &mut Session) -> Result<Facts, sqlx::Error> {
         .try_get("version")?;
     let counters = counters::counters(session, version).await?;
     let node = counters::node(session).await?;
-    Ok(Facts {
+    let mut facts = Facts {
         tables,
         indexes,
         foreign_keys,
         node: Some(node),
         counters,
         ..Facts::default()
-    })
+    };
+    indexes::define(session, &mut facts).await?;
+    Ok(facts)
 }
