@@ -83,6 +83,7 @@ pub(super) async fn remember(
     };
     let remember = Remember {
         policy: around.party.policy.clone(),
+        at: report.facts.now,
         usage: change,
         findings: report
             .findings
@@ -95,7 +96,7 @@ pub(super) async fn remember(
     match ledger.remember(&remember).await {
         Ok(()) => {
             for id in remember.findings {
-                report.first_seen.entry(id).or_insert(report.facts.now);
+                report.first_seen.entry(id).or_insert(remember.at);
             }
         }
         // Somebody else is at it: the next audit will do.

@@ -215,10 +215,12 @@ pub struct Remembered {
 }
 
 /// What an audit adds to the memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Remember {
     /// The policy, `namespace/name`.
     pub policy: String,
+    /// When it saw it, by the database's clock.
+    pub at: Timestamp,
     /// The use of tables and indexes; `None`: nothing new, or not yet.
     pub usage: Option<usage::Change>,
     /// Ids of all findings.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use retention_operator::api::RetentionPolicySpec;
 use retention_operator::audit::{AuditReport, Surroundings, audit};
 use retention_operator::engine::ledger::{
-    Ledger, LedgerAccess, Remember, RuleRecord, SweepBegin, SweepEnd, SweepEntry, SweepRecord,
+    DayPoint, Ledger, LedgerAccess, Remember, RuleRecord, SweepBegin, SweepEnd, SweepEntry,
+    SweepRecord,
 };
 use retention_operator::engine::postgres::PostgresEngine;
 use retention_operator::engine::{ChunkTarget, Engine};
@@ -580,7 +581,7 @@ async fn findings_keep_their_first_day_and_each_day_has_one_point() {
     audited(&database.url).await;
 
     let age = first.first_seen[id].duration_since(second.first_seen[id]);
-    assert_eq!(age.as_hours().div_euclid(24), 10);
+    assert_eq!(age.as_hours(), 240);
     let points: i64 = database
         .scalar(
             "SELECT count(*) FROM retention_operator.trend WHERE size_bytes > 1 AND warning >= 1",
@@ -611,18 +612,9 @@ async fn an_audit_right_after_another_one_writes_nothing() {
     )
     .await;
     let before: i64 = database.scalar(written).await;
-    let xid: i64 = database
-        .scalar("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8")
-        .await;
-
     audited(&database.url).await;
 
-    let after: i64 = database
-        .scalar("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8")
-        .await;
     assert_eq!(before, database.scalar::<i64>(written).await);
-    // Others work on the same server; this only says that the audit alone did not use many.
-    assert!(after >= xid);
 }
 
 const LOG: &str = "\
@@ -754,8 +746,10 @@ async fn fifty_thousand_things_are_remembered_and_an_overtaken_sample_is_void() 
     };
     let remember = |change| Remember {
         policy: POLICY.to_owned(),
+        at: state.node.at,
         usage: Some(change),
-        ..Remember::default()
+        findings: Vec::new(),
+        today: DayPoint::default(),
     };
 
     let wanted = change(7, 10);
@@ -786,4 +780,25 @@ async fn fifty_thousand_things_are_remembered_and_an_overtaken_sample_is_void() 
         assert_eq!(after.windows[key], *window);
     }
     assert_eq!(last.windows, after.windows);
+}
+
+#[tokio::test]
+async fn a_role_that_may_do_nothing_learns_what_the_counters_say_all_the_same() {
+    let database = Postgres::shared().database("usage_role").await;
+    database.execute(SCHEMA).await;
+    counted(&database, WRITTEN, 10).await;
+    let role = database.role("nobody", "pw", "SELECT 1").await;
+
+    let engine = PostgresEngine::new(target(&role.url)).unwrap();
+    let facts = engine.hygiene().await.unwrap();
+    engine.close().await;
+
+    assert!(facts.node.is_some());
+    let table = facts.tables.values().find(|it| it.name == "t").unwrap();
+    assert_eq!(facts.counters[&table.id].writes, 10);
+    let observed = observe(&facts, None, 90);
+    assert!(!matches!(
+        observed.tables[&table.id].usage,
+        Usage::Unused { .. }
+    ));
 }

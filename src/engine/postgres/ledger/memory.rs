@@ -241,10 +241,11 @@ ON CONFLICT (key) DO UPDATE SET name = excluded.name, object_id = excluded.objec
 const FORGET_WINDOWS: &str = "\
 DELETE FROM retention_operator.usage_window WHERE key = ANY ($1::int8[])";
 
-/// `$1`: the policy, `$2`: ids. None is locked that stays as it is.
+/// `$1`: the policy, `$2`: ids, `$3`: when they were seen. None is locked that stays as it is.
 const NEW_FINDINGS: &str = "\
 INSERT INTO retention_operator.finding (policy, id, first_seen, last_seen) \
-SELECT $1::text, n.id, clock_timestamp(), clock_timestamp() FROM unnest($2::text[]) AS n(id) \
+SELECT $1::text, n.id, s.at, s.at FROM unnest($2::text[]) AS n(id), \
+  (SELECT timestamptz 'epoch' + $3::int8 * interval '1 microsecond') AS s(at) \
 WHERE NOT EXISTS (SELECT FROM retention_operator.finding f WHERE f.policy = $1::text AND f.id = n.id) \
 ON CONFLICT (policy, id) DO NOTHING";
 const SEEN_FINDINGS: &str = "\
@@ -277,11 +278,15 @@ pub(super) async fn write(session: &mut Session, remember: &Remember) -> Result<
         write_usage(session, change).await?;
     }
     let policy = || remember.policy.clone();
-    for statement in [NEW_FINDINGS, SEEN_FINDINGS] {
-        let seen = constant(statement)
-            .bind(policy())
-            .bind(remember.findings.clone());
-        session.execute(seen).await?;
+    if !remember.findings.is_empty() {
+        let seen = |statement| {
+            constant(statement)
+                .bind(policy())
+                .bind(remember.findings.clone())
+        };
+        let new = seen(NEW_FINDINGS).bind(remember.at.as_microsecond());
+        session.execute(new).await?;
+        session.execute(seen(SEEN_FINDINGS)).await?;
     }
     let DayPoint {
         size_bytes,
