@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Break, Counters, Observation, State, Window, glance,
+    Break, Counters, Observation, State, Usage, Window, glance,
     window::{Advanced, Sample},
 };
 use crate::policy::hygiene::{
@@ -76,6 +76,7 @@ impl Observed {
 const OF: &str = "the use of tables and indexes";
 /// On one node only: said where others read, too.
 const THIS_NODE: &str = "this node only: standbys count their own reads";
+const NOT_COUNTED: &str = "not everybody's use is counted: track_counts is off";
 const A_STANDBY: &str = "this node only: a standby counts its own reads, and keeps no samples";
 
 /// What the counters in `facts` say together with what is remembered; `None`: nothing is. `after_days`: from how many days without
@@ -220,10 +221,12 @@ impl Sampler<'_> {
     }
 
     fn judge(&self, window: &Window) -> Observation {
-        Observation {
-            note: self.note.clone(),
-            ..window.judge(self.state, self.after_days)
+        let mut observation = window.judge(self.state, self.after_days);
+        if !self.state.node.counting && !matches!(observation.usage, Usage::Used { .. }) {
+            observation = Observation::unknown(NOT_COUNTED);
         }
+        observation.note.clone_from(&self.note);
+        observation
     }
 }
 

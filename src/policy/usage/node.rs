@@ -25,6 +25,8 @@ pub struct Node {
     /// Since when the counters of the server as a whole count, as the server says it: another text after every crash. Empty: not
     /// known.
     pub epoch: String,
+    /// It counts what everybody does (`track_counts`). While it does not, nothing is called unused; the epoch changes with it.
+    pub counting: bool,
     /// It replays another server's writes: its own reads are all that it counts.
     pub standby: bool,
     /// Standbys read from it, which count their reads themselves.

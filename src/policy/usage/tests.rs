@@ -27,6 +27,7 @@ fn node(days: i64) -> Node {
         started: at(-10),
         reset: None,
         epoch: "1/2".to_owned(),
+        counting: true,
         standby: false,
         has_standbys: false,
     }
@@ -722,4 +723,25 @@ fn a_log_that_cannot_be_read_changes_nothing_and_says_so() {
 
     assert_eq!(seen.usage, unknown.usage);
     assert_eq!(seen.note.as_deref(), Some("usage log: no index"));
+}
+
+#[test]
+fn a_server_that_does_not_count_calls_nothing_unused_however_long() {
+    let mut memory = quiet(99);
+    let mut observed = Observed::default();
+    for day in 100..=300 {
+        let off = Node {
+            epoch: "off/1/2".to_owned(),
+            counting: false,
+            ..node(day)
+        };
+        observed = look(&mut memory, &facts(off, counters(7, 3), counters(5, 0)));
+    }
+    assert!(matches!(index(&observed), Usage::Unknown(why) if why.contains("track_counts")));
+
+    let observed = look(
+        &mut memory,
+        &facts(node(301), counters(7, 3), counters(5, 0)),
+    );
+    assert_eq!(index(&observed), &Usage::Unknown(Break::Crash.reason()));
 }

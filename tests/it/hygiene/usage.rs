@@ -198,6 +198,23 @@ async fn a_reset_of_one_index_is_no_disuse() {
 }
 
 #[tokio::test]
+async fn where_somebodys_use_is_not_counted_nothing_is_unused() {
+    let database = watched(Postgres::shared(), "usage_off").await;
+
+    database
+        .execute(&format!(
+            r#"ALTER DATABASE "{}" SET track_counts = off"#,
+            database.name
+        ))
+        .await;
+    looked(&database.url).await.assert_nothing_is_unused();
+    audited(&database.url).await;
+    database.execute(A_HUNDRED_DAYS_LATER).await;
+
+    looked(&database.url).await.assert_nothing_is_unused();
+}
+
+#[tokio::test]
 async fn a_crash_is_no_disuse_and_a_clean_restart_breaks_nothing() {
     let mut server = Postgres::start_own(&[("autovacuum", "off")]);
     let database = watched(&server, "usage_crash").await;

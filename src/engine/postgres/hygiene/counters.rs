@@ -33,19 +33,21 @@ const COUNTERS_16: &str =
     counters!("(extract(epoch FROM pg_stat_get_lastscan(c.oid)) * 1000000)::int8");
 
 /// The number of a timeline stands at the beginning of the names of its files: control data lag behind a promotion. A crash takes
-/// the counters with it, and gives those of the whole server a new beginning.
+/// the counters with it, and gives those of the whole server a new beginning. A role or a database may be left out of the count.
 const NODE: &str = "\
 SELECT pg_is_in_recovery() AS standby, d.oid::int8::text AS database, \
   (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS at, \
   (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8 AS started, \
   (extract(epoch FROM pg_stat_get_db_stat_reset_time(d.oid)) * 1000000)::int8 AS reset, \
   CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END AS timeline, \
-  concat_ws('/', (SELECT extract(epoch FROM b.stats_reset) FROM pg_stat_bgwriter b), \
+  counting, concat_ws('/', CASE WHEN NOT counting THEN 'off' END, (SELECT extract(epoch FROM b.stats_reset) FROM pg_stat_bgwriter b), \
     (SELECT extract(epoch FROM w.stats_reset) FROM pg_stat_wal w)) AS epoch, \
   EXISTS (SELECT FROM pg_stat_replication r WHERE r.pid NOT IN (SELECT s.active_pid FROM pg_replication_slots s \
     WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL)) AS has_standbys, \
   has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') AS may_identify \
-FROM pg_database d WHERE d.datname = current_database()";
+FROM pg_database d, LATERAL (SELECT current_setting('track_counts') = 'on' AND NOT EXISTS (SELECT FROM pg_db_role_setting s \
+  WHERE s.setdatabase IN (0, d.oid) AND s.setconfig::text ILIKE '%track_counts=%')) AS t(counting) \
+WHERE d.datname = current_database()";
 
 const IDENTITY: &str = "SELECT system_identifier::text AS identifier FROM pg_control_system()";
 
@@ -102,6 +104,7 @@ pub(super) async fn node(session: &mut Session) -> Result<Node, sqlx::Error> {
             .map(instant)
             .transpose()?,
         epoch: row.try_get("epoch")?,
+        counting: row.try_get("counting")?,
         standby: row.try_get("standby")?,
         has_standbys: row.try_get("has_standbys")?,
     })

@@ -171,6 +171,7 @@ async fn state(session: &mut Session) -> Result<Option<State>, sqlx::Error> {
                 .map(instant)
                 .transpose()?,
             epoch: row.try_get("epoch")?,
+            counting: true,
             standby: false,
             has_standbys: false,
         },
