@@ -15,6 +15,7 @@ use crate::{
         cutoff::Cutoff,
         hygiene::Finding,
         plan::{RulePlan, check_deletable},
+        plausible::doubt_of_newest,
         usage::{self, Counters, Observation},
     },
 };
@@ -88,6 +89,8 @@ pub struct RuleFindings {
     pub size_bytes: Option<i64>,
     /// Dead rows, estimated.
     pub dead_rows: i64,
+    /// The stated unit is hardly the column's, by the statistics.
+    pub doubt: Option<String>,
     /// What would stop a sweep of a rule that only audits today.
     pub obstacle: Option<Refusal>,
     /// The database's clock at the audit.
@@ -125,6 +128,7 @@ pub(crate) fn findings(
         usage: glance(statistics),
         size_bytes: plan.table.known_bytes(),
         dead_rows: statistics.dead_rows,
+        doubt: doubt_of_newest(plan, measure::newest(statistics)),
         obstacle: check_deletable(plan).err(),
         plan: plan.clone(),
         as_of: now,

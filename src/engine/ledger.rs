@@ -58,7 +58,7 @@ pub struct LedgerHold {
     pub predicate: Option<String>,
     /// Its policy has it no more: the rows stay until a sweep that was asked about it is approved.
     pub removed: bool,
-    /// Somebody was asked about its removal.
+    /// The policy that looks was asked about its removal.
     pub asked: bool,
 }
 
@@ -180,6 +180,8 @@ pub struct SweepEnd<'a> {
     pub message: &'a str,
     /// Rules whose walk is over, with their tables.
     pub done: Vec<(String, u32)>,
+    /// Rules whose approval knew nothing of what they are asked about now, with their tables.
+    pub unapproved: Vec<(String, u32)>,
     /// Removed holds that nobody asks about any more: a sweep that was approved has gone over their rows.
     pub released: Vec<i64>,
     /// Removed holds that an approval is asked for.

@@ -109,6 +109,10 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
                 last_used: Some(last_used(&findings.usage)),
                 size_bytes: findings.size_bytes,
                 cutoff: Some(findings.plan.cutoff.to_string()),
+                message: findings
+                    .doubt
+                    .as_ref()
+                    .map(|doubt| shorten(doubt, MAX_MESSAGE_BYTES)),
                 ..previous.map_or_else(fresh, kept)
             }
         }

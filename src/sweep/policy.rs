@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     Control, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, sweep_rule,
     under::{self, Removals},
+    unit,
 };
 use crate::{
     audit::{self, Book, Plan, Planned, RemovedHold, Surroundings},
@@ -61,9 +62,10 @@ pub async fn sweep_policy(
     check_pause(&book)?;
     let (plans, removed): (Vec<RulePlan>, Vec<Vec<RemovedHold>>) =
         rules.into_iter().filter_map(enforced).unzip();
+    // A rule that cannot be swept just now keeps its count: limits are those of the whole sweep.
     state
         .rules
-        .retain(|rule| plans.iter().any(|plan| plan.rule == rule.name));
+        .retain(|rule| policy.rules.iter().any(|(name, _)| *name == rule.name));
     if state.database_time.is_none() || state.generation != generation {
         state.database_time = Some(facts.now);
     }
@@ -83,10 +85,20 @@ pub async fn sweep_policy(
     let mut report = SweepReport::default();
     let mut asked = Removals::default();
     for (plan, removed) in plans.iter().zip(&removed) {
-        let Some(progress) = state.rule(&plan.rule).filter(|rule| !rule.done).cloned() else {
+        let Some(mut progress) = state.rule(&plan.rule).filter(|rule| !rule.done).cloned() else {
             continue;
         };
-        let rule = match asked.block(engine, plan, removed, &progress).await {
+        let unknown = asked.block(engine, plan, removed, &progress).await;
+        let blocked = match unknown {
+            Ok(None) => unit::block(engine, plan, &progress).await,
+            // Whatever was approved before did not know of it.
+            Ok(Some(blocked)) => {
+                progress.rows_approved = None;
+                Ok(Some(blocked))
+            }
+            Err(error) => Err(error),
+        };
+        let rule = match blocked {
             Ok(Some(blocked)) => RuleReport::not_begun(progress, blocked),
             Ok(None) => match estimate(engine, plan).await {
                 Ok(estimate) => {
@@ -113,6 +125,15 @@ pub async fn sweep_policy(
         report.rules.push(rule);
         if stopped {
             break;
+        }
+    }
+    // What was said about a hold for one rule is not said for the others on its table.
+    for (plan, removed) in plans.iter().zip(&removed) {
+        let complete = report.rules.iter().any(|rule| {
+            rule.progress.name == plan.rule && matches!(rule.end, RuleEnd::Complete { .. })
+        });
+        if !complete {
+            asked.keep(removed);
         }
     }
     if let Some(under) = &under {

@@ -8,7 +8,9 @@ mod encoding;
 mod faults;
 mod ledger;
 mod pressure;
+mod proof;
 mod refusals;
+mod resumed;
 mod sweep;
 
 use std::time::Duration;

@@ -257,12 +257,7 @@ impl Rig {
 /// Waits until no session of an operator is open in a database: then its counters are flushed, too.
 pub async fn no_operator_session(database: &TestDatabase) {
     eventually(SOON, "the operator's sessions to end", async || {
-        let open: i64 = database
-            .scalar(
-                "SELECT count(*) FROM pg_stat_activity
-                 WHERE datname = current_database() AND application_name LIKE 'retention-operator%'",
-            )
-            .await;
+        let open = database.foreign_sessions().await;
         if open == 0 { Ok(()) } else { Err(open) }
     })
     .await;

@@ -11,6 +11,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
 use super::process::{Process, found_by, free_port, perhaps_found_by, run_dir, serve, unique};
 
+/// The name of the tests' own sessions, as `pg_stat_activity` shows it.
+const TESTS: &str = "tests";
+/// A condition on `pg_stat_activity`: sessions of others than the tests, in the database that is asked.
+pub const FOREIGN: &str = "datname = current_database() AND backend_type = 'client backend' AND application_name <> 'tests'";
+
 /// The superuser's name and, because every server is a throw-away on loopback, its password.
 pub const SUPERUSER: &str = "postgres";
 
@@ -203,6 +208,15 @@ impl TestDatabase {
         connect(&self.url).await
     }
 
+    /// Sessions in this database besides those that [`connect`] made and other than the caller's: an operator's have a name within
+    /// their transactions only.
+    pub async fn foreign_sessions(&self) -> i64 {
+        self.scalar(&format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE {FOREIGN}"
+        ))
+        .await
+    }
+
     /// Runs any number of statements as superuser.
     ///
     /// # Panics
@@ -251,6 +265,7 @@ impl TestDatabase {
 /// When the server refuses it.
 pub async fn connect(url: &str) -> PgConnection {
     let options: PgConnectOptions = url.parse().unwrap();
+    let options = options.application_name(TESTS);
     // PgBouncer refuses startup options that it does not track; tests go through it with this function too.
     options
         .extra_float_digits(None)
