@@ -5,6 +5,9 @@
 mod around;
 mod measure;
 mod report;
+mod usage;
+
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 
@@ -12,7 +15,7 @@ pub use around::{Book, Neighbour, RemovedHold, Surroundings};
 pub use measure::{Measured, MeasuredInstant, Method, expired};
 #[cfg(test)]
 pub(crate) use report::findings;
-pub use report::{AuditReport, RuleAudit, RuleFindings, Usage};
+pub use report::{AuditReport, RuleAudit, RuleFindings};
 
 use crate::{
     engine::{DatabaseFacts, Engine, EngineError},
@@ -373,11 +376,16 @@ pub async fn audit(
     policy: &CheckedPolicy,
     around: &Surroundings,
 ) -> Result<AuditReport, EngineError> {
-    let mut report = rules(engine, policy, around).await?;
-    let hygiene = engine.hygiene().await?;
+    let (mut report, book) = rules_by(engine, policy, around).await?;
+    let mut hygiene = engine.hygiene().await?;
+    let remembered = usage::recall(&book, around).await?;
+    let rules = &mut report.rules;
+    let change = usage::look(engine, policy, &mut hygiene, &remembered, rules).await?;
     let context = context(policy, &report.rules, &hygiene);
-    report.findings = Some(hygiene::find(&hygiene, &context));
+    let findings = hygiene::find(&hygiene, &context);
     report.unseen = hygiene.unseen;
+    report.findings = Some(findings);
+    usage::remember(&book, around, &mut report, remembered, change).await;
     Ok(report)
 }
 
@@ -390,6 +398,15 @@ pub async fn rules(
     policy: &CheckedPolicy,
     around: &Surroundings,
 ) -> Result<AuditReport, EngineError> {
+    let (report, _) = rules_by(engine, policy, around).await?;
+    Ok(report)
+}
+
+async fn rules_by(
+    engine: &dyn Engine,
+    policy: &CheckedPolicy,
+    around: &Surroundings,
+) -> Result<(AuditReport, Book), EngineError> {
     let Plan {
         facts,
         rules: planned,
@@ -416,17 +433,19 @@ pub async fn rules(
             result,
         });
     }
-    Ok(AuditReport {
+    let report = AuditReport {
         facts,
         findings: None,
         suppress: policy.suppress.clone(),
         unseen: Vec::new(),
+        first_seen: HashMap::new(),
         rules,
         totals: book.ledger.as_ref().map(|_| book.view.totals),
-        note: book.note,
-        paused: book.view.paused,
-        unfinished: book.view.unfinished,
-    })
+        note: book.note.clone(),
+        paused: book.view.paused.clone(),
+        unfinished: book.view.unfinished.clone(),
+    };
+    Ok((report, book))
 }
 
 /// What the checks may know of the policy. The table of a rule that is refused is found by its name.

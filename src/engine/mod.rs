@@ -22,6 +22,7 @@ use crate::policy::{
     pace::Pressure,
     plan::RulePlan,
     table::{TableFacts, TableName},
+    usage::{LogQuery, Logged},
 };
 
 pub use cursor::Cursor;
@@ -178,6 +179,14 @@ pub trait Engine: Send + Sync {
     /// counter of any table of users.
     async fn hygiene(&self) -> Result<hygiene::Facts, EngineError> {
         Ok(hygiene::Facts::default())
+    }
+
+    /// Looks for the last use of a thing in a usage log: by an index, in a bounded number of its newest entries, of the last `days`.
+    async fn last_logged(&self, query: &LogQuery, days: u32) -> Result<Logged, EngineError> {
+        let _ = (query, days);
+        Ok(Logged::Unreadable(
+            "this engine cannot read one: remove usage".to_owned(),
+        ))
     }
 
     /// Counts a table's rows exactly (reads the table; for sweeps and plans only).

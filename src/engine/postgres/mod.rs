@@ -27,6 +27,7 @@ mod session;
 mod sql;
 mod sweep;
 mod url;
+mod usage_log;
 mod value;
 mod walk;
 
@@ -58,6 +59,7 @@ use crate::policy::{
     plan::RulePlan,
     predicate::Predicate,
     table::{LeafFacts, TableFacts, TableName},
+    usage::{LogQuery, Logged},
 };
 
 /// Catalog reads may meet somebody's DDL; they wait longer than a chunk may.
@@ -362,6 +364,10 @@ impl Engine for PostgresEngine {
         hygiene::read_more(&mut session, self.settings.read(), positions, &mut facts).await?;
         session.give_back().await;
         Ok(facts)
+    }
+
+    async fn last_logged(&self, query: &LogQuery, days: u32) -> Result<Logged, EngineError> {
+        usage_log::last(&self.sessions, &self.settings, query, days).await
     }
 
     async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError> {

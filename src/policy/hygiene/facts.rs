@@ -16,7 +16,7 @@ pub use super::table_facts::{
     BLOCK, Bound, Column, ConstraintKind, Counters, Identity, Sample, TableDetail, Times, Toast,
     TotalKey, Unvalidated,
 };
-use crate::policy::usage::Usage;
+use crate::policy::usage::{self, Node, Usage};
 
 /// Everything that the checks look at.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +61,10 @@ pub struct Facts {
     pub unvalidated: Vec<Unvalidated>,
     /// What the statistics say of its largest B-trees.
     pub btrees: Vec<Btree>,
+    /// The server whose counters were read; `None`: it counts no use.
+    pub node: Option<Node>,
+    /// What the server counted, by the numbers of tables and indexes.
+    pub counters: HashMap<u32, usage::Counters>,
 }
 
 /// Which engine the facts are of.

@@ -4,12 +4,12 @@ mod bloated_index;
 mod cost;
 mod indexes;
 mod invalid_index;
-mod invalid_index;
 mod policy;
 mod server;
 mod sqlite;
 mod statistics;
 mod tables;
+mod usage;
 
 use std::time::Duration;
 

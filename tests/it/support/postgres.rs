@@ -167,10 +167,21 @@ impl Postgres {
         wait_for_the_end_of(&all);
     }
 
-    /// Starts the server again after [`Postgres::crash`] or [`Postgres::kill9`], on the same port and data, and waits until it answers.
+    /// Ends the server as an administrator does who is in a hurry: clients are cut off, and everything is written down.
+    pub fn stop(&mut self) {
+        self.process.signal("INT");
+        self.process.wait(Duration::from_secs(30));
+    }
+
+    /// Starts the server again after [`Postgres::crash`], [`Postgres::stop`] or [`Postgres::kill9`], on the same port and data, and waits until it answers.
     pub fn restart(&mut self) {
         self.process = start(&self.dir, self.port, self.bin.as_deref(), &self.settings);
         self.wait_ready();
+    }
+
+    /// A database that is there already.
+    pub fn existing(&self, name: &str) -> TestDatabase {
+        TestDatabase::new(name.to_owned(), self.port)
     }
 
     /// Creates a database of its own for a test.

@@ -4,6 +4,7 @@
 
 mod btrees;
 mod columns;
+mod counters;
 mod detail;
 mod indexes;
 mod reader;
@@ -11,11 +12,14 @@ mod sequences;
 mod server;
 mod tables;
 
+use sqlx::Row;
+
 use self::reader::Reader;
 pub(super) use self::sequences::Positions;
 use super::{
+    catalog_sql,
     session::Session,
-    sql::{self, Begin},
+    sql::{self, Begin, constant},
 };
 use crate::{engine::EngineError, policy::hygiene::Facts};
 
@@ -27,10 +31,18 @@ pub(super) async fn read(session: &mut Session) -> Result<(Facts, Positions), sq
     let indexes = indexes::indexes(session, &tables).await?;
     let mut foreign_keys = indexes::foreign_keys(session).await?;
     foreign_keys.retain(|key| tables.contains_key(&key.table));
+    let version = session
+        .row(constant(catalog_sql::VERSION))
+        .await?
+        .try_get("version")?;
+    let counters = counters::counters(session, version).await?;
+    let node = counters::node(session).await?;
     let mut facts = Facts {
         tables,
         indexes,
         foreign_keys,
+        node: Some(node),
+        counters,
         ..Facts::default()
     };
     detail::read(session, &mut facts).await?;

@@ -200,7 +200,8 @@ mod tests {
             .map(|(_, version)| version)
             .chain(UPGRADES.iter().map(|(version, _)| version));
         for version in versions {
-            assert!((2..=VERSION).contains(version), "{version}");
+            assert!(*version > 1, "{version}");
+            assert!(*version <= VERSION, "{version}");
         }
         assert!(LATER.iter().all(|(name, _)| names().contains(name)));
         assert!(UPGRADES.is_sorted_by_key(|(version, _)| *version));

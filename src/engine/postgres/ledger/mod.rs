@@ -3,6 +3,7 @@
 mod book;
 mod ddl;
 mod lease;
+mod memory;
 mod sweeps;
 
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use crate::{
     engine::{
         Cursor, EngineError, TableSweep,
         ledger::{
-            Entry, Ledger, LedgerAccess, LedgerView, RuleRecord, SweepBegin, SweepEnd, SweepEntry,
+            Entry, Ledger, LedgerAccess, LedgerView, Remember, Remembered, RuleRecord, SweepBegin,
+            SweepEnd, SweepEntry,
         },
     },
     policy::{claims::LedgerMode, plan::RulePlan},
@@ -291,6 +293,7 @@ pub(super) fn creation() -> Vec<String> {
     statements.extend(
         ddl::TABLES
             .iter()
+            .chain(&memory::TABLES)
             .map(|(_, statement)| (*statement).to_owned()),
     );
     statements.push(ddl::INDEX.to_owned());
@@ -322,6 +325,7 @@ async fn make(
             session.raw(&sql::fixed(statement)).await?;
         }
         session.raw(&sql::fixed(ddl::INDEX)).await?;
+        memory::make(&mut session).await?;
         let meta = sql::constant(ddl::META)
             .bind(ddl::VERSION)
             .bind(identity.system.clone())
@@ -456,6 +460,31 @@ impl PostgresLedger {
         }
     }
 
+    /// What is remembered over time; `Err`: tables are missing, and whether they may be made.
+    async fn recall(&self, policy: &str) -> Result<Result<Remembered, bool>, EngineError> {
+        let begin = Begin {
+            one_snapshot: true,
+            ..self.settings.read()
+        };
+        let mut session = self.sessions.begin(&begin).await?;
+        let role = &self.sessions.server().user;
+        let recalled = async {
+            Ok(match memory::look(&mut session, role).await? {
+                memory::There::Missing { may_create } => Err(may_create),
+                memory::There::Unusable(why) => Ok(Remembered {
+                    note: Some(why),
+                    ..Remembered::default()
+                }),
+                memory::There::All { may_write } => Ok(Remembered {
+                    writable: may_write && self.may_write,
+                    ..memory::read(&mut session, policy).await?
+                }),
+            })
+        }
+        .await;
+        self.finish(session, "reading the ledger", recalled).await
+    }
+
     fn failed(&self, what: &str, reason: &sqlx::Error) -> EngineError {
         failed(&self.sessions, &self.settings, what, reason)
     }
@@ -529,6 +558,34 @@ impl Ledger for PostgresLedger {
         let mut session = self.at_the_book().await?;
         let ended = sweeps::end(&mut session, end).await;
         self.finish(session, "entering the sweep's end into the ledger", ended)
+            .await
+    }
+
+    async fn remembered(&self, policy: &str, create: bool) -> Result<Remembered, EngineError> {
+        match self.recall(policy).await? {
+            Err(may_create) if create && may_create && self.may_write => {
+                let mut session = self.at_the_book().await?;
+                let made = memory::make(&mut session).await;
+                self.finish(session, "adding to the ledger", made).await?;
+            }
+            Err(_) => {
+                return Ok(Remembered {
+                    note: Some(
+                        "nothing is kept over time: the ledger is older than the tables for it; run as its owner what retention-operator grants prints".to_owned(),
+                    ),
+                    ..Remembered::default()
+                });
+            }
+            Ok(remembered) => return Ok(remembered),
+        }
+        let again = self.recall(policy).await?;
+        Ok(again.unwrap_or_default())
+    }
+
+    async fn remember(&self, remember: &Remember) -> Result<(), EngineError> {
+        let mut session = self.at_the_book().await?;
+        let written = memory::write(&mut session, remember).await;
+        self.finish(session, "writing down what the audit saw", written)
             .await
     }
 }
