@@ -39,21 +39,13 @@ policy or the operator forbids is refused with an event (`RequestRefused`). Both
 ";
 
 /// What the schema knows and this version does not do, by path below `spec`.
-const NOT_YET: [(&str, &str); 13] = [
+const NOT_YET: [(&str, &str); 8] = [
     ("database.maintenanceUrlFrom", "refused."),
     (
         "database.urlFrom",
-        "`postgres://` and `postgresql://` only.",
+        "`mysql://` and `mariadb://` are refused; `sqlite://` is for the offline verbs.",
     ),
-    ("audit.unusedAfter", "refused."),
-    ("audit.suppress", "refused: there are no findings yet."),
     ("pace.workers", "more than 1 is refused."),
-    (
-        "pace.maxDuty",
-        "is kept to, also while the database is idle.",
-    ),
-    ("pace.maxReplicaLag", "refused."),
-    ("pace.maxWalBytesPerSecond", "refused."),
     (
         "optimize.vacuum",
         "`Full` is refused; `Auto` leaves the table to the database's autovacuum.",

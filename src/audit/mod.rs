@@ -10,6 +10,8 @@ use jiff::Timestamp;
 
 pub use around::{Book, Neighbour, RemovedHold, Surroundings};
 pub use measure::{Measured, MeasuredInstant, Method, expired};
+#[cfg(test)]
+pub(crate) use report::findings;
 pub use report::{AuditReport, RuleAudit, RuleFindings, Usage};
 
 use crate::{
@@ -17,6 +19,7 @@ use crate::{
     policy::{
         check::{CheckedHold, CheckedPolicy, CheckedRule, Refusal, reason},
         dependents::{Dependents, HeldTable, reached},
+        hygiene::{self, RuledColumn},
         plan::{ArchiveState, RulePlan, check_deletable, resolve},
         table::{TableFacts, TableKind, TableName},
     },
@@ -361,11 +364,28 @@ fn unresolved_hold(holds: &[CheckedHold], tables: &Tables) -> Option<Refusal> {
     })
 }
 
-/// Audits a database for a policy.
+/// Audits a database for a policy: its rules, and the hygiene of the whole.
 ///
 /// # Errors
 /// Only what concerns the whole database; a rule's own trouble is in its entry.
 pub async fn audit(
+    engine: &dyn Engine,
+    policy: &CheckedPolicy,
+    around: &Surroundings,
+) -> Result<AuditReport, EngineError> {
+    let mut report = rules(engine, policy, around).await?;
+    let hygiene = engine.hygiene().await?;
+    let context = context(policy, &report.rules);
+    report.findings = Some(hygiene::find(&hygiene, &context));
+    report.unseen = hygiene.unseen;
+    Ok(report)
+}
+
+/// Audits the rules of a policy alone: what a sweep wants to know before it begins.
+///
+/// # Errors
+/// Only what concerns the whole database; a rule's own trouble is in its entry.
+pub async fn rules(
     engine: &dyn Engine,
     policy: &CheckedPolicy,
     around: &Surroundings,
@@ -398,10 +418,29 @@ pub async fn audit(
     }
     Ok(AuditReport {
         facts,
+        findings: None,
+        suppress: policy.suppress.clone(),
+        unseen: Vec::new(),
         rules,
         totals: book.ledger.as_ref().map(|_| book.view.totals),
         note: book.note,
         paused: book.view.paused,
         unfinished: book.view.unfinished,
     })
+}
+
+/// What the checks may know of the policy.
+fn context(policy: &CheckedPolicy, rules: &[RuleAudit]) -> hygiene::Context {
+    let ruled = rules.iter().filter_map(|rule| {
+        let plan = &rule.result.as_ref().ok()?.plan;
+        Some(RuledColumn {
+            rule: rule.name.clone(),
+            table: plan.table.id,
+            column: plan.column.clone(),
+        })
+    });
+    hygiene::Context {
+        ruled: ruled.collect(),
+        unused_after_days: policy.unused_after_days,
+    }
 }

@@ -10,6 +10,8 @@ use crate::{
     },
     policy::{
         check::Refusal,
+        cutoff::Cutoff,
+        hygiene::Finding,
         plan::{RulePlan, check_deletable},
         plausible::doubt_of_newest,
     },
@@ -22,6 +24,12 @@ pub struct AuditReport {
     pub facts: DatabaseFacts,
     /// One entry a rule, in the policy's order.
     pub rules: Vec<RuleAudit>,
+    /// What the checks of the whole database found, the gravest first; `None`: they were not run.
+    pub findings: Option<Vec<Finding>>,
+    /// Ids of findings that the policy accepts.
+    pub suppress: Vec<String>,
+    /// What the role was not allowed to see, in sentences.
+    pub unseen: Vec<String>,
     /// What all sweeps of the policy took, where a ledger knows it.
     pub totals: Option<LedgerTotals>,
     /// The policy's sweep that the ledger knows to be unfinished.
@@ -30,6 +38,16 @@ pub struct AuditReport {
     pub note: Option<String>,
     /// Somebody paused the sweeps of the database, and why.
     pub paused: Option<String>,
+}
+
+impl AuditReport {
+    /// See [`RuleFindings::forget_statistics`].
+    pub fn forget_statistics(&mut self) {
+        let rules = self.rules.iter_mut();
+        rules
+            .filter_map(|rule| rule.result.as_mut().ok())
+            .for_each(RuleFindings::forget_statistics);
+    }
 }
 
 /// One rule of an audit.
@@ -72,6 +90,21 @@ pub struct RuleFindings {
     pub obstacle: Option<Refusal>,
     /// The database's clock at the audit.
     pub as_of: Timestamp,
+    statistics: TableStatistics,
+}
+
+impl RuleFindings {
+    /// What was `counted` before the cutoff `from`, and what has expired since, as the statistics know it; `None`: nothing has,
+    /// or they know nothing of it.
+    #[must_use]
+    pub fn counted_since(&self, counted: i64, from: Cutoff) -> Option<Measured> {
+        measure::counted_since(counted, from, &self.plan, &self.statistics)
+    }
+
+    /// Of many rules and parts they take much room, and the next audit brings its own.
+    pub fn forget_statistics(&mut self) {
+        self.statistics.leaves = Vec::new();
+    }
 }
 
 /// Whether a table is used: three-valued, and honest about what the counters cannot know.
@@ -85,7 +118,7 @@ pub enum Usage {
     Unknown(&'static str),
 }
 
-pub(super) fn findings(
+pub(crate) fn findings(
     plan: &RulePlan,
     statistics: &TableStatistics,
     now: Timestamp,
@@ -105,6 +138,7 @@ pub(super) fn findings(
         obstacle: check_deletable(plan).err(),
         plan: plan.clone(),
         as_of: now,
+        statistics: statistics.clone(),
     }
 }
 

@@ -72,6 +72,7 @@ impl Offline {
         for condition in &mut status.conditions {
             condition.observed_generation = None;
         }
+        report::fit(status);
     }
 }
 

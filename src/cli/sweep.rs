@@ -100,7 +100,7 @@ async fn sweep(
     let engine = offline.engine.as_ref();
     let around = offline.around(true);
     let spec = spec_mark(&offline.policy.spec);
-    let audited = audit::audit(engine, &offline.checked, &around)
+    let audited = audit::rules(engine, &offline.checked, &around)
         .await
         .map_err(|error| error.to_string())?;
     let now = Timestamp::now();

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use crate::policy::{
     claims::LedgerMode,
     estimate::ColumnStatistics,
+    hygiene,
     pace::Pressure,
     plan::RulePlan,
     table::{TableFacts, TableName},
@@ -172,6 +173,12 @@ pub trait Engine: Send + Sync {
     /// Reads what the statistics know of a plan's table and its time column. Touches no row and moves no scan counter of the table.
     async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError>;
 
+    /// Reads what the checks of the whole database look at: catalogs and statistics only. Touches no row and moves no scan
+    /// counter of any table of users.
+    async fn hygiene(&self) -> Result<hygiene::Facts, EngineError> {
+        Ok(hygiene::Facts::default())
+    }
+
     /// Counts a table's rows exactly (reads the table; for sweeps and plans only).
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError>;
 
@@ -221,6 +228,11 @@ pub trait Engine: Send + Sync {
         plan: &RulePlan,
         from: Option<Cursor>,
     ) -> Result<Box<dyn TableSweep>, EngineError>;
+
+    /// Nothing is swept without a ledger.
+    fn needs_ledger(&self) -> bool {
+        false
+    }
 
     /// Looks for the database's ledger as `mode` says, and makes it where `create` and the role allow.
     async fn ledger(&self, mode: LedgerMode, create: bool) -> Result<LedgerAccess, EngineError> {

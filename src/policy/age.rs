@@ -43,6 +43,12 @@ impl Age {
             + u64::from(self.hours) * 2
     }
 
+    /// The age in whole days, months and years taken at their mean length.
+    #[must_use]
+    pub fn whole_days(&self) -> u32 {
+        u32::try_from(self.half_hours() / 48).unwrap_or(u32::MAX)
+    }
+
     fn unit(&mut self, unit: &str) -> Option<&mut u32> {
         match unit {
             "y" => Some(&mut self.years),

@@ -130,6 +130,10 @@ pub struct CheckedPolicy {
     pub schedule: Option<Schedule>,
     /// Time between audits.
     pub audit_interval: Duration,
+    /// From how many days without use on a thing is called unused.
+    pub unused_after_days: u32,
+    /// Ids of findings that are accepted as they are.
+    pub suppress: Vec<String>,
     /// How fast sweeps go.
     pub pace: Pace,
     /// Whether a ledger is used, and made.
@@ -146,6 +150,16 @@ pub struct CheckedPolicy {
     pub holds: Vec<CheckedHold>,
     /// What refuses the policy as a whole, in addition to what stands at its rules.
     pub refusals: Vec<Refusal>,
+}
+
+/// In days; the schema lets nothing else through than ages above zero.
+fn unused_after(spec: &RetentionPolicySpec) -> u32 {
+    let written = spec
+        .audit
+        .as_ref()
+        .and_then(|audit| audit.unused_after.as_deref())
+        .and_then(|text| text.parse::<Age>().ok());
+    written.map_or(defaults().unused_after_days, |age| age.whole_days().max(1))
 }
 
 /// Reads a policy's spec.
@@ -193,6 +207,12 @@ pub fn check(spec: &RetentionPolicySpec) -> CheckedPolicy {
         zone,
         schedule,
         audit_interval: times.audit_interval,
+        unused_after_days: unused_after(spec),
+        suppress: spec
+            .audit
+            .as_ref()
+            .map(|audit| audit.suppress.clone())
+            .unwrap_or_default(),
         pace: times.pace,
         ledger: spec.database.ledger.unwrap_or(defaults().ledger),
         max_connections: spec

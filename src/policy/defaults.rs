@@ -18,6 +18,8 @@ pub struct Defaults {
     pub statement_timeout: Duration,
     /// `audit.interval`
     pub audit_interval: Duration,
+    /// `audit.unusedAfter`, in days
+    pub unused_after_days: u32,
     /// `pace.chunkDuration` and `pace.maxDuty`; no other limit.
     pub pace: Pace,
     /// `limits.maxPercent`
@@ -37,6 +39,7 @@ pub const fn defaults() -> Defaults {
         lock_timeout: Duration::from_millis(100),
         statement_timeout: Duration::from_secs(30),
         audit_interval: Duration::from_secs(15 * 60),
+        unused_after_days: 90,
         pace: Pace {
             chunk_duration: Duration::from_millis(20),
             max_duty: 25,

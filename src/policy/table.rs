@@ -261,7 +261,7 @@ fn take_part<'a>(text: &str, from: &'a str) -> Result<(String, Option<&'a str>),
 }
 
 /// A part as it is written: quoted where it would be read differently otherwise.
-fn spelled(part: &str) -> String {
+pub(super) fn spelled(part: &str) -> String {
     if part.is_empty() || part.contains(['.', '"']) || part.trim() != part {
         quoted(part)
     } else {
@@ -269,7 +269,7 @@ fn spelled(part: &str) -> String {
     }
 }
 
-fn quoted(part: &str) -> String {
+pub(super) fn quoted(part: &str) -> String {
     format!("\"{}\"", part.replace('"', "\"\""))
 }
 

@@ -7,21 +7,12 @@ use crate::api::{PartitionHandling, ReindexMode, RetentionPolicySpec, RetentionR
 #[must_use]
 pub fn in_policy(spec: &RetentionPolicySpec) -> Vec<&'static str> {
     let database = &spec.database;
-    let audit = spec.audit.as_ref();
     let pace = spec.pace.as_ref();
     let optimize = spec.optimize.as_ref();
     used(&[
         (
             "database.maintenanceUrlFrom",
             database.maintenance_url_from.is_some(),
-        ),
-        (
-            "audit.unusedAfter",
-            audit.is_some_and(|audit| audit.unused_after.is_some()),
-        ),
-        (
-            "audit.suppress",
-            audit.is_some_and(|audit| !audit.suppress.is_empty()),
         ),
         (
             "pace.workers",

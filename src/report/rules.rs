@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
+use super::findings::findings;
 use crate::{
     api::{
-        DatabaseStatus, LastUsed, MeasuredRows, MeasuredTime, RetentionPolicyStatus, RuleStatus,
-        Totals, TrendPoint,
+        CountedRows, DatabaseStatus, LastUsed, MeasuredRows, MeasuredTime, RetentionPolicyStatus,
+        RuleStatus, Totals, TrendPoint,
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
@@ -30,6 +31,10 @@ pub fn apply_audit(status: &mut RetentionPolicyStatus, report: &AuditReport, now
         });
     }
     status.expired_rows = expired_rows(&status.rules);
+    if let Some(found) = &report.findings {
+        let shown = findings(status.findings.as_ref(), found, &report.suppress, now);
+        status.findings = Some(shown);
+    }
     add_trend_point(status, report, now);
 }
 
@@ -66,6 +71,7 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
         name: rule.name.clone(),
         table: status.table.clone(),
         watermark: status.watermark.clone(),
+        last_count: status.last_count.clone(),
         rows_deleted: status.rows_deleted,
         rows_archived: status.rows_archived,
         ..RuleStatus::default()
@@ -89,8 +95,8 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
                 table: Some(findings.plan.table.qualified()),
                 rows: findings.rows.map(measured_rows),
                 blocked_rows: counted.and_then(|status| status.blocked_rows.clone()),
-                expired_rows: match counted {
-                    Some(status) => status.expired_rows.clone(),
+                expired_rows: match counted.and_then(|status| status.last_count.as_ref()) {
+                    Some(count) => Some(with_what_expired_since(count, findings)),
                     None => findings.expired.map(measured_rows),
                 },
                 unreadable_rows: match counted {
@@ -114,11 +120,7 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
 
 /// Forgets what a sweep counted: the rule means other rows now.
 pub fn forget_count(rule: &mut RuleStatus) {
-    let counted = rule
-        .expired_rows
-        .as_ref()
-        .is_some_and(|rows| rows.method == Method::Count.as_str());
-    if counted {
+    if rule.last_count.take().is_some() {
         rule.expired_rows = None;
         rule.blocked_rows = None;
         rule.unreadable_rows = None;
@@ -127,16 +129,30 @@ pub fn forget_count(rule: &mut RuleStatus) {
 
 /// The previous entry, if a sweep counted its expired rows after the statistics were taken.
 fn newer_count<'a>(status: &'a RuleStatus, findings: &RuleFindings) -> Option<&'a RuleStatus> {
-    let counted = status
-        .expired_rows
-        .as_ref()
-        .filter(|rows| rows.method == Method::Count.as_str())?;
-    let counted_at = counted.as_of.as_ref()?.0;
+    let counted_at = status.last_count.as_ref()?.as_of.as_ref()?.0;
     let statistics_newer = findings
         .expired
         .and_then(|expired| expired.as_of)
         .is_some_and(|as_of| as_of > counted_at);
     (!statistics_newer).then_some(status)
+}
+
+/// What a sweep counted, and what has expired since by statistics that are older than the count: an estimate then.
+fn with_what_expired_since(count: &CountedRows, findings: &RuleFindings) -> MeasuredRows {
+    let since = count
+        .cutoff
+        .as_deref()
+        .and_then(|cutoff| cutoff.parse().ok())
+        .and_then(|cutoff| findings.counted_since(count.value, cutoff));
+    match since {
+        Some(since) => measured_rows(since),
+        None => MeasuredRows {
+            value: count.value,
+            method: Method::Count.as_str().to_owned(),
+            exact: true,
+            as_of: count.as_of.clone(),
+        },
+    }
 }
 
 pub(super) fn measured_rows(measured: Measured) -> MeasuredRows {
@@ -213,4 +229,131 @@ fn add_trend_point(status: &mut RetentionPolicyStatus, report: &AuditReport, now
     });
     let surplus = status.trend.len().saturating_sub(TREND_POINTS);
     status.trend.drain(..surplus);
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{
+        audit::findings,
+        engine::{LeafStatistics, TableStatistics},
+        policy::{
+            cutoff::Cutoff,
+            dependents::Dependents,
+            estimate::ColumnStatistics,
+            limits::Limits,
+            plan::RulePlan,
+            predicate::Predicate,
+            table::{TableFacts, TableKind},
+        },
+    };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("an instant")
+    }
+
+    /// The rule as it is at an audit; `cutoff` in seconds.
+    fn plan(cutoff: i64, filter: Option<&str>) -> RulePlan {
+        RulePlan {
+            rule: "logs".into(),
+            table: TableFacts {
+                id: 1,
+                schema: "public".into(),
+                name: "logs".into(),
+                kind: TableKind::Ordinary,
+                system: false,
+                columns: Vec::new(),
+                leaves: Vec::new(),
+                incoming: Vec::new(),
+                row_security_active: false,
+                published_without_identity: None,
+                delete_rule: None,
+                delete_triggers: Vec::new(),
+                may_select: true,
+                may_delete: true,
+                leading_index_columns: Vec::new(),
+                total_bytes: 0,
+            },
+            column: "at".into(),
+            encoding: None,
+            column_zone: jiff::tz::TimeZone::UTC,
+            cutoff: Cutoff::Instant(at(cutoff)),
+            overdue: Cutoff::Instant(at(cutoff)),
+            filter: filter.map(|filter| Predicate::parse(filter).expect("a predicate")),
+            holds: Vec::new(),
+            held_by: None,
+            limits: Limits::default(),
+            dependents: Dependents::default(),
+            held_tables: Vec::new(),
+            archive: None,
+        }
+    }
+
+    /// A row every second from 0 to 1000, as they were at `analyzed`.
+    fn statistics(analyzed: i64) -> TableStatistics {
+        TableStatistics {
+            leaves: vec![LeafStatistics {
+                rows: Some(1000.0),
+                column: Some(ColumnStatistics {
+                    histogram: vec![0.0, 500.0, 1000.0],
+                    ..ColumnStatistics::default()
+                }),
+                analyzed_at: Some(at(analyzed)),
+            }],
+            last_read: None,
+            scans: 0,
+            writes: 0,
+            counting_since: None,
+            dead_rows: 0,
+        }
+    }
+
+    /// The rule's entry after an audit with `cutoff` by statistics of `analyzed`, where a sweep with the cutoff 100 has counted
+    /// `left` rows at 2000.
+    fn audited(left: i64, cutoff: i64, analyzed: i64, filter: Option<&str>) -> MeasuredRows {
+        let counted = RuleStatus {
+            name: "logs".into(),
+            table: Some("public.logs".into()),
+            last_count: Some(CountedRows {
+                value: left,
+                cutoff: Some(Cutoff::Instant(at(100)).to_string()),
+                as_of: Some(whole_seconds(at(2000))),
+            }),
+            ..RuleStatus::default()
+        };
+        let rule = RuleAudit {
+            name: "logs".into(),
+            enforced: true,
+            result: Ok(findings(
+                &plan(cutoff, filter),
+                &statistics(analyzed),
+                at(9000),
+            )),
+        };
+        rule_status(Some(&counted), &rule)
+            .expired_rows
+            .expect("a measure")
+    }
+
+    #[rstest]
+    #[case::nothing_expired_since(0, 100, 1500, None, (0, "Count", true))]
+    #[case::less_than_a_row_is_none(3, 100, 1500, None, (3, "Count", true))]
+    #[case::what_expired_since_is_added(0, 350, 1500, None, (250, "CountAndHistogram", false))]
+    #[case::to_what_the_sweep_left(7, 350, 1500, None, (257, "CountAndHistogram", false))]
+    #[case::at_most_so_many_are_of_the_rule(0, 350, 1500, Some("id > 5"), (250, "CountAndUpperBound", false))]
+    #[case::a_shorter_age_of_late_takes_nothing_off(7, 50, 1500, None, (7, "Count", true))]
+    #[case::newer_statistics_say_it_alone(7, 350, 2500, None, (350, "Histogram", false))]
+    fn a_count_ages_with_the_cutoff(
+        #[case] left: i64,
+        #[case] cutoff: i64,
+        #[case] analyzed: i64,
+        #[case] filter: Option<&str>,
+        #[case] expected: (i64, &str, bool),
+    ) {
+        let rows = audited(left, cutoff, analyzed, filter);
+
+        assert_eq!((rows.value, rows.method.as_str(), rows.exact), expected);
+    }
 }

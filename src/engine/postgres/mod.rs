@@ -15,6 +15,7 @@ mod dependents;
 mod error;
 mod expiry;
 mod grants;
+mod hygiene;
 mod keys;
 mod ledger;
 mod obstacles;
@@ -53,6 +54,7 @@ use crate::policy::{
     claims::LedgerMode,
     cutoff::Cutoff,
     dependents::{Dependents, reached},
+    hygiene::Facts,
     plan::RulePlan,
     predicate::Predicate,
     table::{LeafFacts, TableFacts, TableName},
@@ -350,6 +352,15 @@ impl Engine for PostgresEngine {
             .map_err(|reason| self.error("reading the catalog", None, &reason))?;
         session.release().await;
         Ok(tables)
+    }
+
+    async fn hygiene(&self) -> Result<Facts, EngineError> {
+        let mut session = self.read().await?;
+        let facts = hygiene::read(&mut session)
+            .await
+            .map_err(|reason| self.error("reading the catalog", None, &reason))?;
+        session.release().await;
+        Ok(facts)
     }
 
     async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError> {

@@ -175,7 +175,7 @@ pub(super) async fn table(session: &mut Session, name: &str) -> Result<Option<Ta
         return Ok(None);
     };
     let kind = kind(&root.try_get::<String, _>("type")?);
-    let id = page(&root)?;
+    let id = number(name);
     let without_rowid = root.try_get::<i64, _>("without_rowid")? != 0;
     let columns = asked(session, q::COLUMNS, name).await?;
     let mut facts = TableFacts {
@@ -243,8 +243,13 @@ fn is_system(name: &str) -> bool {
     is_sqlite || name.starts_with(LEDGER)
 }
 
-fn page(row: &SqliteRow) -> Result<u32, sqlx::Error> {
-    Ok(u32::try_from(row.try_get::<i64, _>("root")?).unwrap_or(0))
+/// A table's number: a hash (FNV-1a) of its name, without regard to case. A table has no other sign that lasts: VACUUM moves its
+/// pages. Were two names to share one, each table would be taken for the other: both stay.
+pub(super) fn number(name: &str) -> u32 {
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193)
+    });
+    hash.max(1)
 }
 
 fn column_facts(row: &SqliteRow) -> Result<ColumnFacts, sqlx::Error> {
@@ -416,7 +421,7 @@ async fn incoming(session: &mut Session, name: &str) -> Result<Vec<IncomingKey>,
             own: child == name,
             may_select: true,
             may_lock: true,
-            table_id: page(row)?,
+            table_id: number(&child),
             on_delete: match on_delete.as_str() {
                 "CASCADE" => OnDelete::Cascade,
                 "SET NULL" | "SET DEFAULT" => OnDelete::Set,

@@ -2,8 +2,8 @@
 
 /// What a name is. Names are compared to the letter, as everywhere in a policy.
 pub(super) const RESOLVE: &str = "
-    SELECT l.type, l.wr AS without_rowid, coalesce(s.rootpage, 0) AS root
-      FROM pragma_table_list(?1) AS l LEFT JOIN main.sqlite_schema AS s ON s.name = l.name AND s.type IN ('table', 'view')
+    SELECT l.type, l.wr AS without_rowid
+      FROM pragma_table_list(?1) AS l
      WHERE l.schema = 'main' AND l.name = ?1";
 
 /// Columns, generated and hidden ones too.
@@ -22,9 +22,8 @@ pub(super) const TRIGGERS: &str = "
 
 /// Foreign keys of all tables that refer to the table.
 pub(super) const INCOMING: &str = "
-    SELECT l.name AS child, coalesce(s.rootpage, 0) AS root, f.on_delete, group_concat(f.\"from\", ', ') AS columns
+    SELECT l.name AS child, f.on_delete, group_concat(f.\"from\", ', ') AS columns
       FROM pragma_table_list AS l JOIN pragma_foreign_key_list(l.name, 'main') AS f
-      LEFT JOIN main.sqlite_schema AS s ON s.name = l.name AND s.type = 'table'
      WHERE l.schema = 'main' AND l.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE
      GROUP BY l.name, f.id ORDER BY l.name, f.id";
 

@@ -16,6 +16,8 @@ const INTERRUPT: i32 = 9;
 const IOERR: i32 = 10;
 const CANTOPEN: i32 = 14;
 const NOTADB: i32 = 26;
+/// Prefix of the ledger's tables.
+const LEDGER: &str = "retention_operator_";
 /// An extended code: a foreign key.
 const CONSTRAINT_FOREIGNKEY: i32 = 787;
 /// An extended code: a writer broke off, and its half transaction can only be taken back by somebody who may write.
@@ -138,6 +140,9 @@ pub(super) fn running(doing: Doing<'_>, error: &sqlx::Error) -> EngineError {
         return error;
     }
     let is = |word: &str| primary(code) == GENERIC && message.contains(word);
+    if (is("no such table") || is("no such column")) && message.contains(LEDGER) {
+        return EngineError::Ledger(format!("the ledger is gone: {message}"));
+    }
     if code == CONSTRAINT_FOREIGNKEY || is("foreign key mismatch") {
         return EngineError::Dependents(format!("rows of {subject} are referred to: {message}"));
     }

@@ -1,7 +1,7 @@
 //! SQLite, for the offline verbs and the fast tests.
 //!
-//! There is no server: the lock of the whole database is the fence, taken with `BEGIN IMMEDIATE` for one chunk at a time. What is
-//! only read is read through connections that cannot write.
+//! There is no server: the lock of the whole database is the fence, taken with `BEGIN IMMEDIATE` for one chunk at a time, and the
+//! ledger's lease is it between two chunks. What is only read is read through connections that cannot write.
 
 mod audit;
 mod catalog;
@@ -9,6 +9,7 @@ mod catalog_sql;
 mod connect;
 mod error;
 mod expiry;
+mod ledger;
 mod predicate;
 mod samples;
 mod session;
@@ -28,12 +29,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{Row, sqlite::SqliteRow};
 
-use self::{connect::Connector, error::Doing, session::Session, sql::Fixed, sweep::Sweep};
+use self::{connect::Connector, error::Doing, session::Session, sql::Fixed};
 use super::{
     Counted, Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics,
-    TableSweep, WalkPage,
+    TableSweep, WalkPage, ledger::LedgerAccess,
 };
 use crate::policy::{
+    claims::LedgerMode,
     cutoff::Cutoff,
     dependents::Dependents,
     plan::RulePlan,
@@ -208,17 +210,19 @@ impl Engine for SqliteEngine {
         plan: &RulePlan,
         from: Option<Cursor>,
     ) -> Result<Box<dyn TableSweep>, EngineError> {
-        // The planner has asked the same; rows that should be archived must never just be deleted.
-        if plan.archive.is_some()
-            || (plan.dependents != Dependents::Refuse && !plan.table.incoming.is_empty())
-        {
-            return Err(EngineError::NotSupported(
-                "archives, and dependents other than Refuse, are not carried out on SQLite"
-                    .to_owned(),
-            ));
-        }
-        let sweep = Sweep::open(&self.connector, self.statement_timeout, plan, from).await?;
-        Ok(Box::new(sweep))
+        let _ = (plan, from);
+        Err(EngineError::Ledger(
+            "a SQLite database is swept with its ledger only: write database.ledger: Auto"
+                .to_owned(),
+        ))
+    }
+
+    fn needs_ledger(&self) -> bool {
+        true
+    }
+
+    async fn ledger(&self, mode: LedgerMode, create: bool) -> Result<LedgerAccess, EngineError> {
+        ledger::access(&self.connector, self.statement_timeout, mode, create).await
     }
 
     async fn close(&self) {

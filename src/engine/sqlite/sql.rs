@@ -7,7 +7,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use sqlx::{AssertSqlSafe, Sqlite, query::Query, sqlite::SqliteArguments};
 
-use super::{catalog::Key, expiry::Expiry, predicate, value::Value};
+use super::{catalog::Key, expiry::Expiry, ledger, predicate, value::Value};
 use crate::{engine::EngineError, policy::plan::RulePlan};
 
 /// A statement, made in this file only.
@@ -183,8 +183,12 @@ impl RangeStatements {
     }
 }
 
-/// What every chunk asks first: the state of the schema, and whether one of `referrers` has a row.
-pub(super) fn look(referrers: &[String]) -> Sql {
+/// The state of the schema.
+pub(super) const SCHEMA: &str = "SELECT schema_version AS schema FROM pragma_schema_version";
+
+/// What every chunk asks first: the state of the schema, whether one of `referrers` has a row, and what the ledger says about the
+/// lease on the table of that number.
+pub(super) fn look(referrers: &[String], table_id: u32) -> Sql {
     let filled = referrers.iter().map(|name| {
         format!(
             "SELECT {} WHERE EXISTS (SELECT 1 FROM main.{})",
@@ -196,8 +200,9 @@ pub(super) fn look(referrers: &[String]) -> Sql {
         .chain(filled)
         .collect();
     Sql(format!(
-        "SELECT (SELECT schema_version FROM pragma_schema_version) AS schema, (SELECT * FROM ({}) LIMIT 1) AS filled",
-        filled.join(" UNION ALL ")
+        "SELECT (SELECT schema_version FROM pragma_schema_version) AS schema, (SELECT * FROM ({}) LIMIT 1) AS filled, {}",
+        filled.join(" UNION ALL "),
+        ledger::watch(table_id)
     )
     .into())
 }

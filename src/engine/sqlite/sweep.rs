@@ -1,17 +1,18 @@
 //! One rule's walk over its table.
 //!
-//! `BEGIN IMMEDIATE` takes the lock of the whole database, which fences other sweeps off for one chunk. A lease in a ledger would be
-//! looked up in [`Sweep::begin`] and renewed in [`Sweep::end`], right before the COMMIT.
+//! `BEGIN IMMEDIATE` takes the lock of the whole database, which fences other sweeps off for one chunk. The ledger's lease, which
+//! keeps them off between two chunks, is looked up in [`Sweep::begin`] and renewed in [`Sweep::end`], right before the COMMIT.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::Row;
+use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{
     catalog::{self, ROWS_PER_PAGE, Table},
     connect::Connector,
     error::{self, Doing},
+    ledger::Lease,
     predicate,
     session::Session,
     sql::{self, RangeStatements, Sql, WalkStatements},
@@ -23,7 +24,9 @@ use crate::{
         Chunk, ChunkTarget, CommitOutcome, EngineError, TableSweep,
         cursor::{Cursor, KeyPart},
     },
-    policy::{cutoff::Cutoff, pace::Pressure, plan::RulePlan, table::TableKind},
+    policy::{
+        cutoff::Cutoff, dependents::Dependents, pace::Pressure, plan::RulePlan, table::TableKind,
+    },
 };
 
 /// See [`TableSweep`].
@@ -51,6 +54,7 @@ pub(super) struct Sweep {
     /// The last commit met readers that did not end in time: the next chunk is not tried at once.
     was_crowded: bool,
     open: Option<OpenChunk>,
+    lease: Lease,
 }
 
 /// A chunk whose transaction is open.
@@ -67,6 +71,7 @@ impl Sweep {
         statement_timeout: Duration,
         plan: &RulePlan,
         from: Option<Cursor>,
+        lease: Lease,
     ) -> Result<Self, EngineError> {
         let mut session = connector.writer().await?;
         session.limit(statement_timeout);
@@ -99,7 +104,7 @@ impl Sweep {
             .map_err(|reason| not_supported(plan, reason))?;
         Ok(Self {
             statements: WalkStatements::new(plan, key)?,
-            look: sql::look(&catalog::referrers(&found.facts)),
+            look: sql::look(&catalog::referrers(&found.facts), plan.table.id),
             fingerprint: found.fingerprint(&columns),
             parts: key.parts(),
             is_tagged: key.is_tagged(),
@@ -114,6 +119,7 @@ impl Sweep {
             is_first: true,
             was_crowded: false,
             open: None,
+            lease,
         })
     }
 
@@ -145,14 +151,15 @@ impl Sweep {
             .await
             .map_err(|reason| self.error("beginning a chunk of", &reason))?;
         let looked = self.session.row(self.look.query([])).await;
-        let (schema, filled) = looked
-            .and_then(|row| {
-                Ok((
-                    row.try_get::<i64, _>("schema")?,
-                    row.try_get::<Option<String>, _>("filled")?,
-                ))
-            })
-            .map_err(|reason| self.error("looking at", &reason))?;
+        let read = |row: &SqliteRow| -> Result<_, sqlx::Error> {
+            Ok((
+                row.try_get::<i64, _>("schema")?,
+                row.try_get::<Option<String>, _>("filled")?,
+            ))
+        };
+        let looked = looked.map_err(|reason| self.error("looking at", &reason))?;
+        self.lease.admits(&looked)?;
+        let (schema, filled) = read(&looked).map_err(|reason| self.error("looking at", &reason))?;
         if schema != self.position.schema() {
             self.look_again(schema).await?;
         }
@@ -165,12 +172,13 @@ impl Sweep {
         Ok(())
     }
 
-    /// Ends a chunk that deleted rows.
-    async fn end(&mut self) -> Result<(), sqlx::Error> {
-        self.session
-            .execute(sql::constant("COMMIT"))
-            .await
-            .map(drop)
+    /// Ends a chunk that deleted rows; `false`: the lease is not held any more, and nothing was committed.
+    async fn end(&mut self, chunk: &OpenChunk) -> Result<bool, sqlx::Error> {
+        let counted = self.lease.finish(&mut self.session, chunk.rows, 0).await?;
+        if counted {
+            self.session.commit().await?;
+        }
+        Ok(counted)
     }
 
     /// Something in the schema changed: of this table too? Its rows may have new keys (VACUUM gives them), so the walk begins anew.
@@ -312,17 +320,27 @@ impl TableSweep for Sweep {
         if chunk.rows == 0 {
             // Nothing was deleted: no page is written, and what a trigger may have done instead of the delete that it vetoed is undone.
             self.session.rollback().await;
-        } else if let Err(reason) = self.end().await {
-            self.session.rollback().await;
-            if error::is_busy(&reason) {
-                self.was_crowded = true;
-                return Ok(CommitOutcome::RolledBack);
+            self.lease.renew(&mut self.session).await;
+        } else {
+            match self.end(&chunk).await {
+                Ok(true) => self.lease.was_renewed(),
+                Ok(false) => {
+                    self.session.rollback().await;
+                    return Err(self.lease.lost());
+                }
+                Err(reason) => {
+                    self.session.rollback().await;
+                    if error::is_busy(&reason) {
+                        self.was_crowded = true;
+                        return Ok(CommitOutcome::RolledBack);
+                    }
+                    return Err(if error::is_unclear(&reason) {
+                        error::lost(self.connector.name(), reason.to_string())
+                    } else {
+                        self.error("committing a chunk of", &reason)
+                    });
+                }
             }
-            return Err(if error::is_unclear(&reason) {
-                error::lost(self.connector.name(), reason.to_string())
-            } else {
-                self.error("committing a chunk of", &reason)
-            });
         }
         self.is_first = false;
         self.position.advance(chunk.last, u64::from(chunk.pages));
@@ -340,6 +358,10 @@ impl TableSweep for Sweep {
         Some(self.position.cursor())
     }
 
+    fn recorded(&self) -> Option<u64> {
+        Some(self.lease.recorded())
+    }
+
     /// Nothing is known of others: no server counts their work or their waiting.
     async fn pressure(&mut self) -> Result<Pressure, EngineError> {
         self.rollback().await?;
@@ -352,14 +374,18 @@ impl TableSweep for Sweep {
     }
 
     async fn close(self: Box<Self>) {
-        let Self { session, .. } = *self;
+        let Self {
+            mut session, lease, ..
+        } = *self;
+        session.rollback().await;
+        lease.give_back(&mut session).await;
         session.close().await;
     }
 }
 
 async fn schema(session: &mut Session) -> Result<i64, sqlx::Error> {
     session
-        .row(sql::look(&[]).query([]))
+        .row(sql::constant(sql::SCHEMA))
         .await?
         .try_get("schema")
 }
@@ -387,6 +413,14 @@ fn not_supported(plan: &RulePlan, reason: &str) -> EngineError {
 fn check(plan: &RulePlan, now: &Table, columns: &[String]) -> Result<(), EngineError> {
     let facts = &now.facts;
     let table = plan.table.qualified();
+    // Rows that should be archived must never just be deleted.
+    if plan.archive.is_some()
+        || (plan.dependents != Dependents::Refuse && !plan.table.incoming.is_empty())
+    {
+        return Err(EngineError::NotSupported(
+            "archives, and dependents other than Refuse, are not carried out on SQLite".to_owned(),
+        ));
+    }
     if let TableKind::Unsupported(word) = &facts.kind {
         return Err(not_supported(plan, word));
     }

@@ -63,7 +63,11 @@ async fn run(target: Target, place: Place, case: &Case) {
         None => None,
     };
 
-    let document = case.document(place.schema.as_deref());
+    let mut document = case.document(place.schema.as_deref());
+    if place.schema.is_none() && document["spec"]["database"].get("ledger").is_none() {
+        // Nothing is swept there without one.
+        document["spec"]["database"]["ledger"] = "Auto".into();
+    }
     // Once is enough: the check knows no target, and takes its time.
     let policy: RetentionPolicy = if target == Target::Postgres {
         check_document(&document).unwrap_or_else(|errors| panic!("{errors:?}"))

@@ -52,12 +52,6 @@ pub fn settings() -> Vec<Input> {
         ),
         in_spec(
             Status,
-            "unused",
-            json!({"audit": {"interval": "1h", "unusedAfter": "90d"}}),
-            "this version cannot carry out audit.unusedAfter: remove it, nothing is done halfway",
-        ),
-        in_spec(
-            Status,
             "reindex",
             json!({"optimize": {"reindex": "Auto"}}),
             "this version cannot carry out optimize.reindex: Auto: remove it, nothing is done halfway",

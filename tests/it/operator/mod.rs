@@ -7,5 +7,6 @@ mod quiet;
 mod repaired;
 pub mod rig;
 mod stop;
+mod successor;
 mod sweep;
 pub mod tables;

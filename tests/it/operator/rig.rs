@@ -73,6 +73,11 @@ impl Rig {
         self.operator = run(self.plane, &self.namespace, self.port);
     }
 
+    /// Another operator beside the first, which knows nothing of it.
+    pub fn another(&self) -> Operator {
+        run(self.plane, &self.namespace, free_port())
+    }
+
     /// All that the operator has written, by all its processes.
     pub fn logs(&self) -> String {
         format!(

@@ -1,0 +1,191 @@
+//! The indexes and foreign keys of a database.
+
+use std::collections::HashMap;
+
+use sqlx::{Row, postgres::types::Oid};
+
+use crate::{
+    engine::postgres::{catalog::oid, session::Session, sql::constant},
+    policy::hygiene::{
+        facts::{Facts, ForeignKey, ForeignKeyPart, Index, IndexKey},
+        indexes::to_define,
+    },
+};
+
+/// The catalog's vectors count from 0, which arrays on the wire must not. `pg_get_indexdef` of 40,000 indexes would take a second.
+///
+/// Trees of expressions hold where each word stood in its statement, and how a cast was spelled: both are no difference.
+/// They are sent as hashes, because only equality is asked of them.
+///
+/// An unfinished index may be at work right now: a build shows its progress, a concurrent drop or rebuild locks the index. Where the
+/// role may see only that something is built, but not what, a concurrent build's lock of the table must do.
+const INDEXES: &str = r"
+SELECT i.oid AS id, x.indrelid AS table, n.nspname::text AS schema, i.relname::text AS name, h.inhparent AS attached_to,
+  m.amname::text AS method, x.indisunique, x.indisprimary, x.indisvalid, x.indisready, x.indnkeyatts AS key_count,
+  string_to_array(x.indkey::text, ' ')::int2[] AS columns, string_to_array(x.indclass::text, ' ')::oid[] AS operator_classes,
+  string_to_array(x.indcollation::text, ' ')::oid[] AS collations, string_to_array(x.indoption::text, ' ')::int2[] AS options,
+  hashtextextended(regexp_replace(x.indexprs::text, ':location -?\d+|:[a-z_]*format \d+', '', 'g'), 0)::text AS expressions,
+  hashtextextended(regexp_replace(x.indpred::text, ':location -?\d+|:[a-z_]*format \d+', '', 'g'), 0)::text AS predicate,
+  CASE WHEN regexp_replace(x.indpred::text, '\{NULLTEST :arg \{VAR :varno 1 :varattno \d+ [^{}]*\} :nulltesttype 1 [^{}]*\}', '', 'g')
+      ~ '^(\{BOOLEXPR :boolop and :args \( *\)[^{}]*\})?$'
+    THEN (SELECT array_agg(f[1]::int2) FROM regexp_matches(x.indpred::text, '\{NULLTEST :arg \{VAR :varno 1 :varattno (\d+) ', 'g') AS f) END AS not_null,
+  k.conname::text AS constraint, i.relpages::int8 AS pages,
+  x.indisreplident, x.indisclustered, x.indisexclusion, NOT x.indimmediate AS deferrable, NOT x.indislive AS dropping,
+  x.indisunique AND NOT x.indisprimary AND coalesce((to_jsonb(x)->>'indnullsnotdistinct')::bool, false) AS nulls_not_distinct,
+  i.oid IN (SELECT f.conindid FROM pg_constraint f WHERE f.contype = 'f') AS referred,
+  CASE WHEN m.amname <> 'btree' THEN concat_ws(' ', i.reloptions::text, (SELECT string_agg(a.attnum || a.attoptions::text, ' ' ORDER BY a.attnum)
+    FROM pg_attribute a WHERE a.attrelid = i.oid AND a.attoptions IS NOT NULL)) END AS parameters,
+  NOT x.indisvalid AND (
+    x.indrelid IN (SELECT p.relid FROM pg_stat_progress_create_index p WHERE p.datname = current_database() AND p.relid IS NOT NULL)
+    OR i.oid IN (SELECT l.relation FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'ShareUpdateExclusiveLock' AND l.relation IS NOT NULL
+      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+    OR EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.datname = current_database() AND p.relid IS NULL)
+      AND x.indrelid IN (SELECT l.relation FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'ShareUpdateExclusiveLock' AND l.relation IS NOT NULL
+        AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))) AS being_built
+FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
+JOIN pg_am m ON m.oid = i.relam LEFT JOIN pg_inherits h ON h.inhrelid = i.oid
+LEFT JOIN pg_constraint k ON k.conindid = i.oid AND k.contype IN ('p', 'u', 'x') AND k.conrelid = x.indrelid
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'retention_operator')";
+
+pub(super) async fn indexes(session: &mut Session) -> Result<Vec<Index>, sqlx::Error> {
+    let rows = session.rows(constant(INDEXES)).await?;
+    rows.iter()
+        .map(|row| {
+            let columns: Vec<i16> = row.try_get("columns")?;
+            let key_count = usize::try_from(row.try_get::<i16, _>("key_count")?).unwrap_or(0);
+            let (keys, included) = columns.split_at(key_count.min(columns.len()));
+            let classes: Vec<Oid> = row.try_get("operator_classes")?;
+            let collations: Vec<Oid> = row.try_get("collations")?;
+            let options: Vec<i16> = row.try_get("options")?;
+            let keys = keys.iter().zip(classes).zip(collations).zip(options);
+            Ok(Index {
+                id: oid(row, "id")?,
+                table: oid(row, "table")?,
+                schema: row.try_get("schema")?,
+                name: row.try_get("name")?,
+                attached_to: row
+                    .try_get::<Option<Oid>, _>("attached_to")?
+                    .map(|oid| oid.0),
+                method: row.try_get("method")?,
+                unique: row.try_get("indisunique")?,
+                primary: row.try_get("indisprimary")?,
+                valid: row.try_get("indisvalid")?,
+                ready: row.try_get("indisready")?,
+                being_built: row.try_get("being_built")?,
+                constraint: row.try_get("constraint")?,
+                keys: keys
+                    .map(|(((column, class), collation), options)| IndexKey {
+                        column: *column,
+                        operator_class: class.0,
+                        collation: collation.0,
+                        options,
+                    })
+                    .collect(),
+                included: included.to_vec(),
+                expressions: row.try_get("expressions")?,
+                predicate: row.try_get("predicate")?,
+                pages: u64::try_from(row.try_get::<i64, _>("pages")?).unwrap_or(0),
+                replica_identity: row.try_get("indisreplident")?,
+                clustered: row.try_get("indisclustered")?,
+                exclusion: row.try_get("indisexclusion")?,
+                deferrable: row.try_get("deferrable")?,
+                nulls_not_distinct: row.try_get("nulls_not_distinct")?,
+                referred: row.try_get("referred")?,
+                dropping: row.try_get("dropping")?,
+                parameters: row.try_get("parameters")?,
+                not_null: row.try_get("not_null")?,
+                ..Index::default()
+            })
+        })
+        .collect()
+}
+
+const DEFINITIONS: &str = "\
+SELECT x.indexrelid AS id, pg_get_indexdef(x.indexrelid) AS definition, pg_get_constraintdef(k.oid) AS constraint_definition \
+FROM pg_index x LEFT JOIN pg_constraint k ON k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x') AND k.conrelid = x.indrelid \
+WHERE x.indexrelid = ANY ($1)";
+
+/// Adds the statements that make the indexes of which a check will speak.
+pub(super) async fn define(session: &mut Session, facts: &mut Facts) -> Result<(), sqlx::Error> {
+    let ids: Vec<Oid> = to_define(facts).into_iter().map(Oid).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows = session.rows(constant(DEFINITIONS).bind(ids)).await?;
+    let mut definitions = HashMap::new();
+    for row in &rows {
+        let definition: Option<String> = row.try_get("definition")?;
+        let constraint: Option<String> = row.try_get("constraint_definition")?;
+        definitions.insert(oid(row, "id")?, (definition, constraint));
+    }
+    for index in &mut facts.indexes {
+        if let Some((definition, constraint)) = definitions.remove(&index.id) {
+            index.definition = definition;
+            index.constraint_definition = constraint;
+        }
+    }
+    Ok(())
+}
+
+const FOREIGN_KEYS: &str = "\
+SELECT k.oid AS id, k.conname::text AS name, k.conrelid AS table, k.confrelid AS referred, k.conkey AS columns, k.convalidated, k.conindid AS relies_on, \
+  (SELECT array_agg(a.attname::text ORDER BY u.n) FROM unnest(k.conkey) WITH ORDINALITY AS u(number, n) \
+    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number) AS column_names, \
+  (SELECT array_agg(a.attcollation ORDER BY u.n) FROM unnest(k.conkey) WITH ORDINALITY AS u(number, n) \
+    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number) AS collations \
+FROM pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0";
+
+/// The clones that a partitioned referring table gives to its partitions.
+const CLONES: &str = "\
+SELECT k.oid AS id, k.conparentid AS parent, k.conrelid AS table, k.conkey AS columns \
+FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid WHERE k.contype = 'f' AND k.conparentid <> 0 AND c.relispartition";
+
+pub(super) async fn foreign_keys(session: &mut Session) -> Result<Vec<ForeignKey>, sqlx::Error> {
+    let rows = session.rows(constant(FOREIGN_KEYS)).await?;
+    let mut parts = parts(session).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ForeignKey {
+                name: row.try_get("name")?,
+                table: oid(row, "table")?,
+                columns: row.try_get("columns")?,
+                column_names: row.try_get("column_names")?,
+                referred: oid(row, "referred")?,
+                validated: row.try_get("convalidated")?,
+                collations: row
+                    .try_get::<Vec<Oid>, _>("collations")?
+                    .into_iter()
+                    .map(|oid| oid.0)
+                    .collect(),
+                relies_on: oid(row, "relies_on")?,
+                parts: parts.remove(&oid(row, "id")?).unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// The partitions below each foreign key that was declared, by its number.
+async fn parts(session: &mut Session) -> Result<HashMap<u32, Vec<ForeignKeyPart>>, sqlx::Error> {
+    let rows = session.rows(constant(CLONES)).await?;
+    let mut parents = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        parents.insert(oid(row, "id")?, oid(row, "parent")?);
+    }
+    let mut parts: HashMap<u32, Vec<ForeignKeyPart>> = HashMap::new();
+    for row in &rows {
+        let mut declared = oid(row, "parent")?;
+        while let Some(parent) = parents.get(&declared) {
+            declared = *parent;
+        }
+        let part = ForeignKeyPart {
+            table: oid(row, "table")?,
+            columns: row.try_get("columns")?,
+        };
+        // A referred table that is partitioned too makes a clone for each pair.
+        let parts = parts.entry(declared).or_default();
+        if !parts.iter().any(|known| known.table == part.table) {
+            parts.push(part);
+        }
+    }
+    Ok(parts)
+}

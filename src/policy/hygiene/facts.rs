@@ -1,0 +1,223 @@
+//! What an engine reads for the checks: catalogs and statistics of a whole database, no row of a user's table.
+//!
+//! Left out by the engines: the system's own objects, those of extensions and of the operator, shadow objects of virtual
+//! tables, temporary tables, foreign tables and views.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use crate::policy::usage::Usage;
+
+/// Everything that the checks look at.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The database's clock.
+    pub now: Option<Timestamp>,
+    /// Its tables, partitioned ones and partitions included, by their numbers.
+    pub tables: HashMap<u32, Table>,
+    /// Its indexes.
+    pub indexes: Vec<Index>,
+    /// Its foreign keys.
+    pub foreign_keys: Vec<ForeignKey>,
+    /// What the role was not allowed to see, in sentences.
+    pub unseen: Vec<String>,
+    /// What the statistics say of its largest B-trees.
+    pub btrees: Vec<Btree>,
+}
+
+/// What a table is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A table that holds rows itself.
+    #[default]
+    Table,
+    /// A partitioned table: its partitions hold the rows.
+    Partitioned,
+    /// A materialized view.
+    Materialized,
+}
+
+/// One table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    /// The database's own number.
+    pub id: u32,
+    /// Its schema, unquoted.
+    pub schema: String,
+    /// Its name, unquoted.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The table of which it is a partition.
+    pub partition_of: Option<u32>,
+    /// Inheritance (not partitioning): the table from which it inherits.
+    pub inherits: Option<u32>,
+    /// Pages of the main fork, as the catalog remembers them.
+    pub pages: u64,
+    /// Rows, as the catalog remembers them; `None`: never analysed or vacuumed.
+    pub rows: Option<f64>,
+    /// Whether anybody uses it.
+    pub usage: Usage,
+}
+
+impl Table {
+    /// `schema.table`, as ids spell it.
+    #[must_use]
+    pub fn object(&self) -> String {
+        super::object(&self.schema, &self.name)
+    }
+}
+
+/// One index.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Index {
+    /// The database's own number.
+    pub id: u32,
+    /// Its table.
+    pub table: u32,
+    /// Its schema, which is that of its table.
+    pub schema: String,
+    /// Its name, unquoted.
+    pub name: String,
+    /// The index of the partitioned table to which it is attached: it goes only with that one.
+    pub attached_to: Option<u32>,
+    /// Its access method, such as `btree`.
+    pub method: String,
+    /// It lets no two equal keys in.
+    pub unique: bool,
+    /// It is the primary key.
+    pub primary: bool,
+    /// Queries may use it.
+    pub valid: bool,
+    /// Writes enter their rows.
+    pub ready: bool,
+    /// Somebody builds it right now.
+    pub being_built: bool,
+    /// The constraint that it carries out (primary key, unique, exclusion), if any.
+    pub constraint: Option<String>,
+    /// Its key columns, in order.
+    pub keys: Vec<IndexKey>,
+    /// Columns that it only carries along.
+    pub included: Vec<i16>,
+    /// Its expressions, in the server's own form; only to be compared.
+    pub expressions: Option<String>,
+    /// Its predicate, in the server's own form; only to be compared.
+    pub predicate: Option<String>,
+    /// Its pages, as the catalog remembers them.
+    pub pages: u64,
+    /// Whether anybody uses it.
+    pub usage: Usage,
+    /// Replication tells rows apart by it.
+    pub replica_identity: bool,
+    /// `CLUSTER` orders the table by it.
+    pub clustered: bool,
+    /// It carries out an exclusion constraint.
+    pub exclusion: bool,
+    /// It is checked at the end of a statement or transaction, not at once.
+    pub deferrable: bool,
+    /// Unique, and two NULLs are equal.
+    pub nulls_not_distinct: bool,
+    /// A foreign key relies on it: the database refuses to drop it.
+    pub referred: bool,
+    /// An interrupted drop left it.
+    pub dropping: bool,
+    /// Other access methods than `btree`: what they were given, in the server's own form; only to be compared.
+    pub parameters: Option<String>,
+    /// Its predicate says nothing but that these columns are not NULL.
+    pub not_null: Option<Vec<i16>>,
+    /// The statement that makes it, where a check needs it ([`super::indexes::to_define`]).
+    pub definition: Option<String>,
+    /// The constraint as `ADD CONSTRAINT name` takes it, likewise.
+    pub constraint_definition: Option<String>,
+}
+
+impl Index {
+    /// `schema.table.index`, as ids spell it; `None` where its table is not known.
+    #[must_use]
+    pub fn object(&self, facts: &Facts) -> Option<String> {
+        let table = facts.tables.get(&self.table)?;
+        Some(super::part(&table.schema, &table.name, &self.name))
+    }
+}
+
+/// One key column of an index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexKey {
+    /// The column's number in the table; 0: an expression.
+    pub column: i16,
+    /// How values are compared.
+    pub operator_class: u32,
+    /// How texts are compared.
+    pub collation: u32,
+    /// Ascending or descending, NULLs first or last.
+    pub options: i16,
+}
+
+/// One foreign key. Clones that partitioning makes are left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ForeignKey {
+    /// Its name.
+    pub name: String,
+    /// The referring table.
+    pub table: u32,
+    /// The referring columns, in the key's order.
+    pub columns: Vec<i16>,
+    /// Their names.
+    pub column_names: Vec<String>,
+    /// The referred table.
+    pub referred: u32,
+    /// Existing rows were checked.
+    pub validated: bool,
+    /// The collations of the referring columns.
+    pub collations: Vec<u32>,
+    /// The unique index of the referred table that it relies on.
+    pub relies_on: u32,
+    /// The partitions of the referring table, with the numbers that the columns have there.
+    pub parts: Vec<ForeignKeyPart>,
+}
+
+/// One partition below the referring table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForeignKeyPart {
+    /// The partition.
+    pub table: u32,
+    /// Its referring columns, in the key's order.
+    pub columns: Vec<i16>,
+}
+
+/// What the statistics say of a B-tree's entries. Only trees that hold rows themselves, not partitioned ones.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Btree {
+    /// The index.
+    pub index: u32,
+    /// Its entries, as the catalog remembers them.
+    pub entries: f64,
+    /// To which percentage a build fills its leaves.
+    pub fillfactor: u8,
+    /// Equal keys are stored once, with a list of their rows.
+    pub deduplicates: bool,
+    /// Its columns in their order, included ones last; empty where the statistics of one of them cannot be read.
+    pub columns: Vec<BtreeColumn>,
+    /// When its table's statistics were taken.
+    pub analyzed: Option<Timestamp>,
+}
+
+/// One column of a B-tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BtreeColumn {
+    /// Bytes of a value, on the average.
+    pub width: f64,
+    /// Each value has that length (no variable one).
+    pub fixed: bool,
+    /// Values begin at multiples of that.
+    pub alignment: u8,
+    /// The part of the rows that have none, 0 to 1.
+    pub null_fraction: f64,
+    /// Different values: a number, or if negative a part of the rows, -1 to 0.
+    pub distinct: f64,
+    /// How many values are known as the most common ones.
+    pub common_values: u32,
+    /// Their part of all rows, 0 to 1.
+    pub common_fraction: f64,
+}

@@ -1,0 +1,64 @@
+//! The hygiene of a whole database: pure checks over what its catalogs and statistics say.
+//!
+//! [`Facts`] go in, [`Finding`]s come out. Each check is a file of its own in [`checks`], with its thresholds and the reasons
+//! for them; `docs/findings/` explains each to the people who act on it.
+
+pub mod checks;
+pub mod facts;
+mod finding;
+pub mod indexes;
+
+pub use facts::Facts;
+pub use finding::{Advice, Check, Finding, Severity, order};
+
+use super::table::{quoted, spelled};
+
+/// What the checks may know beside the database: the policy's own side.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    /// The tables of the policy's rules, with the column of each.
+    pub ruled: Vec<RuledColumn>,
+    /// From how many days without use on a thing is called unused.
+    pub unused_after_days: u32,
+}
+
+/// One rule's table and column, as far as they were found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuledColumn {
+    /// The rule.
+    pub rule: String,
+    /// The database's own number of the table.
+    pub table: u32,
+    /// The time column.
+    pub column: String,
+}
+
+/// Runs every check; the findings are in [`order`].
+#[must_use]
+pub fn find(facts: &Facts, context: &Context) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for check in checks::ALL {
+        check(facts, context, &mut findings);
+    }
+    findings.sort_by(order);
+    findings.dedup_by(|one, other| one.id == other.id);
+    findings
+}
+
+/// `schema.table`, quoted where SQL would: the spelling of finding ids.
+#[must_use]
+pub fn object(schema: &str, name: &str) -> String {
+    format!("{}.{}", spelled(schema), spelled(name))
+}
+
+/// `schema.table.part`, for an index, a column or a constraint of a table.
+#[must_use]
+pub fn part(schema: &str, table: &str, part: &str) -> String {
+    format!("{}.{}", object(schema, table), spelled(part))
+}
+
+/// A name as SQL takes it, quoted: what advice is made of.
+#[must_use]
+pub fn sql_name(schema: &str, name: &str) -> String {
+    format!("{}.{}", quoted(schema), quoted(name))
+}
