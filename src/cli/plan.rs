@@ -17,6 +17,7 @@ use crate::{
         check::CheckedPolicy,
         dependents::{Dependents, in_words, reached},
         limits::Verdict,
+        pace::{EASED_CHUNK, EASED_DUTY},
         plan::{ArchiveState, RulePlan, check_deletable},
         plausible::{PLAUSIBLE_FROM, doubt, is_guesswork},
     },
@@ -287,6 +288,7 @@ fn settings(policy: &CheckedPolicy) -> Value {
     json!({
         "chunkDurationMillis": u64::try_from(policy.pace.chunk_duration.as_millis()).unwrap_or(u64::MAX),
         "maxDuty": policy.pace.max_duty,
+        "easesOff": policy.pace.eases,
         "maxRowsPerSecond": policy.pace.max_rows_per_second,
         "lockTimeoutMillis": u64::try_from(policy.lock_timeout.as_millis()).unwrap_or(u64::MAX),
         "statementTimeoutSeconds": policy.statement_timeout.as_secs(),
@@ -393,9 +395,17 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
     }
     let policy = &offline.checked;
     output::say!(
-        "pace: chunks of {} ms, {} % duty{}; row locks waited for {} ms, statements for {} s; {} connections",
+        "pace: chunks of {} ms, {} % duty{}{}; row locks waited for {} ms, statements for {} s; {} connections",
         policy.pace.chunk_duration.as_millis(),
         policy.pace.max_duty,
+        if policy.pace.eases {
+            format!(
+                " ({} ms, {EASED_DUTY} % while the service is at work)",
+                EASED_CHUNK.as_millis()
+            )
+        } else {
+            String::new()
+        },
         policy
             .pace
             .max_rows_per_second

@@ -280,6 +280,9 @@ impl Times {
                     duration(field, text).map_err(|error| Refusal::invalid(error.to_string()))?;
             }
         }
+        // Whoever states a pace gets it.
+        self.pace.eases =
+            pace.is_none_or(|pace| pace.chunk_duration.is_none() && pace.max_duty.is_none());
         if let Some(duty) = pace.and_then(|pace| pace.max_duty) {
             self.pace.max_duty = u8::try_from(duty)
                 .ok()

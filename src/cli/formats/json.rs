@@ -12,7 +12,9 @@ pub(in crate::cli) fn report(audited: &Audited<'_>) -> Value {
         .iter()
         .map(|judged| finding(audited, judged))
         .collect();
-    report["notes"] = json!(audited.notes);
+    if !audited.notes.is_empty() {
+        report["notes"] = json!(audited.notes);
+    }
     report
 }
 

@@ -92,7 +92,8 @@ fn findings(audited: &Audited<'_>, text: &mut String) {
         };
         let bytes = finding
             .estimated_bytes
-            .and_then(|bytes| i64::try_from(bytes).ok());
+            .and_then(|bytes| i64::try_from(bytes).ok())
+            .filter(|bytes| *bytes > 0);
         let mut advice = cell(&finding.advice.text);
         if let Some(apply) = &finding.advice.apply {
             advice.push_str(&format!("<br>{}", code(apply)));

@@ -124,6 +124,7 @@ fn findings(audited: &Audited<'_>) {
         let wins = finding
             .estimated_bytes
             .and_then(|bytes| i64::try_from(bytes).ok())
+            .filter(|bytes| *bytes > 0)
             .map_or_else(String::new, |bytes| {
                 format!("  ~{} to win", output::bytes(bytes))
             });
