@@ -200,8 +200,8 @@ mod tests {
             .map(|(_, version)| version)
             .chain(UPGRADES.iter().map(|(version, _)| version));
         for version in versions {
-            assert!(*version > 1, "{version}");
-            assert!(*version <= VERSION, "{version}");
+            assert!(*version > 1, "the first version brought it");
+            assert!(*version <= VERSION, "{version} is still to come");
         }
         assert!(LATER.iter().all(|(name, _)| names().contains(name)));
         assert!(UPGRADES.is_sorted_by_key(|(version, _)| *version));
