@@ -429,7 +429,7 @@ fn the_deepest_tree_that_is_accepted_fits_into_a_workers_stack() {
     let sum = chain(&product, "+", 150);
     let text = chain(&sum, "||", 99);
     let source = chain(&format!("({text}=a)"), " OR ", 100);
-    let source = format!("{}{source}{}", "(".repeat(29), ")".repeat(29));
+    let source = format!("{}{source}{}", "(".repeat(22), ")".repeat(22));
 
     let thread = std::thread::Builder::new().stack_size(2 << 20);
     let printed = thread.spawn(move || {
