@@ -27,7 +27,7 @@ pub use rule::{
 pub use secret::{SecretKeySelector, SecretReference, SecretSource};
 pub use spec::{AuditSettings, Mode, RetentionPolicy, RetentionPolicySpec, Schedule};
 pub use status::{
-    Approval, CurrentSweep, DatabaseStatus, Finding, Findings, LastUsed, MeasuredRows,
+    Approval, CountedRows, CurrentSweep, DatabaseStatus, Finding, Findings, LastUsed, MeasuredRows,
     MeasuredTime, PendingApproval, PendingRule, Reclaimed, RetentionPolicyStatus, RuleStatus,
     SweepStatus, Totals, TrendPoint, UnfinishedRule, UnfinishedSweep, whole_seconds,
 };

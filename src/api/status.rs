@@ -133,11 +133,25 @@ pub struct DatabaseStatus {
 pub struct MeasuredRows {
     /// The number of rows.
     pub value: i64,
-    /// How it was got, for example Catalog, Histogram, UpperBound, Count or Sweep.
+    /// How it was got, for example Catalog, Histogram, UpperBound, Count or CountAndHistogram.
     pub method: String,
     /// Whether it is exact; else it is an estimate.
     pub exact: bool,
     /// When it was true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Time>,
+}
+
+/// Rows that a sweep counted when its walk was over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CountedRows {
+    /// The number of rows.
+    pub value: i64,
+    /// The sweep's cutoff: rows whose time was before it were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutoff: Option<String>,
+    /// When they were counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<Time>,
 }
@@ -188,7 +202,7 @@ pub struct RuleStatus {
     /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What to do about the refusal.
+    /// What to do about the refusal; without a reason: what is doubtful about the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Rows of the table.
@@ -200,6 +214,10 @@ pub struct RuleStatus {
     /// Rows past their age that are kept: referred to, held, vetoed by a trigger, or locked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_rows: Option<MeasuredRows>,
+    /// What the last complete sweep counted: rows past its cutoff that it left. expiredRows adds what has expired since, until
+    /// the table's statistics are newer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_count: Option<CountedRows>,
     /// Rows whose time is not of the stated encoding; they never expire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable_rows: Option<MeasuredRows>,
@@ -485,6 +503,9 @@ pub struct PendingRule {
     /// Why the rule is blocked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The removed holds whose rows it would take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_holds: Option<String>,
 }
 
 /// An approval that was handled.

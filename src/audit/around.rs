@@ -9,7 +9,7 @@ use crate::{
     },
     policy::{
         check::{CheckedHold, CheckedPolicy, Refusal, reason},
-        claims::{self, Claimed, Wanted},
+        claims::{self, Claimed, LedgerMode, Wanted},
         predicate::Predicate,
         table::{TableFacts, TableName},
     },
@@ -65,7 +65,7 @@ pub struct RemovedHold {
     pub id: i64,
     /// In words: name and policy.
     pub label: String,
-    /// Somebody was asked about it.
+    /// The policy was asked about it.
     pub asked: bool,
     pub(super) table: TableName,
 }
@@ -104,8 +104,14 @@ impl Book {
     ) -> Result<Self, EngineError> {
         let ledger = match engine.ledger(policy.ledger, around.enters).await? {
             LedgerAccess::Absent { note } => {
+                let forbids = if engine.needs_ledger() {
+                    required(policy.ledger, around.enters, note.as_deref())
+                } else {
+                    None
+                };
                 return Ok(Self {
                     note,
+                    forbids,
                     ..Self::default()
                 });
             }
@@ -245,6 +251,24 @@ pub(super) fn spelled(facts: &TableFacts) -> String {
 
 fn label(hold: &str, policy: &str) -> String {
     format!("{hold} of policy {policy}")
+}
+
+/// Why nothing may be deleted where sweeps need a ledger and there is none.
+fn required(mode: LedgerMode, enters: bool, note: Option<&str>) -> Option<Refusal> {
+    let why = match (mode, note) {
+        (LedgerMode::Auto, Some(note)) => note.to_owned(),
+        // The sweep makes it.
+        (LedgerMode::Auto, None) if !enters => return None,
+        (LedgerMode::Auto, None) => "it could not be made".to_owned(),
+        (LedgerMode::Existing, _) => {
+            "there is none: write database.ledger: Auto, and the sweep makes its tables".to_owned()
+        }
+        (LedgerMode::Off, _) => "database.ledger is \"Off\": write Auto".to_owned(),
+    };
+    Some(Refusal::new(
+        reason::LEDGER_REQUIRED,
+        format!("this database is swept only with the operator's ledger in it, and {why}"),
+    ))
 }
 
 async fn enter(

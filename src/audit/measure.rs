@@ -18,6 +18,10 @@ pub enum Method {
     UpperBound,
     /// Counted.
     Count,
+    /// Counted at the end of the last sweep, and what the histogram says has expired since.
+    CountAndHistogram,
+    /// The same, for a rule with `where` or holds: at most this many.
+    CountAndUpperBound,
 }
 
 impl Method {
@@ -29,6 +33,8 @@ impl Method {
             Self::Histogram => "Histogram",
             Self::UpperBound => "UpperBound",
             Self::Count => "Count",
+            Self::CountAndHistogram => "CountAndHistogram",
+            Self::CountAndUpperBound => "CountAndUpperBound",
         }
     }
 }
@@ -80,12 +86,7 @@ pub(super) fn before(
     plan: &RulePlan,
     statistics: &TableStatistics,
 ) -> Option<Measured> {
-    let cutoff = cutoff.epoch_seconds();
-    let value: Option<f64> = statistics
-        .leaves
-        .iter()
-        .map(|leaf| expired_in_leaf(leaf, cutoff))
-        .sum();
+    let value = all_before(cutoff, statistics);
     Some(Measured {
         value: if plan.held_by.is_some() {
             0
@@ -98,6 +99,38 @@ pub(super) fn before(
             Method::Histogram
         },
         exact: statistics.leaves.is_empty(),
+        as_of: as_of(statistics),
+    })
+}
+
+fn all_before(cutoff: Cutoff, statistics: &TableStatistics) -> Option<f64> {
+    let cutoff = cutoff.epoch_seconds();
+    let leaves = statistics.leaves.iter();
+    leaves.map(|leaf| expired_in_leaf(leaf, cutoff)).sum()
+}
+
+/// What was counted before the cutoff `from`, and what lies between it and the plan's own cutoff as the statistics know them;
+/// `None`: nothing, or they know nothing of it.
+pub(super) fn counted_since(
+    counted: i64,
+    from: Cutoff,
+    plan: &RulePlan,
+    statistics: &TableStatistics,
+) -> Option<Measured> {
+    let same_domain = std::mem::discriminant(&from) == std::mem::discriminant(&plan.cutoff);
+    if !same_domain || plan.held_by.is_some() {
+        return None;
+    }
+    let since = all_before(plan.cutoff, statistics)? - all_before(from, statistics)?;
+    let since = rounded(since);
+    (since > 0).then(|| Measured {
+        value: counted.saturating_add(since),
+        method: if plan.is_narrowed() {
+            Method::CountAndUpperBound
+        } else {
+            Method::CountAndHistogram
+        },
+        exact: false,
         as_of: as_of(statistics),
     })
 }
@@ -131,6 +164,20 @@ fn expired_in_leaf(leaf: &LeafStatistics, cutoff: f64) -> Option<f64> {
         return Some(0.0);
     }
     Some(rows * leaf.column.as_ref()?.expired_fraction(cutoff))
+}
+
+/// The newest value that the statistics have seen, in seconds since 1970; `None` also where they do not cover the whole table.
+pub(super) fn newest(statistics: &TableStatistics) -> Option<f64> {
+    let all = statistics
+        .leaves
+        .iter()
+        .all(|leaf| leaf.rows == Some(0.0) || leaf.column.is_some());
+    statistics
+        .leaves
+        .iter()
+        .filter(|_| all)
+        .filter_map(|leaf| leaf.column.as_ref()?.newest())
+        .reduce(f64::max)
 }
 
 /// The oldest and the newest value that the statistics have seen.

@@ -1,5 +1,7 @@
 //! What an audit found.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 use super::{Measured, MeasuredInstant, measure};
@@ -10,8 +12,11 @@ use crate::{
     },
     policy::{
         check::Refusal,
+        cutoff::Cutoff,
         hygiene::Finding,
         plan::{RulePlan, check_deletable},
+        plausible::doubt_of_newest,
+        usage::{self, Counters, Observation},
     },
 };
 
@@ -22,12 +27,14 @@ pub struct AuditReport {
     pub facts: DatabaseFacts,
     /// One entry a rule, in the policy's order.
     pub rules: Vec<RuleAudit>,
-    /// What the checks of the whole database found, the gravest first.
-    pub findings: Vec<Finding>,
+    /// What the checks of the whole database found, the gravest first; `None`: they were not run.
+    pub findings: Option<Vec<Finding>>,
     /// Ids of findings that the policy accepts.
     pub suppress: Vec<String>,
     /// What the role was not allowed to see, in sentences.
     pub unseen: Vec<String>,
+    /// Since when findings are there, by their ids, as far as a ledger knows.
+    pub first_seen: HashMap<String, Timestamp>,
     /// What all sweeps of the policy took, where a ledger knows it.
     pub totals: Option<LedgerTotals>,
     /// The policy's sweep that the ledger knows to be unfinished.
@@ -36,6 +43,16 @@ pub struct AuditReport {
     pub note: Option<String>,
     /// Somebody paused the sweeps of the database, and why.
     pub paused: Option<String>,
+}
+
+impl AuditReport {
+    /// See [`RuleFindings::forget_statistics`].
+    pub fn forget_statistics(&mut self) {
+        let rules = self.rules.iter_mut();
+        rules
+            .filter_map(|rule| rule.result.as_mut().ok())
+            .for_each(RuleFindings::forget_statistics);
+    }
 }
 
 /// One rule of an audit.
@@ -67,29 +84,35 @@ pub struct RuleFindings {
     /// The newest value of the time column: the table's freshness.
     pub newest: Option<MeasuredInstant>,
     /// Whether anybody uses the table.
-    pub usage: Usage,
+    pub usage: Observation,
     /// Bytes with indexes and TOAST; `None`: not known.
     pub size_bytes: Option<i64>,
     /// Dead rows, estimated.
     pub dead_rows: i64,
+    /// The stated unit is hardly the column's, by the statistics.
+    pub doubt: Option<String>,
     /// What would stop a sweep of a rule that only audits today.
     pub obstacle: Option<Refusal>,
     /// The database's clock at the audit.
     pub as_of: Timestamp,
+    statistics: TableStatistics,
 }
 
-/// Whether a table is used: three-valued, and honest about what the counters cannot know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Usage {
-    /// The server recorded a read at that time.
-    Used(Timestamp),
-    /// The counters are above zero: used at some time since they count.
-    UsedSince(Timestamp),
-    /// Nothing can be said, and why.
-    Unknown(&'static str),
+impl RuleFindings {
+    /// What was `counted` before the cutoff `from`, and what has expired since, as the statistics know it; `None`: nothing has,
+    /// or they know nothing of it.
+    #[must_use]
+    pub fn counted_since(&self, counted: i64, from: Cutoff) -> Option<Measured> {
+        measure::counted_since(counted, from, &self.plan, &self.statistics)
+    }
+
+    /// Of many rules and parts they take much room, and the next audit brings its own.
+    pub fn forget_statistics(&mut self) {
+        self.statistics.leaves = Vec::new();
+    }
 }
 
-pub(super) fn findings(
+pub(crate) fn findings(
     plan: &RulePlan,
     statistics: &TableStatistics,
     now: Timestamp,
@@ -102,27 +125,23 @@ pub(super) fn findings(
         overdue: measure::before(plan.overdue, plan, statistics),
         oldest,
         newest,
-        usage: usage(statistics),
+        usage: glance(statistics),
         size_bytes: plan.table.known_bytes(),
         dead_rows: statistics.dead_rows,
+        doubt: doubt_of_newest(plan, measure::newest(statistics)),
         obstacle: check_deletable(plan).err(),
         plan: plan.clone(),
         as_of: now,
+        statistics: statistics.clone(),
     }
 }
 
-/// One look at counters proves use, never disuse: that takes snapshots over time.
-fn usage(statistics: &TableStatistics) -> Usage {
-    match (statistics.last_read, statistics.counting_since) {
-        (Some(read), _) => Usage::Used(read),
-        (None, Some(since)) if statistics.scans > 0 || statistics.writes > 0 => {
-            Usage::UsedSince(since)
-        }
-        (None, None) if statistics.scans > 0 || statistics.writes > 0 => {
-            Usage::Unknown("used, but since when the counters count is not known")
-        }
-        _ => {
-            Usage::Unknown("the counters saw no use; without samples over time that proves nothing")
-        }
-    }
+/// For tables that the look at the whole database leaves out.
+fn glance(statistics: &TableStatistics) -> Observation {
+    let counters = Counters {
+        reads: statistics.scans,
+        writes: statistics.writes,
+        last_read: statistics.last_read,
+    };
+    usage::glance(Some(&counters), statistics.counting_since)
 }

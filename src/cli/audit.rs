@@ -1,20 +1,25 @@
-//! `audit -f`: what a policy's database holds.
+//! `audit -f`: what a policy's database holds, and the gate of a pipeline.
 
-use clap::Args;
+use std::collections::HashMap;
+
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::{
     Ending,
+    formats::{self, Audited},
+    gate::{Gate, Judged},
     input::Input,
-    offline::{self, Format},
-    output,
+    offline, output,
 };
 use crate::{
     api::{
-        RetentionPolicyStatus, RuleStatus,
+        RetentionPolicyStatus,
         conditions::{COMPLIANT, READY, find_condition},
     },
-    audit, report,
+    audit::{self, AuditReport},
+    policy::check::CheckedPolicy,
+    report,
 };
 
 /// Arguments of `audit`.
@@ -26,10 +31,31 @@ pub(super) struct Arguments {
     /// How the report is printed.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+
+    #[command(flatten)]
+    gate: Gate,
+}
+
+/// How a report is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people at a terminal.
+    #[default]
+    Table,
+    /// For machines: the status, and all findings.
+    Json,
+    /// JUnit XML, for the test reports of CI systems.
+    Junit,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// Markdown, for a comment or a job's summary.
+    Markdown,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     let offline = offline::open(&arguments.input)?;
+    // A baseline that cannot be read is said before the database is bothered.
+    arguments.gate.check()?;
     let result = audit::audit(
         offline.engine.as_ref(),
         &offline.checked,
@@ -37,113 +63,62 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     )
     .await;
     offline.engine.close().await;
-    let audited = result.map_err(|error| error.to_string())?;
+    let mut found = result.map_err(|error| error.to_string())?;
     let now = Timestamp::now();
     let mut status = RetentionPolicyStatus::default();
-    report::apply_audit(&mut status, &audited, now);
-    offline.judge(&mut status, &audited, now);
+    report::apply_audit(&mut status, &found, now);
+    offline.judge(&mut status, &found, now);
+    let findings = found.findings.take().unwrap_or_default();
+    let judged = arguments.gate.judge(findings, &offline.checked.suppress)?;
+    let audited = Audited {
+        policy: &offline.policy,
+        file: &arguments.input.file.to_string_lossy(),
+        status: &status,
+        findings: &judged,
+        first_seen: &HashMap::new(),
+        violated: &violated(&status, &found, &offline.checked, now),
+        notes: &notes(&found),
+    };
     match arguments.output {
-        Format::Json => output::print_json(&output::report(&offline.policy, &status))?,
-        Format::Table => {
-            print(&status);
-            if let Some(note) = &audited.note {
-                output::say!("ledger: {note}");
-            }
-        }
+        Format::Table => formats::terminal::print(&audited),
+        Format::Json => output::print_json(&formats::json::report(&audited))?,
+        Format::Sarif => output::print_json(&formats::sarif::report(&audited))?,
+        Format::Junit => output::say!("{}", formats::junit::report(&audited)?),
+        Format::Markdown => output::say!("{}", formats::markdown::report(&audited).trim_end()),
     }
-    Ok(ending(&status))
+    Ok(ending(&status, &judged))
+}
+
+fn violated(
+    status: &RetentionPolicyStatus,
+    audit: &AuditReport,
+    policy: &CheckedPolicy,
+    now: Timestamp,
+) -> Vec<String> {
+    let rules = audit.rules.iter();
+    rules
+        .filter(|rule| report::violated(&status.rules, rule, policy, now) == Some(true))
+        .map(|rule| rule.name.clone())
+        .collect()
+}
+
+fn notes(audit: &AuditReport) -> Vec<String> {
+    let ledger = audit.note.iter().map(|note| format!("ledger: {note}"));
+    let unseen = audit.unseen.iter().map(|what| format!("not seen: {what}"));
+    ledger.chain(unseen).collect()
 }
 
 /// A refused rule is an error: a pipeline must not pass because a rule was misspelt.
-fn ending(status: &RetentionPolicyStatus) -> Ending {
+fn ending(status: &RetentionPolicyStatus, findings: &[Judged]) -> Ending {
     let is = |type_: &str, wanted: &str| {
         find_condition(&status.conditions, type_)
             .is_some_and(|condition| condition.status == wanted)
     };
     if is(READY, "False") {
         Ending::Error
-    } else if is(COMPLIANT, "False") {
+    } else if is(COMPLIANT, "False") || findings.iter().any(|judged| judged.fails) {
         Ending::Violated
     } else {
         Ending::Ok
     }
-}
-
-fn print(status: &RetentionPolicyStatus) {
-    if let Some(database) = &status.database {
-        output::say!(
-            "{} {}  database {}  {}  {} tables",
-            database.engine.as_deref().unwrap_or_default(),
-            database.version.as_deref().unwrap_or_default(),
-            database.name.as_deref().unwrap_or_default(),
-            output::bytes(database.size_bytes.unwrap_or_default()),
-            database.tables.unwrap_or_default(),
-        );
-    }
-    if !status.rules.is_empty() {
-        output::say!("");
-        let heading = [
-            "RULE",
-            "TABLE",
-            "ROWS",
-            "EXPIRED",
-            "SIZE",
-            "OLDEST",
-            "NEWEST",
-            "CUTOFF",
-            "STATISTICS OF",
-        ];
-        output::say!(
-            "{}",
-            output::table(&heading, status.rules.iter().map(row).collect(), &[2, 3, 4])
-        );
-    }
-    for rule in &status.rules {
-        if let Some(unreadable) = rule.unreadable_rows.as_ref().filter(|rows| rows.value > 0) {
-            output::say!(
-                "\nrule {}: {} rows are unreadable: their values are not of the encoding, and never expire",
-                rule.name,
-                output::rows(Some(unreadable))
-            );
-        }
-    }
-    for rule in status.rules.iter().filter(|rule| rule.reason.is_some()) {
-        output::say!(
-            "\nrule {} is refused: {}: {}",
-            rule.name,
-            rule.reason.as_deref().unwrap_or_default(),
-            rule.message.as_deref().unwrap_or_default()
-        );
-    }
-    output::say!("");
-    for type_ in [READY, COMPLIANT] {
-        if let Some(condition) = find_condition(&status.conditions, type_) {
-            output::say!(
-                "{type_}={} {}: {}",
-                condition.status,
-                condition.reason,
-                condition.message
-            );
-        }
-    }
-}
-
-fn row(rule: &RuleStatus) -> Vec<String> {
-    let text = |value: Option<&str>| value.unwrap_or("-").to_owned();
-    let as_of = rule
-        .expired_rows
-        .as_ref()
-        .and_then(|rows| rows.as_of.as_ref());
-    vec![
-        rule.name.clone(),
-        text(rule.table.as_deref()),
-        output::rows(rule.rows.as_ref()),
-        output::rows(rule.expired_rows.as_ref()),
-        rule.size_bytes
-            .map_or_else(|| "-".to_owned(), output::bytes),
-        text(rule.oldest.as_ref().map(|time| time.value.as_str())),
-        text(rule.newest.as_ref().map(|time| time.value.as_str())),
-        text(rule.cutoff.as_deref()),
-        as_of.map_or_else(|| "-".to_owned(), |time| time.0.to_string()),
-    ]
 }

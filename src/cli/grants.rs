@@ -41,6 +41,12 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     let policy = input::read(&arguments.input)?;
     let named = tables(&policy)?;
+    if arguments.input.is_sqlite() {
+        output::say!(
+            "-- SQLite has no roles: whoever may write to the file and to its folder may sweep it, and there is nothing to grant or to revoke."
+        );
+        return Ok(Ending::Ok);
+    }
     let (request, missing) = match arguments.input.database_url {
         None => {
             let role = arguments
@@ -189,7 +195,6 @@ async fn look_up(
     named: &[Named],
 ) -> Result<(GrantRequest, Vec<String>), String> {
     let target = offline::target(input, policy, &check(&policy.spec))?;
-    // Files have no roles.
     let engine = PostgresEngine::new(target).map_err(|error| format!("DATABASE_URL: {error}"))?;
     let names: Vec<TableName> = named.iter().map(|named| named.table.clone()).collect();
     let found = if names.is_empty() {

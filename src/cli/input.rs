@@ -20,6 +20,17 @@ pub(super) struct Input {
     pub(super) database_url: Option<String>,
 }
 
+impl Input {
+    /// `DATABASE_URL` leads to a file.
+    pub(super) fn is_sqlite(&self) -> bool {
+        let scheme = self
+            .database_url
+            .as_deref()
+            .and_then(|url| url.trim().split_once(':'));
+        scheme.is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("sqlite"))
+    }
+}
+
 /// Reads the one policy of the file; other documents in it are passed over.
 pub(super) fn read(input: &Input) -> Result<RetentionPolicy, String> {
     let name = input.file.display();

@@ -2,6 +2,8 @@
 
 mod audit;
 mod crd;
+mod formats;
+mod gate;
 mod grants;
 mod input;
 mod offline;

@@ -70,7 +70,7 @@ pub(super) fn rows(measured: Option<&MeasuredRows>) -> String {
         Some(rows) => {
             let sign = match (rows.exact, rows.method.as_str()) {
                 (true, _) => "",
-                (false, "UpperBound") => "≤",
+                (false, "UpperBound" | "CountAndUpperBound") => "≤",
                 (false, _) => "~",
             };
             format!("{sign}{}", grouped(rows.value))

@@ -100,7 +100,7 @@ fn finish(
         .get_or_create(&OutcomeLabel { outcome })
         .inc();
     match result {
-        Ok(audit) => {
+        Ok(mut audit) => {
             state.failures = 0;
             state.trouble = None;
             state.next_audit = later(now, database::jittered(checked.audit_interval));
@@ -111,6 +111,9 @@ fn finish(
                 expired = state.status.expired_rows,
                 "audited"
             );
+            // Status has what it shows of them; thousands of others would only lie in memory.
+            audit.findings = None;
+            audit.forget_statistics();
             state.audit = Some((generation, audit));
         }
         Err(DatabaseError::Ending) => {}

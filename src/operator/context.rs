@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::core::DeserializeGuard;
+use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
@@ -35,6 +35,9 @@ pub const MANAGER: &str = "retention-operator.io/controller";
 
 /// How long an answer of the API server is waited for.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A status is written over what others do to the rest of the object; so often that is tried at once.
+const WRITE_ATTEMPTS: u32 = 5;
 
 /// A watched policy that may be unreadable.
 pub type Guarded = DeserializeGuard<RetentionPolicy>;
@@ -142,23 +145,38 @@ impl Context {
         }
         // The watch may lag behind what an earlier process wrote last; what a sweep goes on with must be the latest.
         let live = self.api(object).get_status(&object.name).await?;
-        let state = PolicyState::from_status(
-            live.meta().generation.unwrap_or_default(),
-            live.status.unwrap_or_default(),
+        let base = Base::of(&live);
+        let status: Option<RetentionPolicyStatus> =
+            serde_json::from_value(base.status.clone()).map_err(kube::Error::SerdeError)?;
+        let mut state = PolicyState::from_status(
+            live.metadata.generation.unwrap_or_default(),
+            status.unwrap_or_default(),
             Timestamp::now(),
         );
-        let tracked = Arc::new(Tracked {
-            object: object.clone(),
+        state.base = base;
+        let tracked = Arc::new(Tracked::new(
+            object.clone(),
             uid,
-            store: store.clone(),
-            again: again.clone(),
-            state: tokio::sync::Mutex::new(state),
-        });
+            store.clone(),
+            again.clone(),
+            state,
+        ));
         self.policies
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(object.clone(), tracked.clone());
         Ok(tracked)
+    }
+
+    /// Forgets what is remembered of a policy that somebody else works on, too: the next look reads it anew.
+    pub fn forget(&self, tracked: &Arc<Tracked>) {
+        let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        if policies
+            .get(&tracked.object)
+            .is_some_and(|known| Arc::ptr_eq(known, tracked))
+        {
+            policies.remove(&tracked.object);
+        }
     }
 
     fn lookup(&self, object: &ObjectRef<Guarded>) -> Option<Arc<Tracked>> {
@@ -190,55 +208,139 @@ impl Context {
         });
     }
 
-    fn api(&self, object: &ObjectRef<Guarded>) -> Api<RetentionPolicy> {
-        Api::namespaced(
+    /// Policies as the API server has them, whatever this version can read of them.
+    fn api(&self, object: &ObjectRef<Guarded>) -> Api<DynamicObject> {
+        Api::namespaced_with(
             self.client.clone(),
             object.namespace.as_deref().unwrap_or_default(),
+            &ApiResource::erase::<RetentionPolicy>(&()),
         )
     }
 
-    /// Writes a policy's whole status by server-side apply. A policy that is gone is no error.
+    /// Writes a policy's whole status by server-side apply, over the one in `base` and no other. A policy that is gone is no
+    /// error.
+    ///
+    /// A write of somebody else to the rest of the object is none to the status. One to the status itself means that another
+    /// instance works on the policy, or did: what is remembered here is out of date.
     ///
     /// # Errors
-    /// When the API server does not take it.
+    /// [`PublishError::Superseded`] when somebody else wrote the status; else when the API server does not take it.
     pub async fn write_status(
         &self,
         tracked: &Tracked,
         status: &RetentionPolicyStatus,
-    ) -> Result<(), kube::Error> {
+        base: &mut Base,
+    ) -> Result<(), PublishError> {
         let mut status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
         self.served_crd.prune(&mut status);
-        // The uid makes the write fail when the policy was deleted and created anew.
+        self.metrics.status_writes.inc();
+        for attempt in 1.. {
+            let conflict = match self.write_over(tracked, &status, base).await {
+                Ok(()) => return Ok(()),
+                Err(kube::Error::Api(said)) if said.is_not_found() => return Ok(()),
+                Err(kube::Error::Api(said)) if said.is_conflict() && attempt < WRITE_ATTEMPTS => {
+                    kube::Error::Api(said)
+                }
+                Err(error) => {
+                    if api_message(&error).contains("not declared in schema") {
+                        self.served_crd.look(&self.client).await;
+                    }
+                    return Err(error.into());
+                }
+            };
+            let api = self.api(&tracked.object);
+            let live = match in_time(api.get_status(&tracked.object.name)).await {
+                Ok(live) => live,
+                Err(kube::Error::Api(said)) if said.is_not_found() => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            if live.metadata.uid.as_deref() != Some(tracked.uid.as_str()) {
+                // Deleted and created anew.
+                return Err(conflict.into());
+            }
+            if !base.is_status_of(&live) {
+                tracked.supersede();
+                return Err(PublishError::Superseded);
+            }
+            base.version = live.metadata.resource_version;
+        }
+        Ok(())
+    }
+
+    async fn write_over(
+        &self,
+        tracked: &Tracked,
+        status: &serde_json::Value,
+        base: &mut Base,
+    ) -> Result<(), kube::Error> {
+        // The uid makes the write fail when the policy was deleted and created anew, the version when anybody wrote to it since.
         let body = serde_json::json!({
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "metadata": {"name": tracked.object.name, "uid": tracked.uid},
+            "metadata": {
+                "name": tracked.object.name, "uid": tracked.uid, "resourceVersion": base.version,
+            },
             "status": status,
         });
         let parameters = PatchParams::apply(MANAGER).force();
-        self.metrics.status_writes.inc();
         let api = self.api(&tracked.object);
         let patch = Patch::Apply(&body);
-        let write = api.patch_status(&tracked.object.name, &parameters, &patch);
+        base.sent = Some(status.clone());
         // An answer that never comes must not hold the policy for ever.
-        let answer = tokio::time::timeout(WRITE_TIMEOUT, write)
-            .await
-            .unwrap_or_else(|_| {
-                Err(kube::Error::Service(
-                    "the API server did not answer in time".into(),
-                ))
-            });
-        match answer {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(error) => {
-                if api_message(&error).contains("not declared in schema") {
-                    self.served_crd.look(&self.client).await;
-                }
-                Err(error)
-            }
+        let written = in_time(api.patch_status(&tracked.object.name, &parameters, &patch)).await?;
+        *base = Base::of(&written);
+        Ok(())
+    }
+}
+
+/// An answer of the API server, if it comes in time.
+async fn in_time<T>(
+    answer: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, kube::Error> {
+    tokio::time::timeout(WRITE_TIMEOUT, answer)
+        .await
+        .unwrap_or_else(|_| {
+            Err(kube::Error::Service(
+                "the API server did not answer in time".into(),
+            ))
+        })
+}
+
+/// The status that is known to be in the cluster: only over this one is another written.
+#[derive(Clone, Debug, Default)]
+pub struct Base {
+    /// The object's version; `None`: not known, and any will do.
+    version: Option<String>,
+    status: serde_json::Value,
+    /// Written since, as far as is known: the answer may have been lost.
+    sent: Option<serde_json::Value>,
+}
+
+impl Base {
+    fn of(object: &DynamicObject) -> Self {
+        Self {
+            version: object.metadata.resource_version.clone(),
+            status: object.data["status"].clone(),
+            sent: None,
         }
     }
+
+    /// Nobody else has written the status of `live`.
+    fn is_status_of(&self, live: &DynamicObject) -> bool {
+        let status = &live.data["status"];
+        *status == self.status || self.sent.as_ref() == Some(status)
+    }
+}
+
+/// A status was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The API server does not take it, or does not answer.
+    #[error("{}", api_message(.0))]
+    Api(#[from] kube::Error),
+    /// Somebody else wrote the status: another instance works on the policy.
+    #[error("somebody else wrote the status: another instance works on the policy")]
+    Superseded,
 }
 
 /// Asks for another reconciliation.

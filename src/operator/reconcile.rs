@@ -10,7 +10,7 @@ use kube::{
 
 use super::{
     audit_task,
-    context::{Context, Guarded, Trigger},
+    context::{Context, Guarded, PublishError, Trigger},
     decide::{Decision, Situation, decide},
     events::{self, Kind},
     requests,
@@ -24,6 +24,9 @@ use crate::{
     sweep::SweepState,
 };
 
+/// A task that has to end is looked for anew this often.
+const ENDING: Duration = Duration::from_millis(500);
+
 /// A reconciliation failed; it is tried again with backoff.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
@@ -31,8 +34,8 @@ pub enum ReconcileError {
     #[error("cannot read the policy's status: {}", api_message(.0))]
     Read(Box<kube::Error>),
     /// The policy's status could not be written.
-    #[error("cannot write the policy's status: {}", api_message(.0))]
-    Publish(Box<kube::Error>),
+    #[error("cannot write the policy's status: {0}")]
+    Publish(Box<PublishError>),
 }
 
 impl ReconcileError {
@@ -79,8 +82,20 @@ pub async fn reconcile(
         .map_err(|error| ReconcileError::Read(Box::new(error)))?;
     let checked = Arc::new(check(&policy.spec));
     let mut state = tracked.state.lock().await;
+    if tracked.is_superseded() {
+        return Ok(read_anew(&context, &tracked, &state));
+    }
     let wake = look(&context, &tracked, &policy, &checked, &mut state).await?;
     Ok(Action::requeue(wake))
+}
+
+/// What is remembered is out of date: forgets it once nothing works by it any more.
+fn read_anew(context: &Context, tracked: &Arc<Tracked>, state: &PolicyState) -> Action {
+    if state.running.is_some() || state.auditing {
+        return Action::requeue(ENDING);
+    }
+    context.forget(tracked);
+    Action::requeue(Duration::from_millis(100))
 }
 
 async fn look(

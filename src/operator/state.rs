@@ -1,13 +1,17 @@
 //! What the operator remembers of a policy between two looks at it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::Mutex;
 
 use super::{
-    context::{Context, Guarded, Trigger},
+    context::{Base, Context, Guarded, PublishError, Trigger},
     decide::later,
 };
 use crate::{
@@ -38,9 +42,45 @@ pub struct Tracked {
     pub again: Trigger,
     /// What is remembered.
     pub state: Mutex<PolicyState>,
+    /// Somebody else wrote the policy's status: what is remembered is out of date.
+    superseded: AtomicBool,
 }
 
 impl Tracked {
+    /// Begins to remember.
+    #[must_use]
+    pub fn new(
+        object: ObjectRef<Guarded>,
+        uid: String,
+        store: Store<Guarded>,
+        again: Trigger,
+        state: PolicyState,
+    ) -> Self {
+        Self {
+            object,
+            uid,
+            store,
+            again,
+            state: Mutex::new(state),
+            superseded: AtomicBool::new(false),
+        }
+    }
+
+    /// Somebody else wrote the policy's status: nothing that is remembered may be written any more.
+    pub fn supersede(&self) {
+        if !self.superseded.swap(true, Ordering::AcqRel) {
+            tracing::warn!(
+                policy = %self.object,
+                "somebody else wrote the status: another instance works on the policy; it is read anew"
+            );
+        }
+    }
+
+    /// See [`supersede`](Self::supersede).
+    pub fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
+    }
+
     /// Asks for another look at the policy.
     pub fn look_again(&self) {
         // Fails only when the controller has ended: then nobody looks any more.
@@ -64,6 +104,8 @@ pub struct Running {
 pub struct PolicyState {
     /// The status as it should be published.
     pub status: RetentionPolicyStatus,
+    /// The status as the API server has it.
+    pub base: Base,
     published: RetentionPolicyStatus,
     published_at: Timestamp,
     /// The last audit, with the generation that it was made for.
@@ -122,6 +164,7 @@ impl PolicyState {
                 .unfinished_sweep
                 .as_ref()
                 .and_then(report::read_unfinished),
+            base: Base::default(),
             published: status.clone(),
             published_at: Timestamp::MIN,
             audit: None,
@@ -187,6 +230,7 @@ impl PolicyState {
             crd_outdated: self.crd_outdated.as_deref(),
         };
         report::conditions(&mut self.status, &known);
+        report::fit(&mut self.status);
     }
 
     /// Brings what the status says of sweeps up to date, and nothing else: a sweep of an older spec does not judge the new one.
@@ -237,13 +281,16 @@ impl PolicyState {
     /// Writes the status if it is worth a write.
     ///
     /// # Errors
-    /// When the API server does not take it; it is then still due.
+    /// When the API server does not take it; it is then still due. [`PublishError::Superseded`]: it never will be.
     pub async fn publish(
         &mut self,
         context: &Context,
         tracked: &Tracked,
         now: Timestamp,
-    ) -> Result<(), kube::Error> {
+    ) -> Result<(), PublishError> {
+        if tracked.is_superseded() {
+            return Err(PublishError::Superseded);
+        }
         self.show_metrics(context, tracked);
         if self.status == self.published {
             return Ok(());
@@ -255,7 +302,9 @@ impl PolicyState {
         {
             return Ok(());
         }
-        context.write_status(tracked, &self.status).await?;
+        context
+            .write_status(tracked, &self.status, &mut self.base)
+            .await?;
         self.published = self.status.clone();
         self.published_at = now;
         Ok(())
@@ -286,7 +335,7 @@ fn marks(spec: &RetentionPolicySpec) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{MeasuredRows, RuleStatus};
+    use crate::api::{CountedRows, MeasuredRows, RuleStatus};
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("an instant")
@@ -341,6 +390,7 @@ mod tests {
                 exact: true,
                 ..MeasuredRows::default()
             }),
+            last_count: Some(CountedRows::default()),
             ..RuleStatus::default()
         };
         let mut before = status(2, "2026-11-22T06:00:00Z");

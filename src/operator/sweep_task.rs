@@ -15,12 +15,11 @@ use kube::ResourceExt;
 use tokio::time::Instant;
 
 use super::{
-    context::Context,
+    context::{Context, PublishError},
     database::{self, DatabaseError},
     decide::{StartSweep, later},
     events::{self, Kind},
     neighbours,
-    served_crd::api_message,
     state::{PolicyState, Running, Tracked},
 };
 use crate::{
@@ -157,6 +156,7 @@ impl SweepTask {
             generation: self.policy.metadata.generation.unwrap_or_default(),
             spec: &spec_mark(&self.policy.spec),
             approved_plan: approved.as_deref(),
+            clock: Timestamp::now,
         };
         let report = sweep_policy(
             connected.engine.as_ref(),
@@ -238,6 +238,10 @@ impl SweepTask {
         for attempt in 0..5_u32 {
             match state.publish(&self.context, &self.tracked, now).await {
                 Ok(()) => return,
+                Err(error @ PublishError::Superseded) => {
+                    tracing::warn!(%error, "the sweep's result is left to the one who goes on with it");
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(%error, attempt, "the sweep's result could not be published yet")
                 }
@@ -319,7 +323,7 @@ fn apply_failure(
 #[async_trait]
 impl Control for SweepTask {
     fn stop(&self) -> Option<StopReason> {
-        if self.context.leadership_lost.is_cancelled() {
+        if self.context.leadership_lost.is_cancelled() || self.tracked.is_superseded() {
             return Some(StopReason::LeadershipLost);
         }
         if self.context.stopping.is_cancelled() {
@@ -423,6 +427,6 @@ impl SweepTask {
         state
             .publish(&self.context, &self.tracked, now)
             .await
-            .map_err(|error| ControlError(api_message(&error)))
+            .map_err(|error| ControlError(error.to_string()))
     }
 }

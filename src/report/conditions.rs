@@ -11,7 +11,7 @@ use crate::{
             set_condition,
         },
     },
-    audit::{AuditReport, Measured, Method},
+    audit::{AuditReport, Measured, Method, RuleAudit},
     policy::check::{CheckedPolicy, Refusal},
 };
 
@@ -247,17 +247,7 @@ fn compliant(setter: &mut Setter<'_>, known: &Known<'_>) {
             let verdicts: Vec<Option<bool>> = audit
                 .rules
                 .iter()
-                .map(|rule| {
-                    let status = setter
-                        .status
-                        .rules
-                        .iter()
-                        .find(|status| status.name == rule.name);
-                    let overdue = rule.result.as_ref().ok()?.overdue;
-                    let tick = known.policy.schedule.as_ref().filter(|_| rule.enforced);
-                    let tick = tick.and_then(|schedule| schedule.last_at(known.now));
-                    holds_overdue_rows(status, overdue, tick)
-                })
+                .map(|rule| violated(&setter.status.rules, rule, known.policy, known.now))
                 .collect();
             let violated = verdicts
                 .iter()
@@ -286,30 +276,53 @@ fn compliant(setter: &mut Setter<'_>, known: &Known<'_>) {
     setter.set(COMPLIANT, state, word, &message);
 }
 
+/// Whether a rule's table holds rows that the last due tick should have taken; `None`: unknown. `rules` are the entries of the
+/// status.
+#[must_use]
+pub fn violated(
+    rules: &[RuleStatus],
+    rule: &RuleAudit,
+    policy: &CheckedPolicy,
+    now: Timestamp,
+) -> Option<bool> {
+    let status = rules.iter().find(|status| status.name == rule.name);
+    let overdue = rule.result.as_ref().ok()?.overdue;
+    let tick = policy.schedule.as_ref().filter(|_| rule.enforced);
+    let tick = tick.and_then(|schedule| schedule.last_at(now));
+    holds_overdue_rows(status, overdue, tick)
+}
+
 /// Clocks of database and operator may differ by this much.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// After a sweep whose cutoffs are of the last due tick, or later, its exact count decides, else the estimate. `None`:
 /// unknown.
+///
+/// Without a tick everything that has expired by now counts: what was counted, and what the statistics say has expired since.
 fn holds_overdue_rows(
     status: Option<&RuleStatus>,
     overdue: Option<Measured>,
     tick: Option<Timestamp>,
 ) -> Option<bool> {
-    let counted = status
-        .and_then(|status| status.expired_rows.as_ref())
-        .filter(|rows| rows.method == Method::Count.as_str());
-    if let Some(counted) = counted {
+    if let Some((counted, since)) = status.and_then(counted) {
         let clock = status
             .and_then(|status| status.watermark.as_deref())
             .and_then(|watermark| watermark.parse::<Timestamp>().ok());
-        let since_tick = match (tick, clock) {
-            (None, _) => true,
-            (Some(tick), Some(clock)) => clock.checked_add(SKEW).is_ok_and(|clock| clock >= tick),
-            (Some(_), None) => false,
-        };
-        if since_tick {
-            return Some(counted.value > 0);
+        match (tick, clock) {
+            _ if counted > 0 && tick.is_none() => return Some(true),
+            (None, _) => {
+                return match since {
+                    Since::Nothing => Some(false),
+                    Since::Some => Some(true),
+                    Since::AtMost => None,
+                };
+            }
+            (Some(tick), Some(clock))
+                if clock.checked_add(SKEW).is_ok_and(|clock| clock >= tick) =>
+            {
+                return Some(counted > 0);
+            }
+            (Some(_), _) => {}
         }
     }
     match overdue? {
@@ -320,6 +333,26 @@ fn holds_overdue_rows(
         } => None,
         _ => Some(true),
     }
+}
+
+/// What has expired since a sweep counted.
+#[derive(Clone, Copy)]
+enum Since {
+    Nothing,
+    Some,
+    AtMost,
+}
+
+/// What the last sweep counted, and whether more has expired since; `None`: statistics are newer, or nothing was counted.
+fn counted(status: &RuleStatus) -> Option<(i64, Since)> {
+    let rows = status.expired_rows.as_ref()?;
+    let since = match rows.method.as_str() {
+        method if method == Method::Count.as_str() => return Some((rows.value, Since::Nothing)),
+        method if method == Method::CountAndHistogram.as_str() => Since::Some,
+        method if method == Method::CountAndUpperBound.as_str() => Since::AtMost,
+        _ => return None,
+    };
+    Some((status.last_count.as_ref()?.value, since))
 }
 
 fn reachable(setter: &mut Setter<'_>, known: &Known<'_>) {
@@ -354,7 +387,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::api::{MeasuredRows, whole_seconds};
+    use crate::api::{CountedRows, MeasuredRows, whole_seconds};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("an instant")
@@ -380,6 +413,59 @@ mod tests {
             watermark: Some(at(second).to_string()),
             ..RuleStatus::default()
         }
+    }
+
+    /// Of `counted` rows then and `value` rows now.
+    fn grown(counted: i64, value: i64, method: Method, second: i64) -> RuleStatus {
+        RuleStatus {
+            expired_rows: Some(MeasuredRows {
+                value,
+                method: method.as_str().to_owned(),
+                exact: false,
+                as_of: None,
+            }),
+            last_count: Some(CountedRows {
+                value: counted,
+                cutoff: None,
+                as_of: Some(whole_seconds(at(second))),
+            }),
+            watermark: Some(at(second).to_string()),
+            ..RuleStatus::default()
+        }
+    }
+
+    #[rstest]
+    #[case::what_expired_since_counts_where_no_tick_is_due(
+        grown(0, 7, Method::CountAndHistogram, 200),
+        None,
+        Some(true)
+    )]
+    #[case::a_tick_asks_for_what_had_expired_by_then(
+        grown(0, 7, Method::CountAndHistogram, 200),
+        Some(100),
+        Some(false)
+    )]
+    #[case::rows_that_the_sweep_left_are_overdue_at_the_tick(
+        grown(2, 9, Method::CountAndHistogram, 200),
+        Some(100),
+        Some(true)
+    )]
+    #[case::at_most_some_proves_nothing(grown(0, 7, Method::CountAndUpperBound, 200), None, None)]
+    #[case::rows_that_were_counted_are_there(
+        grown(2, 9, Method::CountAndUpperBound, 200),
+        None,
+        Some(true)
+    )]
+    fn what_has_expired_since_a_count_is_overdue_as_of_now_and_not_as_of_the_tick(
+        #[case] status: RuleStatus,
+        #[case] tick: Option<i64>,
+        #[case] expected: Option<bool>,
+    ) {
+        let nothing = measured(0, Method::Histogram);
+        assert_eq!(
+            holds_overdue_rows(Some(&status), nothing, tick.map(at)),
+            expected
+        );
     }
 
     #[rstest]

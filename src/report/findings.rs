@@ -4,7 +4,6 @@ use jiff::Timestamp;
 
 use crate::{
     api::{Finding, Findings, whole_seconds},
-    audit::AuditReport,
     policy::hygiene::{self, Severity},
 };
 
@@ -14,13 +13,13 @@ const TOP: usize = 20;
 /// The findings of an audit as status shows them; `previous` is what was published last: it knows since when.
 pub(super) fn findings(
     previous: Option<&Findings>,
-    report: &AuditReport,
+    found: &[hygiene::Finding],
+    suppress: &[String],
     now: Timestamp,
 ) -> Findings {
-    let (suppressed, open): (Vec<_>, Vec<_>) = report
-        .findings
+    let (suppressed, open): (Vec<_>, Vec<_>) = found
         .iter()
-        .partition(|finding| report.suppress.contains(&finding.id));
+        .partition(|finding| suppress.contains(&finding.id));
     let count = |severity: Severity| {
         let number = open
             .iter()

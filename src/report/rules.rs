@@ -5,13 +5,14 @@ use jiff::Timestamp;
 use super::findings::findings;
 use crate::{
     api::{
-        DatabaseStatus, LastUsed, MeasuredRows, MeasuredTime, RetentionPolicyStatus, RuleStatus,
-        Totals, TrendPoint,
+        CountedRows, DatabaseStatus, LastUsed, MeasuredRows, MeasuredTime, RetentionPolicyStatus,
+        RuleStatus, Totals, TrendPoint,
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
-    audit::{AuditReport, Measured, MeasuredInstant, Method, RuleAudit, RuleFindings, Usage},
+    audit::{AuditReport, Measured, MeasuredInstant, Method, RuleAudit, RuleFindings},
     engine::DatabaseFacts,
+    policy::usage::{Observation, Usage},
 };
 
 /// Points of the trend that status keeps.
@@ -31,7 +32,10 @@ pub fn apply_audit(status: &mut RetentionPolicyStatus, report: &AuditReport, now
         });
     }
     status.expired_rows = expired_rows(&status.rules);
-    status.findings = Some(findings(status.findings.as_ref(), report, now));
+    if let Some(found) = &report.findings {
+        let shown = findings(status.findings.as_ref(), found, &report.suppress, now);
+        status.findings = Some(shown);
+    }
     add_trend_point(status, report, now);
 }
 
@@ -68,6 +72,7 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
         name: rule.name.clone(),
         table: status.table.clone(),
         watermark: status.watermark.clone(),
+        last_count: status.last_count.clone(),
         rows_deleted: status.rows_deleted,
         rows_archived: status.rows_archived,
         ..RuleStatus::default()
@@ -91,8 +96,8 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
                 table: Some(findings.plan.table.qualified()),
                 rows: findings.rows.map(measured_rows),
                 blocked_rows: counted.and_then(|status| status.blocked_rows.clone()),
-                expired_rows: match counted {
-                    Some(status) => status.expired_rows.clone(),
+                expired_rows: match counted.and_then(|status| status.last_count.as_ref()) {
+                    Some(count) => Some(with_what_expired_since(count, findings)),
                     None => findings.expired.map(measured_rows),
                 },
                 unreadable_rows: match counted {
@@ -104,6 +109,10 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
                 last_used: Some(last_used(&findings.usage)),
                 size_bytes: findings.size_bytes,
                 cutoff: Some(findings.plan.cutoff.to_string()),
+                message: findings
+                    .doubt
+                    .as_ref()
+                    .map(|doubt| shorten(doubt, MAX_MESSAGE_BYTES)),
                 ..previous.map_or_else(fresh, kept)
             }
         }
@@ -112,11 +121,7 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
 
 /// Forgets what a sweep counted: the rule means other rows now.
 pub fn forget_count(rule: &mut RuleStatus) {
-    let counted = rule
-        .expired_rows
-        .as_ref()
-        .is_some_and(|rows| rows.method == Method::Count.as_str());
-    if counted {
+    if rule.last_count.take().is_some() {
         rule.expired_rows = None;
         rule.blocked_rows = None;
         rule.unreadable_rows = None;
@@ -125,16 +130,30 @@ pub fn forget_count(rule: &mut RuleStatus) {
 
 /// The previous entry, if a sweep counted its expired rows after the statistics were taken.
 fn newer_count<'a>(status: &'a RuleStatus, findings: &RuleFindings) -> Option<&'a RuleStatus> {
-    let counted = status
-        .expired_rows
-        .as_ref()
-        .filter(|rows| rows.method == Method::Count.as_str())?;
-    let counted_at = counted.as_of.as_ref()?.0;
+    let counted_at = status.last_count.as_ref()?.as_of.as_ref()?.0;
     let statistics_newer = findings
         .expired
         .and_then(|expired| expired.as_of)
         .is_some_and(|as_of| as_of > counted_at);
     (!statistics_newer).then_some(status)
+}
+
+/// What a sweep counted, and what has expired since by statistics that are older than the count: an estimate then.
+fn with_what_expired_since(count: &CountedRows, findings: &RuleFindings) -> MeasuredRows {
+    let since = count
+        .cutoff
+        .as_deref()
+        .and_then(|cutoff| cutoff.parse().ok())
+        .and_then(|cutoff| findings.counted_since(count.value, cutoff));
+    match since {
+        Some(since) => measured_rows(since),
+        None => MeasuredRows {
+            value: count.value,
+            method: Method::Count.as_str().to_owned(),
+            exact: true,
+            as_of: count.as_of.clone(),
+        },
+    }
 }
 
 pub(super) fn measured_rows(measured: Measured) -> MeasuredRows {
@@ -154,24 +173,29 @@ fn measured_time(measured: &MeasuredInstant) -> MeasuredTime {
     }
 }
 
-fn last_used(usage: &Usage) -> LastUsed {
-    match usage {
-        Usage::Used(at) => LastUsed {
-            state: "Used".to_owned(),
-            since: Some(whole_seconds(*at)),
-            ..LastUsed::default()
-        },
-        Usage::UsedSince(since) => LastUsed {
-            state: "Used".to_owned(),
-            coverage_since: Some(whole_seconds(*since)),
-            ..LastUsed::default()
-        },
-        Usage::Unknown(why) => LastUsed {
-            state: "Unknown".to_owned(),
-            reason: Some((*why).to_owned()),
-            ..LastUsed::default()
-        },
+/// A use to the day: what is in use would else make a new status of every audit.
+fn last_used(observation: &Observation) -> LastUsed {
+    let (state, since, why) = match observation.usage {
+        Usage::Used { last } => ("Used", last.map(whole_days), None),
+        Usage::Unused { since, .. } => ("Unused", Some(since), None),
+        Usage::Unknown(why) => ("Unknown", None, Some(why)),
+    };
+    let reason = match (why, observation.note.as_deref()) {
+        (Some(why), Some(note)) => Some(format!("{why}; {note}")),
+        (why, note) => why.or(note).map(str::to_owned),
+    };
+    LastUsed {
+        state: state.to_owned(),
+        since: since.map(whole_seconds),
+        coverage_since: observation.coverage_since.map(whole_seconds),
+        coverage_percent: observation.coverage_percent.map(i32::from),
+        reason: reason.map(|reason| shorten(&reason, MAX_MESSAGE_BYTES)),
     }
+}
+
+fn whole_days(instant: Timestamp) -> Timestamp {
+    let seconds = instant.as_second();
+    Timestamp::from_second(seconds - seconds.rem_euclid(86_400)).unwrap_or(instant)
 }
 
 fn database(facts: &DatabaseFacts) -> DatabaseStatus {
@@ -186,29 +210,264 @@ fn database(facts: &DatabaseFacts) -> DatabaseStatus {
     }
 }
 
-/// One point a day.
+/// One point a day: as the last audit of the day saw the database, so that it shows what the day's sweep did.
 fn add_trend_point(status: &mut RetentionPolicyStatus, report: &AuditReport, now: Timestamp) {
     let day = |instant: Timestamp| instant.as_second().div_euclid(86_400);
-    let today = status
-        .trend
-        .last()
-        .and_then(|point| point.time.as_ref())
-        .is_some_and(|time| day(time.0) == day(now));
-    if today {
-        return;
-    }
     let dead_rows = report
         .rules
         .iter()
         .filter_map(|rule| rule.result.as_ref().ok())
         .map(|findings| findings.dead_rows)
         .sum();
-    status.trend.push(TrendPoint {
+    let point = TrendPoint {
         time: Some(whole_seconds(now)),
         size_bytes: Some(report.facts.size_bytes),
         expired_rows: status.expired_rows,
         dead_rows: Some(dead_rows),
+    };
+    let today = status.trend.last_mut().filter(|last| {
+        let time = last.time.as_ref();
+        time.is_some_and(|time| day(time.0) == day(now))
     });
+    match today {
+        Some(today) => {
+            let same = TrendPoint {
+                time: today.time.clone(),
+                ..point.clone()
+            };
+            // The time of what has not changed stays, or every audit would make a new status.
+            if *today != same {
+                *today = point;
+            }
+        }
+        None => status.trend.push(point),
+    }
     let surplus = status.trend.len().saturating_sub(TREND_POINTS);
     status.trend.drain(..surplus);
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{
+        audit::findings,
+        engine::{LeafStatistics, TableStatistics},
+        policy::{
+            cutoff::Cutoff,
+            dependents::Dependents,
+            estimate::ColumnStatistics,
+            limits::Limits,
+            plan::RulePlan,
+            predicate::Predicate,
+            table::{TableFacts, TableKind},
+        },
+    };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("an instant")
+    }
+
+    /// The rule as it is at an audit; `cutoff` in seconds.
+    fn plan(cutoff: i64, filter: Option<&str>) -> RulePlan {
+        RulePlan {
+            rule: "logs".into(),
+            table: TableFacts {
+                id: 1,
+                schema: "public".into(),
+                name: "logs".into(),
+                kind: TableKind::Ordinary,
+                system: false,
+                columns: Vec::new(),
+                leaves: Vec::new(),
+                incoming: Vec::new(),
+                row_security_active: false,
+                published_without_identity: None,
+                delete_rule: None,
+                delete_triggers: Vec::new(),
+                may_select: true,
+                may_delete: true,
+                leading_index_columns: Vec::new(),
+                total_bytes: 0,
+            },
+            column: "at".into(),
+            encoding: None,
+            column_zone: jiff::tz::TimeZone::UTC,
+            cutoff: Cutoff::Instant(at(cutoff)),
+            overdue: Cutoff::Instant(at(cutoff)),
+            filter: filter.map(|filter| Predicate::parse(filter).expect("a predicate")),
+            holds: Vec::new(),
+            held_by: None,
+            limits: Limits::default(),
+            dependents: Dependents::default(),
+            held_tables: Vec::new(),
+            archive: None,
+        }
+    }
+
+    /// A row every second from 0 to 1000, as they were at `analyzed`.
+    fn statistics(analyzed: i64) -> TableStatistics {
+        TableStatistics {
+            leaves: vec![LeafStatistics {
+                rows: Some(1000.0),
+                column: Some(ColumnStatistics {
+                    histogram: vec![0.0, 500.0, 1000.0],
+                    ..ColumnStatistics::default()
+                }),
+                analyzed_at: Some(at(analyzed)),
+            }],
+            last_read: None,
+            scans: 0,
+            writes: 0,
+            counting_since: None,
+            dead_rows: 0,
+        }
+    }
+
+    /// The rule's entry after an audit with `cutoff` by statistics of `analyzed`, where a sweep with the cutoff 100 has counted
+    /// `left` rows at 2000.
+    fn audited(left: i64, cutoff: i64, analyzed: i64, filter: Option<&str>) -> MeasuredRows {
+        let counted = RuleStatus {
+            name: "logs".into(),
+            table: Some("public.logs".into()),
+            last_count: Some(CountedRows {
+                value: left,
+                cutoff: Some(Cutoff::Instant(at(100)).to_string()),
+                as_of: Some(whole_seconds(at(2000))),
+            }),
+            ..RuleStatus::default()
+        };
+        let rule = RuleAudit {
+            name: "logs".into(),
+            enforced: true,
+            result: Ok(findings(
+                &plan(cutoff, filter),
+                &statistics(analyzed),
+                at(9000),
+            )),
+        };
+        rule_status(Some(&counted), &rule)
+            .expired_rows
+            .expect("a measure")
+    }
+
+    #[rstest]
+    #[case::nothing_expired_since(0, 100, 1500, None, (0, "Count", true))]
+    #[case::less_than_a_row_is_none(3, 100, 1500, None, (3, "Count", true))]
+    #[case::what_expired_since_is_added(0, 350, 1500, None, (250, "CountAndHistogram", false))]
+    #[case::to_what_the_sweep_left(7, 350, 1500, None, (257, "CountAndHistogram", false))]
+    #[case::at_most_so_many_are_of_the_rule(0, 350, 1500, Some("id > 5"), (250, "CountAndUpperBound", false))]
+    #[case::a_shorter_age_of_late_takes_nothing_off(7, 50, 1500, None, (7, "Count", true))]
+    #[case::newer_statistics_say_it_alone(7, 350, 2500, None, (350, "Histogram", false))]
+    fn a_count_ages_with_the_cutoff(
+        #[case] left: i64,
+        #[case] cutoff: i64,
+        #[case] analyzed: i64,
+        #[case] filter: Option<&str>,
+        #[case] expected: (i64, &str, bool),
+    ) {
+        let rows = audited(left, cutoff, analyzed, filter);
+
+        assert_eq!((rows.value, rows.method.as_str(), rows.exact), expected);
+    }
+
+    fn report(size_bytes: i64) -> AuditReport {
+        AuditReport {
+            facts: DatabaseFacts {
+                engine: "PostgreSQL",
+                version: "15.18".to_owned(),
+                name: "orders".to_owned(),
+                identity: "7000-5".to_owned(),
+                size_bytes,
+                tables: 1,
+                now: Timestamp::UNIX_EPOCH,
+                in_recovery: false,
+                read_only_by: "ReadOnlyTransaction",
+            },
+            rules: Vec::new(),
+            findings: None,
+            suppress: Vec::new(),
+            unseen: Vec::new(),
+            first_seen: std::collections::HashMap::new(),
+            totals: None,
+            unfinished: None,
+            note: None,
+            paused: None,
+        }
+    }
+
+    fn hour(hour: i64) -> Timestamp {
+        Timestamp::from_second(hour * 3600).expect("an instant")
+    }
+
+    #[test]
+    fn a_day_has_one_point_that_shows_its_last_audit() {
+        let mut status = RetentionPolicyStatus::default();
+
+        for (at, bytes) in [(0, 5), (9, 5), (14, 3), (23, 3), (24, 4)] {
+            apply_audit(&mut status, &report(bytes), hour(at));
+        }
+
+        let points: Vec<_> = status
+            .trend
+            .iter()
+            .map(|point| (point.time.clone(), point.size_bytes))
+            .collect();
+        // Nothing changed after 14 o'clock: no reason to write a new status.
+        assert_eq!(
+            points,
+            [
+                (Some(whole_seconds(hour(14))), Some(3)),
+                (Some(whole_seconds(hour(24))), Some(4)),
+            ]
+        );
+    }
+
+    #[test]
+    fn twelve_points_are_kept() {
+        let mut status = RetentionPolicyStatus::default();
+
+        for day in 0..20 {
+            apply_audit(&mut status, &report(day), hour(24 * day));
+        }
+
+        assert_eq!(status.trend.len(), TREND_POINTS);
+        assert_eq!(status.trend.first().and_then(|it| it.size_bytes), Some(8));
+    }
+
+    #[test]
+    fn a_use_is_told_to_the_day_so_that_the_status_stays_as_it_is() {
+        let used = |at| {
+            last_used(&Observation {
+                usage: Usage::Used {
+                    last: Some(hour(at)),
+                },
+                ..Observation::default()
+            })
+        };
+
+        assert_eq!(used(25), used(30));
+        assert_eq!(used(25).since, Some(whole_seconds(hour(24))));
+        assert_ne!(used(25), used(50));
+    }
+
+    #[test]
+    fn what_is_unused_says_since_when_and_on_which_nodes() {
+        let unused = last_used(&Observation {
+            usage: Usage::Unused {
+                since: hour(7),
+                days: 90,
+            },
+            coverage_since: Some(hour(5)),
+            coverage_percent: Some(100),
+            note: Some("this node only".to_owned()),
+        });
+
+        assert_eq!(unused.state, "Unused");
+        assert_eq!(unused.since, Some(whole_seconds(hour(7))));
+        assert_eq!(unused.coverage_since, Some(whole_seconds(hour(5))));
+        assert_eq!(unused.coverage_percent, Some(100));
+        assert_eq!(unused.reason.as_deref(), Some("this node only"));
+    }
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::rules::{expired_rows, measured_rows};
 use crate::{
     api::{
-        CurrentSweep, RetentionPolicyStatus, RuleStatus, SweepStatus, Totals, UnfinishedRule,
-        UnfinishedSweep,
+        CountedRows, CurrentSweep, RetentionPolicyStatus, RuleStatus, SweepStatus, Totals,
+        UnfinishedRule, UnfinishedSweep,
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
@@ -131,6 +131,11 @@ fn apply_rule(entry: &mut RuleStatus, state: &SweepState, rule: &RuleReport, now
         })
     };
     let counted = count(remaining);
+    entry.last_count = Some(CountedRows {
+        value: counted.value,
+        cutoff: entry.cutoff.clone(),
+        as_of: counted.as_of.clone(),
+    });
     entry.unreadable_rows = rule.unreadable_rows.map(count);
     entry.blocked_rows = (remaining > 0).then(|| counted.clone());
     entry.expired_rows = Some(counted);

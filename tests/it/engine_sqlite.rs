@@ -2,18 +2,24 @@
 
 mod catalog;
 mod concurrent;
+mod dependents;
 mod keys;
+mod ledger;
 mod offline;
+mod offline_ledger;
 mod random;
 mod sweep;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use retention_operator::engine::ledger::{Ledger, LedgerAccess, RuleRecord, SweepEntry};
 use retention_operator::engine::sqlite::SqliteEngine;
 use retention_operator::engine::{
-    ChunkTarget, CommitOutcome, DatabaseTarget, Engine, EngineError, TableSweep,
+    ChunkTarget, CommitOutcome, Cursor, DatabaseTarget, Engine, EngineError, TableSweep,
 };
+use retention_operator::policy::claims::LedgerMode;
 use retention_operator::policy::cutoff::Cutoff;
 use retention_operator::policy::encoding::Encoding;
 use retention_operator::policy::limits::Limits;
@@ -97,7 +103,7 @@ impl Database {
 
     /// Sweeps in chunks of one page; rows deleted and chunks.
     pub async fn sweep(&self, plan: &RulePlan) -> Result<(u64, u64), EngineError> {
-        let mut sweep = self.engine().open_sweep(plan, None).await?;
+        let mut sweep = open(&self.engine(), plan, None).await?;
         let swept = finish(&mut *sweep).await;
         sweep.close().await;
         swept
@@ -127,6 +133,52 @@ pub fn target(url: &str) -> DatabaseTarget {
         max_connections: 2,
         allow_local_files: true,
     }
+}
+
+/// The ledger, which is made where there is none.
+pub async fn usable(engine: &SqliteEngine) -> Arc<dyn Ledger> {
+    match engine.ledger(LedgerMode::Auto, true).await.unwrap() {
+        LedgerAccess::Usable(ledger) => ledger,
+        LedgerAccess::Unusable(why) => panic!("{why}"),
+        LedgerAccess::Absent { note } => panic!("{note:?}"),
+    }
+}
+
+/// Begins a sweep of `sweeper`, or goes on with it.
+pub async fn open_as(
+    ledger: &dyn Ledger,
+    plan: &RulePlan,
+    from: Option<Cursor>,
+    sweeper: &str,
+) -> Result<Box<dyn TableSweep>, EngineError> {
+    let entry = SweepEntry {
+        sweep_id: "s1".to_owned(),
+        policy: "shop/logs".to_owned(),
+        sweeper: sweeper.to_owned(),
+        revision: 0,
+        rule: RuleRecord {
+            rule: plan.rule.clone(),
+            table_id: plan.table.id,
+            table: plan.table.qualified(),
+            cutoff: plan.cutoff.to_string(),
+            rows_at_start: Some(10),
+            rows_total: None,
+            rows_approved: None,
+            rows_deleted: 0,
+            rows_archived: 0,
+            done: false,
+        },
+    };
+    ledger.open_sweep(plan, from, &entry).await
+}
+
+/// The same for the one that all tests are which need no other.
+pub async fn open(
+    engine: &SqliteEngine,
+    plan: &RulePlan,
+    from: Option<Cursor>,
+) -> Result<Box<dyn TableSweep>, EngineError> {
+    open_as(usable(engine).await.as_ref(), plan, from, "test").await
 }
 
 pub async fn facts(engine: &SqliteEngine, table: &str) -> TableFacts {

@@ -150,15 +150,21 @@ impl Connector {
 
     /// A connection for chunks, in no transaction.
     pub(super) async fn writer(&self) -> Result<Session, EngineError> {
+        self.check_writable()?;
+        let file = self.look()?;
+        self.open(self.options(&file, self.lock_timeout), file)
+            .await
+    }
+
+    /// The URL does not forbid to write.
+    pub(super) fn check_writable(&self) -> Result<(), EngineError> {
         if self.url.read_only || self.url.immutable {
             return Err(EngineError::ReadOnly(format!(
                 "the database URL of {} says that nothing is written (mode=ro or immutable=1): remove that to sweep",
                 self.name
             )));
         }
-        let file = self.look()?;
-        self.open(self.options(&file, self.lock_timeout), file)
-            .await
+        Ok(())
     }
 
     fn options(&self, file: &FileId, patience: Duration) -> SqliteConnectOptions {

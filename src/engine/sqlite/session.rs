@@ -152,6 +152,18 @@ impl Session {
             .map(drop)
     }
 
+    /// Ends the transaction, and keeps what it did.
+    pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        self.execute(sql::constant("COMMIT")).await.map(drop)
+    }
+
+    /// From now on waits two seconds for a lock: for short work that is no chunk.
+    pub(super) async fn be_patient(&mut self) -> Result<(), sqlx::Error> {
+        self.rows(sql::constant("PRAGMA busy_timeout = 2000"))
+            .await
+            .map(drop)
+    }
+
     /// Ends the transaction without a trace. A connection that does not obey is closed, which has the same effect.
     pub(super) async fn rollback(&mut self) {
         if self.is_open()

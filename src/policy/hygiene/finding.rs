@@ -32,11 +32,11 @@ impl fmt::Display for Severity {
 }
 
 macro_rules! checks {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
+    ($(#[doc = $doc:literal] $variant:ident = $name:literal),+ $(,)?) => {
         /// What is looked for. The names begin the ids of findings: a contract.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Check {
-            $($(#[$doc])* $variant,)+
+            $(#[doc = $doc] $variant,)+
         }
 
         impl Check {
@@ -48,6 +48,14 @@ macro_rules! checks {
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What it means, in a sentence.
+            #[must_use]
+            pub fn about(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $doc.trim_ascii(),)+
                 }
             }
         }

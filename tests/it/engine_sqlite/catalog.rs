@@ -2,15 +2,17 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
+use retention_operator::engine::ledger::LedgerAccess;
 use retention_operator::engine::sqlite::SqliteEngine;
 use retention_operator::engine::{Engine, EngineError};
+use retention_operator::policy::claims::LedgerMode;
 use retention_operator::policy::encoding::{Encoding, Storage};
 use retention_operator::policy::plan::check_deletable;
 use retention_operator::policy::table::{OnDelete, TableKind, TableName};
 use rstest::rstest;
 use sqlx::Connection;
 
-use super::{CUTOFF, Database, execute, facts, filled, plan_of, target};
+use super::{CUTOFF, Database, execute, facts, filled, open, plan_of, target, usable};
 
 /// Every file of a folder with its content.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>, SystemTime)> {
@@ -406,10 +408,15 @@ async fn a_url_that_says_read_only_is_believed() {
     let plan = database.plan("logs").await;
     let engine = SqliteEngine::new(target(&format!("{}?mode=ro", database.url()))).unwrap();
 
-    let Err(error) = engine.open_sweep(&plan, None).await else {
-        panic!("opened");
+    let LedgerAccess::Absent { note } = engine.ledger(LedgerMode::Auto, true).await.unwrap() else {
+        panic!("made");
     };
+    usable(&database.engine()).await;
+    let there = usable(&engine).await;
 
+    assert!(note.unwrap().contains("mode=ro"));
+    let error = open(&engine, &plan, None).await.map(drop).unwrap_err();
     assert_eq!(error.category(), "read_only");
+    assert!(there.writable().unwrap_err().contains("mode=ro"));
     assert_eq!(engine.count_expired(&plan).await.unwrap().expired, 5);
 }

@@ -4,7 +4,7 @@ use retention_operator::engine::{ChunkTarget, CommitOutcome, Engine};
 use rstest::rstest;
 use sqlx::{Connection, Row};
 
-use super::{Database, execute, filled, finish};
+use super::{Database, execute, filled, finish, open};
 
 const PAGE: ChunkTarget = ChunkTarget { pages: 1 };
 
@@ -19,7 +19,7 @@ async fn a_writer_is_waited_for_a_moment_and_not_longer(#[case] journal: &str) {
     ))
     .await;
     let plan = database.plan("logs").await;
-    let mut sweep = database.engine().open_sweep(&plan, None).await.unwrap();
+    let mut sweep = open(&database.engine(), &plan, None).await.unwrap();
     let mut service = database.connect().await;
     execute(
         &mut service,
@@ -43,20 +43,22 @@ async fn a_writer_is_waited_for_a_moment_and_not_longer(#[case] journal: &str) {
 #[tokio::test]
 async fn while_a_chunk_is_open_nobody_else_writes_and_afterwards_everybody() {
     let database = Database::new(&format!(
-        "PRAGMA journal_mode = WAL; {}",
-        filled("logs", 100)
+        "PRAGMA journal_mode = WAL; {} {}",
+        filled("logs", 100),
+        filled("more", 100)
     ))
     .await;
     let plan = database.plan("logs").await;
-    let mut sweep = database.engine().open_sweep(&plan, None).await.unwrap();
-    let mut other = database.engine().open_sweep(&plan, None).await.unwrap();
+    let mut sweep = open(&database.engine(), &plan, None).await.unwrap();
+    let more = database.plan("more").await;
+    let mut other = open(&database.engine(), &more, None).await.unwrap();
     sweep.delete_next(PAGE).await.unwrap();
 
     let fenced = other.delete_next(PAGE).await.unwrap_err();
     sweep.commit().await.unwrap();
 
     assert_eq!(fenced.category(), "lock_timeout");
-    assert_eq!(finish(&mut *other).await.unwrap(), (0, 1));
+    assert_eq!(finish(&mut *other).await.unwrap(), (50, 1));
     assert_eq!(finish(&mut *sweep).await.unwrap(), (0, 0));
     sweep.close().await;
     other.close().await;
@@ -66,7 +68,7 @@ async fn while_a_chunk_is_open_nobody_else_writes_and_afterwards_everybody() {
 async fn a_reader_that_keeps_a_commit_waiting_gets_its_time() {
     let database = Database::new(&filled("logs", 100)).await;
     let plan = database.plan("logs").await;
-    let mut sweep = database.engine().open_sweep(&plan, None).await.unwrap();
+    let mut sweep = open(&database.engine(), &plan, None).await.unwrap();
     let mut reader = database.connect().await;
     execute(&mut reader, "BEGIN").await;
     let seen = sqlx::query("SELECT count(*) FROM logs")
@@ -100,7 +102,7 @@ async fn a_reader_that_keeps_a_commit_waiting_gets_its_time() {
 async fn rows_that_are_touched_in_time_stay() {
     let database = Database::new(&filled("logs", 20_000)).await;
     let plan = database.plan("logs").await;
-    let mut sweep = database.engine().open_sweep(&plan, None).await.unwrap();
+    let mut sweep = open(&database.engine(), &plan, None).await.unwrap();
     sweep.delete_next(PAGE).await.unwrap();
     sweep.commit().await.unwrap();
     database
@@ -152,7 +154,7 @@ async fn a_table_that_changes_its_meaning_stops_the_sweep(
 ) {
     let database = Database::new(&filled("logs", 20_000)).await;
     let plan = database.plan("logs").await;
-    let mut sweep = database.engine().open_sweep(&plan, None).await.unwrap();
+    let mut sweep = open(&database.engine(), &plan, None).await.unwrap();
     sweep.delete_next(PAGE).await.unwrap();
     sweep.commit().await.unwrap();
     database.execute(change).await;
@@ -174,7 +176,7 @@ async fn a_table_that_changes_its_meaning_stops_the_sweep(
 async fn other_changes_do_not_stop_it(#[case] change: &str) {
     let database = Database::new(&filled("logs", 20_000)).await;
     let plan = database.plan("logs").await;
-    let mut sweep = database.engine().open_sweep(&plan, None).await.unwrap();
+    let mut sweep = open(&database.engine(), &plan, None).await.unwrap();
     sweep.delete_next(PAGE).await.unwrap();
     sweep.commit().await.unwrap();
     database.execute(change).await;
@@ -194,7 +196,7 @@ async fn a_rebuilt_file_has_new_row_numbers_and_is_walked_anew() {
     ))
     .await;
     let plan = database.plan("plain").await;
-    let mut sweep = database.engine().open_sweep(&plan, None).await.unwrap();
+    let mut sweep = open(&database.engine(), &plan, None).await.unwrap();
     sweep.delete_next(PAGE).await.unwrap();
     sweep.commit().await.unwrap();
     database.execute("VACUUM").await;
@@ -219,7 +221,7 @@ async fn a_child_that_gets_rows_during_the_sweep_stops_it_before_they_are_orphan
     ))
     .await;
     let plan = database.plan("logs").await;
-    let mut sweep = database.engine().open_sweep(&plan, None).await.unwrap();
+    let mut sweep = open(&database.engine(), &plan, None).await.unwrap();
     sweep.delete_next(PAGE).await.unwrap();
     sweep.commit().await.unwrap();
     database.execute("INSERT INTO child VALUES (19998)").await;
@@ -236,7 +238,7 @@ async fn a_child_that_gets_rows_during_the_sweep_stops_it_before_they_are_orphan
 async fn another_file_under_the_same_name_is_not_swept() {
     let database = Database::new(&filled("logs", 20_000)).await;
     let plan = database.plan("logs").await;
-    let mut sweep = database.engine().open_sweep(&plan, None).await.unwrap();
+    let mut sweep = open(&database.engine(), &plan, None).await.unwrap();
     sweep.delete_next(PAGE).await.unwrap();
     sweep.commit().await.unwrap();
     std::fs::rename(&database.path, database.folder().join("old.db")).unwrap();
@@ -256,7 +258,7 @@ async fn a_statement_that_takes_too_long_is_ended() {
     let mut target = super::target(&database.url());
     target.statement_timeout = Duration::from_millis(1);
     let engine = retention_operator::engine::sqlite::SqliteEngine::new(target).unwrap();
-    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let mut sweep = open(&engine, &plan, None).await.unwrap();
     // The first chunk is short, and may be done in time.
     let mut error = None;
     for _ in 0..20 {

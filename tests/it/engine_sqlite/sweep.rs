@@ -3,7 +3,7 @@ use retention_operator::policy::encoding::Encoding;
 use retention_operator::policy::predicate::Predicate;
 use rstest::rstest;
 
-use super::{Database, filled, finish};
+use super::{Database, filled, finish, open};
 
 #[rstest]
 #[case::rollback_journal("DELETE")]
@@ -51,9 +51,7 @@ async fn an_empty_table_is_done_at_once() {
 #[tokio::test]
 async fn what_is_open_comes_back_and_is_taken_again() {
     let database = Database::new(&filled("logs", 100)).await;
-    let mut sweep = database
-        .engine()
-        .open_sweep(&database.plan("logs").await, None)
+    let mut sweep = open(&database.engine(), &database.plan("logs").await, None)
         .await
         .unwrap();
 
@@ -72,9 +70,7 @@ async fn what_is_open_comes_back_and_is_taken_again() {
 #[tokio::test]
 async fn a_sweep_that_is_dropped_leaves_no_trace() {
     let database = Database::new(&filled("logs", 100)).await;
-    let mut sweep = database
-        .engine()
-        .open_sweep(&database.plan("logs").await, None)
+    let mut sweep = open(&database.engine(), &database.plan("logs").await, None)
         .await
         .unwrap();
     sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap();
@@ -101,7 +97,7 @@ async fn a_new_connection_goes_on_where_the_cursor_stood() {
     let database = Database::new(&filled("logs", 30_000)).await;
     let plan = database.plan("logs").await;
     let engine = database.engine();
-    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let mut sweep = open(&engine, &plan, None).await.unwrap();
     sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap();
     assert_eq!(sweep.commit().await.unwrap(), CommitOutcome::Committed);
     assert_eq!(sweep.progress().0, 1);
@@ -112,7 +108,7 @@ async fn a_new_connection_goes_on_where_the_cursor_stood() {
         .execute("INSERT INTO logs VALUES (2, 1, 'x')")
         .await;
 
-    let mut sweep = engine.open_sweep(&plan, cursor).await.unwrap();
+    let mut sweep = open(&engine, &plan, cursor).await.unwrap();
 
     assert_eq!(finish(&mut *sweep).await.unwrap(), (10_000, 2));
     sweep.close().await;
@@ -127,7 +123,7 @@ async fn a_new_connection_goes_on_where_the_cursor_stood() {
 async fn rows_that_appear_behind_the_walk_are_walked_once_more_and_not_for_ever() {
     let database = Database::new(&filled("logs", 15_000)).await;
     let plan = database.plan("logs").await;
-    let mut sweep = database.engine().open_sweep(&plan, None).await.unwrap();
+    let mut sweep = open(&database.engine(), &plan, None).await.unwrap();
     let mut chunks = 0;
     while let Some(_chunk) = sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap() {
         sweep.commit().await.unwrap();

@@ -2,10 +2,11 @@
 
 mod audit;
 mod crash;
-mod mistakes;
 mod neighbours;
 mod quiet;
+mod repaired;
 pub mod rig;
 mod stop;
+mod successor;
 mod sweep;
 pub mod tables;

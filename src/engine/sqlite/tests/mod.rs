@@ -13,10 +13,13 @@ use sqlx::{
 
 use super::SqliteEngine;
 use crate::{
-    engine::{DatabaseTarget, Engine, EngineError},
+    engine::{
+        DatabaseTarget, Engine, EngineError,
+        ledger::{LedgerAccess, RuleRecord, SweepEntry},
+    },
     policy::{
-        cutoff::Cutoff, encoding::Encoding, limits::Limits, plan::RulePlan, predicate::Predicate,
-        table::TableName,
+        claims::LedgerMode, cutoff::Cutoff, encoding::Encoding, limits::Limits, plan::RulePlan,
+        predicate::Predicate, table::TableName,
     },
 };
 
@@ -98,7 +101,28 @@ impl Database {
 
     /// Deletes what the plan takes.
     async fn sweep(&self, plan: &RulePlan) -> Result<u64, EngineError> {
-        let mut sweep = self.engine.open_sweep(plan, None).await?;
+        let LedgerAccess::Usable(ledger) = self.engine.ledger(LedgerMode::Auto, true).await? else {
+            panic!("no ledger");
+        };
+        let entry = SweepEntry {
+            sweep_id: "s1".to_owned(),
+            policy: "shop/logs".to_owned(),
+            sweeper: "test".to_owned(),
+            revision: 0,
+            rule: RuleRecord {
+                rule: plan.rule.clone(),
+                table_id: plan.table.id,
+                table: plan.table.qualified(),
+                cutoff: plan.cutoff.to_string(),
+                rows_at_start: None,
+                rows_total: None,
+                rows_approved: None,
+                rows_deleted: 0,
+                rows_archived: 0,
+                done: false,
+            },
+        };
+        let mut sweep = ledger.open_sweep(plan, None, &entry).await?;
         let mut rows = 0;
         while let Some(chunk) = sweep
             .delete_next(crate::engine::ChunkTarget { pages: 1 })

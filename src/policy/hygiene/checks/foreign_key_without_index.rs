@@ -94,10 +94,10 @@ fn evidence(
             if lacking.len() > SHOWN { ", …" } else { "" }
         ));
     }
-    if let [(table, columns)] = lacking {
-        if let Some((name, why)) = nearly(indexes, key, table, columns) {
-            evidence.push_str(&format!("; {name} {why}"));
-        }
+    if let [(table, columns)] = lacking
+        && let Some((name, why)) = nearly(indexes, key, table, columns)
+    {
+        evidence.push_str(&format!("; {name} {why}"));
     }
     evidence
 }

@@ -1,0 +1,150 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::policy::hygiene::{Advice, Check, Finding};
+
+fn judged(check: Check, severity: Severity, suppressed: bool, fails: bool) -> Judged {
+    let advice = Advice::run(
+        "drop <it>",
+        "DROP INDEX CONCURRENTLY \"public\".\"i\";",
+        None,
+    );
+    Judged {
+        finding: Finding::new(
+            check,
+            severity,
+            "public.t.i&\u{1}",
+            "0 scans in 91 days",
+            advice,
+        )
+        .winning(8192),
+        suppressed,
+        known: Some(!fails),
+        fails,
+    }
+}
+
+/// What every format is made of: a refused rule, a violated one, a clean one, and three findings.
+fn with_audited<T>(print: impl FnOnce(&Audited<'_>) -> T) -> T {
+    let policy: RetentionPolicy = serde_json::from_value(json!({
+        "apiVersion": crate::api::API_VERSION, "kind": crate::api::KIND,
+        "metadata": {"name": "orders", "namespace": "shop"},
+        "spec": {"database": {"secretRef": {"name": "orders"}}},
+    }))
+    .expect("a policy");
+    let status: RetentionPolicyStatus = serde_json::from_value(json!({
+        "rules": [
+            {"name": "bad", "reason": "TableNotFound", "message": "table nowhere does not exist"},
+            {"name": "old", "table": "public.t", "cutoff": "2026-01-01T00:00:00Z",
+             "expiredRows": {"value": 5, "method": "Histogram", "exact": false}},
+            {"name": "clean", "table": "public.u", "expiredRows": {"value": 0, "method": "Count", "exact": true}},
+        ],
+    }))
+    .expect("a status");
+    let findings = [
+        judged(Check::InvalidIndex, Severity::Critical, false, true),
+        judged(Check::UnusedIndex, Severity::Warning, false, false),
+        judged(Check::NoPrimaryKey, Severity::Info, true, false),
+    ];
+    print(&Audited {
+        policy: &policy,
+        file: "policies/orders prod.yaml",
+        status: &status,
+        findings: &findings,
+        first_seen: &HashMap::new(),
+        violated: &["old".to_owned()],
+        notes: &["not seen: statistics of columns".to_owned()],
+    })
+}
+
+#[test]
+fn sarif_follows_its_schema() {
+    let mut schema: Value = serde_json::from_str(include_str!(
+        "../../../tests/fixtures/schemas/sarif-2.1.0.json"
+    ))
+    .expect("the schema");
+    // As published, this pattern has a bracket too many to be one. The report states no language.
+    for part in ["run", "toolComponent"] {
+        schema["definitions"][part]["properties"]["language"]["pattern"] = json!(".*");
+    }
+    let validator = jsonschema::validator_for(&schema).expect("a valid schema");
+
+    let report = with_audited(sarif::report);
+
+    let errors: Vec<String> = validator
+        .iter_errors(&report)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+}
+
+#[test]
+fn sarif_tells_new_known_and_suppressed_results_apart() {
+    let report = with_audited(sarif::report);
+
+    let results = report["runs"][0]["results"].as_array().expect("results");
+    let told: Vec<(&str, &str, Option<&str>, bool)> = results
+        .iter()
+        .map(|result| {
+            (
+                result["ruleId"].as_str().expect("a rule"),
+                result["level"].as_str().expect("a level"),
+                result["baselineState"].as_str(),
+                result.get("suppressions").is_some(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("rule-refused", "error", None, false),
+            ("expired-rows", "warning", None, false),
+            ("invalid-index", "error", Some("new"), false),
+            ("unused-index", "warning", Some("unchanged"), false),
+            ("no-primary-key", "note", Some("unchanged"), true),
+        ]
+    );
+    let uri = &results[0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"];
+    assert_eq!(uri, "policies/orders%20prod.yaml");
+}
+
+#[test]
+fn junit_has_a_case_for_every_rule_and_every_check_and_fails_those_that_fail() {
+    let xml = with_audited(junit::report).expect("xml");
+
+    assert_eq!(xml.matches("<testcase ").count(), 3 + Check::ALL.len());
+    assert!(xml.contains(&format!(
+        "<testsuites name=\"retention-operator shop/orders\" tests=\"{}\" failures=\"2\" errors=\"1\">",
+        3 + Check::ALL.len()
+    )));
+    assert_eq!(xml.matches("<failure ").count(), 2);
+    assert_eq!(xml.matches("<error ").count(), 1);
+    assert!(xml.contains("drop &lt;it&gt;") && xml.contains("public.t.i&amp;\u{fffd}"));
+    assert!(xml.contains("info no-primary-key:public.t.i&amp;\u{fffd} (suppressed)"));
+}
+
+#[test]
+fn json_tells_of_every_finding_whether_it_counts() {
+    let report = with_audited(json::report);
+
+    assert_eq!(
+        report["findings"][0],
+        json!({
+            "id": "invalid-index:public.t.i&\u{1}", "check": "invalid-index", "severity": "critical",
+            "object": "public.t.i&\u{1}", "evidence": "0 scans in 91 days", "advice": "drop <it>",
+            "apply": "DROP INDEX CONCURRENTLY \"public\".\"i\";", "estimatedBytes": 8192,
+            "suppressed": false, "new": true,
+        })
+    );
+    assert_eq!(report["findings"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn markdown_counts_what_is_open_and_names_what_is_new() {
+    let text = with_audited(markdown::report);
+
+    assert!(text.contains("### Findings: 1 critical, 1 warning, 0 info, 1 suppressed"));
+    assert!(text.contains("| critical **new** | <code>invalid-index:public.t.i&amp;</code>"));
+    assert!(!text.contains("no-primary-key"), "suppressed: {text}");
+    assert!(text.contains("> not seen: statistics of columns"));
+}

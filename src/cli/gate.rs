@@ -1,0 +1,199 @@
+//! The gate of a pipeline: which findings make `audit` end as violated.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use crate::policy::hygiene::{Finding, Severity};
+
+/// What the gate lets through.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Gate {
+    /// End with code 2 when there are findings at least this grave. Suppressed ones never count.
+    #[arg(long, value_enum, value_name = "SEVERITY")]
+    fail_on: Option<FailOn>,
+
+    /// A JSON report of an earlier audit: its findings are known, and only new ones count for --fail-on.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+}
+
+/// From which severity on findings fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FailOn {
+    /// Only what endangers the service.
+    Critical,
+    /// Also what costs something every day.
+    Warning,
+}
+
+impl FailOn {
+    fn severity(self) -> Severity {
+        match self {
+            Self::Critical => Severity::Critical,
+            Self::Warning => Severity::Warning,
+        }
+    }
+}
+
+/// A finding beside what the policy and the gate make of it.
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    pub(super) finding: Finding,
+    /// `audit.suppress` accepts it.
+    pub(super) suppressed: bool,
+    /// The baseline has it; `None`: there is no baseline.
+    pub(super) known: Option<bool>,
+    /// It makes the audit end as violated.
+    pub(super) fails: bool,
+}
+
+impl Gate {
+    /// Reads the baseline for nothing but its errors.
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.baseline
+            .as_deref()
+            .map_or(Ok(()), |file| read(file).map(drop))
+    }
+
+    /// Judges findings; their order stays.
+    ///
+    /// # Errors
+    /// In words, when the baseline cannot be read.
+    pub(super) fn judge(
+        &self,
+        findings: Vec<Finding>,
+        suppress: &[String],
+    ) -> Result<Vec<Judged>, String> {
+        let baseline = self.baseline.as_deref().map(read).transpose()?;
+        let least = self.fail_on.map(FailOn::severity);
+        Ok(judge(findings, suppress, baseline.as_ref(), least))
+    }
+}
+
+fn judge(
+    findings: Vec<Finding>,
+    suppress: &[String],
+    baseline: Option<&HashSet<String>>,
+    least: Option<Severity>,
+) -> Vec<Judged> {
+    findings
+        .into_iter()
+        .map(|finding| {
+            let suppressed = suppress.contains(&finding.id);
+            let known = baseline.map(|baseline| baseline.contains(&finding.id));
+            Judged {
+                suppressed,
+                known,
+                fails: !suppressed
+                    && known != Some(true)
+                    && least.is_some_and(|least| finding.severity >= least),
+                finding,
+            }
+        })
+        .collect()
+}
+
+fn read(file: &Path) -> Result<HashSet<String>, String> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("--baseline: cannot read {name}: {error}"))?;
+    ids(&text).map_err(|why| format!("--baseline: {name} {why}"))
+}
+
+fn ids(text: &str) -> Result<HashSet<String>, String> {
+    const WANTED: &str =
+        "is no report of an audit: write the output of `audit --output json` to it";
+    let report: Value =
+        serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
+    if report.get("kind").and_then(Value::as_str) != Some("Report") {
+        return Err(WANTED.to_owned());
+    }
+    let findings = report.get("findings").and_then(Value::as_array);
+    findings
+        .ok_or(WANTED)?
+        .iter()
+        .map(|finding| {
+            let id = finding.get("id").and_then(Value::as_str);
+            id.map(str::to_owned).ok_or_else(|| WANTED.to_owned())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::policy::hygiene::{Advice, Check};
+
+    fn finding(severity: Severity) -> Finding {
+        let advice = Advice::words("drop it");
+        Finding::new(Check::UnusedIndex, severity, "public.t.i", "e", advice)
+    }
+
+    const ID: &str = "unused-index:public.t.i";
+
+    #[rstest]
+    #[case::no_gate(None, Severity::Critical, false)]
+    #[case::graver(Some(Severity::Warning), Severity::Critical, true)]
+    #[case::as_grave(Some(Severity::Warning), Severity::Warning, true)]
+    #[case::less_grave(Some(Severity::Critical), Severity::Warning, false)]
+    fn findings_fail_from_the_given_severity_on(
+        #[case] least: Option<Severity>,
+        #[case] severity: Severity,
+        #[case] fails: bool,
+    ) {
+        let judged = judge(vec![finding(severity)], &[], None, least);
+
+        assert_eq!(judged[0].fails, fails);
+    }
+
+    #[test]
+    fn what_is_suppressed_never_fails() {
+        let judged = judge(
+            vec![finding(Severity::Critical)],
+            &[ID.to_owned()],
+            None,
+            Some(Severity::Warning),
+        );
+
+        assert!(judged[0].suppressed && !judged[0].fails);
+    }
+
+    #[rstest]
+    #[case::known(ID, false)]
+    #[case::new("unused-index:public.t.other", true)]
+    fn only_what_the_baseline_does_not_have_fails(#[case] in_baseline: &str, #[case] fails: bool) {
+        let baseline = HashSet::from([in_baseline.to_owned()]);
+
+        let judged = judge(
+            vec![finding(Severity::Warning)],
+            &[],
+            Some(&baseline),
+            Some(Severity::Warning),
+        );
+
+        assert_eq!(judged[0].fails, fails);
+        assert_eq!(judged[0].known, Some(!fails));
+    }
+
+    #[test]
+    fn a_report_is_a_baseline() {
+        let text = format!(r#"{{"kind": "Report", "findings": [{{"id": "{ID}"}}]}}"#);
+
+        assert_eq!(ids(&text), Ok(HashSet::from([ID.to_owned()])));
+    }
+
+    #[rstest]
+    #[case::not_json("findings: []", "is not JSON")]
+    #[case::another_kind(r#"{"kind": "Plan"}"#, "audit --output json")]
+    #[case::without_ids(r#"{"kind": "Report", "findings": [{}]}"#, "audit --output json")]
+    fn anything_else_is_refused_with_what_to_write(#[case] text: &str, #[case] says: &str) {
+        assert!(ids(text).is_err_and(|why| why.contains(says)));
+    }
+}
