@@ -22,9 +22,13 @@ use crate::{
     },
 };
 
+/// The exact size asks the file system for each file: a second for 10,000 tables with their indexes. From that many on it is the
+/// catalog's.
 const FACTS: &str = "\
 SELECT split_part(current_setting('server_version'), ' ', 1) AS version, current_database()::text AS name, \
-  d.oid AS id, pg_database_size(d.oid) AS size, \
+  d.oid AS id, \
+  CASE WHEN (SELECT count(*) FROM pg_class c WHERE c.relkind IN ('r', 'm', 'i', 't', 'S')) <= 10000 THEN pg_database_size(d.oid) \
+    ELSE (SELECT sum(c.relpages)::int8 FROM pg_class c) * current_setting('block_size')::int8 END AS size, \
   (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS now, pg_is_in_recovery() AS in_recovery, \
   has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') AS may_identify, \
   (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
