@@ -34,8 +34,9 @@ SELECT split_part(current_setting('server_version'), ' ', 1) AS version, current
   (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE c.relkind = 'r' AND c.relpersistence <> 't' \
     AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')) AS tables, \
-  EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-    WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'retention_operator') \
+  EXISTS (SELECT FROM pg_class c WHERE c.relkind IN ('r', 'p', 'f') \
+    AND c.relnamespace NOT IN (SELECT n.oid FROM pg_namespace n \
+      WHERE n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast', 'retention_operator')) \
     AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')) AS may_write \
 FROM pg_database d WHERE d.datname = current_database()";
 
