@@ -42,7 +42,7 @@ pub struct DatabaseFacts {
     pub name: String,
     /// Tells this database from every other: system identifier and database oid; device and inode of a file.
     pub identity: String,
-    /// Bytes on disk.
+    /// Bytes on disk; of a database with more than 10,000 relations as its catalog remembers them.
     pub size_bytes: i64,
     /// User tables (partitions counted one by one).
     pub tables: i64,

@@ -48,7 +48,7 @@ const SEQUENCES: &str = "
     SELECT setval('cyclic', 999);
     CREATE SEQUENCE lone AS smallint;
     SELECT setval('lone', 32767);
-    CREATE SEQUENCE fresh MAXVALUE 1;
+    CREATE SEQUENCE fresh MAXVALUE 2;
     CREATE DOMAIN number AS int;
     CREATE TABLE parent (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, label text DEFAULT nextval('lone'));
     SELECT setval('parent_id_seq', 2100000000);
@@ -204,9 +204,8 @@ async fn a_role_that_sees_little_gets_an_answer_that_says_what_it_lacks() {
 
 #[tokio::test]
 async fn a_server_function_that_was_taken_away_leaves_the_rest_of_the_audit() {
-    let database = Postgres::start_own(&[("autovacuum", "off")])
-        .database("revoked")
-        .await;
+    let server = Postgres::start_own(&[("autovacuum", "off")]);
+    let database = server.database("revoked").await;
     database
         .execute("CREATE TABLE t (id serial); REVOKE EXECUTE ON FUNCTION pg_get_replication_slots() FROM PUBLIC; REVOKE SELECT ON pg_prepared_xacts FROM PUBLIC")
         .await;
@@ -308,9 +307,10 @@ async fn whoever_holds_a_snapshot_is_seen_and_whoever_is_merely_idle_is_not() {
     database.execute("CREATE TABLE t (id int)").await;
     let mut connection = database.connect().await;
     connection
-        .execute("SET application_name = 'report'; BEGIN; SELECT FROM t")
+        .execute("SET application_name = 'report'")
         .await
         .unwrap();
+    connection.execute("BEGIN; SELECT FROM t").await.unwrap();
     assert!(
         sessions(&facts(&database.url).await).is_empty(),
         "an idle READ COMMITTED transaction keeps nothing"
@@ -404,7 +404,11 @@ async fn a_slot_that_nobody_reads_is_found_once_it_keeps_more_than_the_server_wo
     ]);
     let database = server.database("slots").await;
     database
-        .execute("CREATE TABLE t (id int, pad text); SELECT pg_create_physical_replication_slot('replica', true), pg_create_logical_replication_slot('feed', 'test_decoding')")
+        .execute("CREATE TABLE t (id int, pad text); SELECT pg_create_physical_replication_slot('replica', true)")
+        .await;
+    // In a transaction of its own: one that has written makes none.
+    database
+        .execute("SELECT pg_create_logical_replication_slot('feed', 'test_decoding')")
         .await;
     let before = facts(&database.url).await;
     assert_eq!(

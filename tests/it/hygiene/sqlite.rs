@@ -164,7 +164,7 @@ async fn rows_are_those_of_analyze_and_none_where_there_is_none() {
     );
     assert_eq!(
         (rows(&after, "full"), rows(&after, "empty")),
-        ((Some(2.0), 1), (Some(0.0), 0))
+        ((Some(3.0), 1), (Some(0.0), 0))
     );
 }
 

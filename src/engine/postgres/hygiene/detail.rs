@@ -66,11 +66,14 @@ async fn read_tables(session: &mut Session, facts: &mut Facts) -> Result<(), sql
     facts.now = facts.now.or(instant(&row, "now")?);
     facts.in_recovery = row.try_get("in_recovery")?;
     facts.counting_since = instant(&row, "counting_since")?;
-    for row in session.rows(constant(DETAILS)).await? {
-        if let Some(table) = facts.tables.get_mut(&oid(&row, "id")?) {
-            table.detail = detail(&row)?;
-        }
-    }
+    session
+        .collect(constant(DETAILS), |row| {
+            if let Some(table) = facts.tables.get_mut(&oid(row, "id")?) {
+                table.detail = detail(row)?;
+            }
+            Ok(())
+        })
+        .await?;
     for row in session.rows(constant(FOREIGN)).await? {
         if let Some(table) = facts.tables.get_mut(&oid(&row, "id")?) {
             table.detail.foreign_children = true;

@@ -60,11 +60,17 @@ pub(super) async fn indexes(
     session: &mut Session,
     tables: &HashMap<u32, Table>,
 ) -> Result<Vec<Index>, sqlx::Error> {
-    let indexes = session.collect(constant(INDEXES), |row| {
-        let table = tables.get(&oid(row, "table")?);
-        table.map(|table| index(row, table)).transpose()
-    });
-    Ok(indexes.await?.into_iter().flatten().collect())
+    // Put straight where they stay: there may be tens of thousands.
+    let mut indexes = Vec::new();
+    session
+        .collect(constant(INDEXES), |row| {
+            if let Some(table) = tables.get(&oid(row, "table")?) {
+                indexes.push(index(row, table)?);
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(indexes)
 }
 
 fn index(row: &PgRow, table: &Table) -> Result<Index, sqlx::Error> {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::Row;
+use sqlx::{Row, postgres::PgRow};
 
 use super::Reader;
 use crate::{
@@ -61,56 +61,42 @@ JOIN pg_attribute r ON r.attrelid = k.confrelid AND r.attnum = u.other \
 WHERE k.contype = 'f' AND k.conparentid = 0 AND a.atttypid IN ('int2'::regtype, 'int4'::regtype) AND r.atttypid <> a.atttypid \
   AND k.conpfeqop && ARRAY['=(int8,int4)'::regoperator, '=(int8,int2)'::regoperator, '=(int4,int2)'::regoperator]::oid[]";
 
-/// Reads the sequences and what they feed, in the transaction that `session` is in. [`positions`] comes later.
+/// Reads the sequences and what they feed, in the transaction that `session` is in. [`Positions::read`] comes later.
 pub(super) async fn sequences(
     session: &mut Session,
     facts: &mut Facts,
 ) -> Result<Positions, sqlx::Error> {
     let mut positions = Positions::default();
     let mut places = HashMap::new();
-    for row in session.rows(constant(SEQUENCES)).await? {
-        let id = oid(&row, "id")?;
-        places.insert(id, facts.sequences.len());
-        if !row.try_get::<bool, _>("visible")? {
-            positions.hidden += 1;
-        } else if !row.try_get::<bool, _>("empty")? {
-            positions.wanted.push((id, facts.sequences.len()));
-        }
-        facts.sequences.push(Sequence {
-            schema: row.try_get("schema")?,
-            name: row.try_get("name")?,
-            min: row.try_get("min")?,
-            max: row.try_get("max")?,
-            increment: row.try_get("increment")?,
-            cycles: row.try_get("cycles")?,
-            last: None,
-            columns: Vec::new(),
-        });
-    }
+    let sequences = &mut facts.sequences;
+    session
+        .collect(constant(SEQUENCES), |row| {
+            let id = oid(row, "id")?;
+            places.insert(id, sequences.len());
+            if !row.try_get::<bool, _>("visible")? {
+                positions.hidden += 1;
+            } else if !row.try_get::<bool, _>("empty")? {
+                positions.wanted.push((id, sequences.len()));
+            }
+            sequences.push(sequence(row)?);
+            Ok(())
+        })
+        .await?;
     let mut columns = HashMap::new();
-    for row in session.rows(constant(FED)).await? {
-        let table = oid(&row, "relation")?;
-        let Some(place) = places.get(&oid(&row, "sequence")?) else {
-            continue;
-        };
-        if !facts.tables.contains_key(&table) {
-            continue;
-        }
-        let column = FedColumn {
-            table,
-            name: row.try_get("name")?,
-            max: largest(oid(&row, "type")?),
-            by: match row.try_get("feed")? {
-                "i" => Feed::Identity,
-                "a" => Feed::Owner,
-                _ => Feed::Default,
-            },
-        };
-        columns.insert((table, column.name.clone()), *place);
-        if let Some(sequence) = facts.sequences.get_mut(*place) {
-            sequence.columns.push(column);
-        }
-    }
+    session
+        .collect(constant(FED), |row| {
+            let table = oid(row, "relation")?;
+            let place = places.get(&oid(row, "sequence")?);
+            if let (Some(place), true) = (place, facts.tables.contains_key(&table)) {
+                let column = fed(row, table)?;
+                columns.insert((table, column.name.clone()), *place);
+                if let Some(sequence) = facts.sequences.get_mut(*place) {
+                    sequence.columns.push(column);
+                }
+            }
+            Ok(())
+        })
+        .await?;
     let mut seen = HashSet::new();
     for row in session.rows(constant(NARROWER)).await? {
         let table = oid(&row, "relation")?;
@@ -133,6 +119,32 @@ pub(super) async fn sequences(
         }
     }
     Ok(positions)
+}
+
+fn sequence(row: &PgRow) -> Result<Sequence, sqlx::Error> {
+    Ok(Sequence {
+        schema: row.try_get("schema")?,
+        name: row.try_get("name")?,
+        min: row.try_get("min")?,
+        max: row.try_get("max")?,
+        increment: row.try_get("increment")?,
+        cycles: row.try_get("cycles")?,
+        last: None,
+        columns: Vec::new(),
+    })
+}
+
+fn fed(row: &PgRow, table: u32) -> Result<FedColumn, sqlx::Error> {
+    Ok(FedColumn {
+        table,
+        name: row.try_get("name")?,
+        max: largest(oid(row, "type")?),
+        by: match row.try_get("feed")? {
+            "i" => Feed::Identity,
+            "a" => Feed::Owner,
+            _ => Feed::Default,
+        },
+    })
 }
 
 /// By the fixed numbers of the built-in types.
