@@ -19,9 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const IN_PROGRESS_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Which server, and which of its lives, an xid belongs to.
+/// Which server, and which of its lives, an xid belongs to. A standby that was promoted writes on a new timeline at once, but its
+/// control file names the old one until the next checkpoint: meanwhile it gives out the numbers of transactions again that the
+/// old server had and it never saw.
 const LIFE: &str = "SELECT (SELECT system_identifier::text FROM pg_control_system()) || '/' || \
-    (SELECT timeline_id::text FROM pg_control_checkpoint()) AS life";
+    CASE WHEN pg_is_in_recovery() THEN 'standby ' || (SELECT timeline_id::text FROM pg_control_checkpoint()) \
+    ELSE pg_catalog.substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END AS life";
 const STATUS: &str = "SELECT pg_xact_status($1::text::xid8) AS status";
 /// Ends the backend that holds the transaction.
 const TERMINATE: &str = "SELECT count(pg_terminate_backend(pid))::int8 AS n FROM pg_stat_activity \
