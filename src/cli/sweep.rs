@@ -111,6 +111,7 @@ async fn sweep(
         generation: 0,
         spec: &spec,
         approved_plan: approve,
+        clock: Timestamp::now,
     };
     let trigger = if approve.is_some() {
         Trigger::Approval

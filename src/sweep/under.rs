@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Order, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, Under};
+use super::{
+    Order, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, Under, unit::would_go,
+};
 use crate::{
     audit::RemovedHold,
     engine::{
         Engine, EngineError,
         ledger::{Ledger, LedgerTotals, SweepBegin, SweepEnd, SweepRecord},
     },
-    policy::{approval::removed_holds, dependents::Dependents, plan::RulePlan},
+    policy::{approval::removed_holds, plan::RulePlan},
 };
 
 /// Enters the sweep, and takes in what the ledger has of it already.
@@ -120,10 +122,7 @@ impl Removals {
         else {
             return Ok(None);
         };
-        let mut left = engine.count_left(plan, 0).await?.expired;
-        if plan.dependents == Dependents::Cascade {
-            left = left.saturating_add(engine.count_along(plan).await?);
-        }
+        let left = would_go(engine, plan).await?;
         Ok(Some(RuleEnd::Blocked {
             reason: removed_in_words(&holds, removed.len(), left),
             expected: progress.spent().saturating_add(left),

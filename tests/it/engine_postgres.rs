@@ -3,11 +3,13 @@
 mod archive_table;
 mod blocked;
 mod catalog;
+mod crash;
 mod dependents;
 mod encoding;
 mod faults;
 mod ledger;
 mod pressure;
+mod proof;
 mod refusals;
 mod resumed;
 mod sweep;

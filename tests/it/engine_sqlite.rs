@@ -2,6 +2,7 @@
 
 mod catalog;
 mod concurrent;
+mod dependents;
 mod keys;
 mod ledger;
 mod offline;

@@ -296,6 +296,6 @@ fn moment(row: &PgRow, name: &str) -> Result<Option<Timestamp>, sqlx::Error> {
 }
 
 /// From microseconds since 1970.
-fn instant(micros: i64) -> Result<Timestamp, sqlx::Error> {
+pub(super) fn instant(micros: i64) -> Result<Timestamp, sqlx::Error> {
     Timestamp::from_microsecond(micros).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

@@ -4,14 +4,15 @@ use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{
     catalog_sql as q,
+    keys::{self, Pairs},
     session::Session,
-    sql::{self, column},
+    sql::{self, column, column_of},
     trigger,
     value::Value,
 };
 use crate::policy::{
     encoding::Storage,
-    table::{ColumnFacts, IncomingKey, LeafFacts, OnDelete, TableFacts, TableKind, TableName},
+    table::{ColumnFacts, LeafFacts, TableFacts, TableKind, TableName},
 };
 
 /// The only schema: temporary tables and attached files are those of somebody's own connection.
@@ -29,6 +30,8 @@ pub(super) struct Table {
     pub(super) facts: TableFacts,
     /// The order of its rows; else why there is none that can be named.
     pub(super) key: Result<Key, String>,
+    /// How the columns of the keys that refer to it are paired.
+    pub(super) pairs: Pairs,
     /// Text of the triggers that fire on DELETE.
     triggers: Vec<String>,
 }
@@ -112,6 +115,22 @@ impl Key {
         parts.join(", ")
     }
 
+    /// The row that a statement knows as `one` is the row that it knows as `other`.
+    pub(super) fn same(&self, one: &str, other: &str) -> String {
+        let parts: Vec<String> = self
+            .columns
+            .iter()
+            .map(|part| {
+                format!(
+                    "{} IS {}",
+                    part.collated(&column_of(one, &part.name)),
+                    column_of(other, &part.name)
+                )
+            })
+            .collect();
+        parts.join(" AND ")
+    }
+
     /// Compares the key with the values from number `first` on. They have no affinity: each was read from the column that it
     /// is compared with. The key's collations stand at the values: a column with one of its own would not be looked up.
     pub(super) fn compare(&self, operator: &str, first: usize) -> String {
@@ -139,15 +158,12 @@ impl Table {
     pub(super) fn fingerprint(&self, columns: &[String]) -> String {
         let read: Vec<Option<&ColumnFacts>> =
             columns.iter().map(|name| self.facts.column(name)).collect();
-        let incoming: Vec<_> = self
-            .facts
-            .incoming
-            .iter()
-            .map(|key| (&key.table, &key.name, key.on_delete))
-            .collect();
         format!(
-            "{:?} {:?} {read:?} {:?} {incoming:?}",
-            self.facts.kind, self.key, self.triggers
+            "{:?} {:?} {read:?} {:?} {}",
+            self.facts.kind,
+            self.key,
+            self.triggers,
+            keys::told(&self.facts.incoming, &self.pairs)
         )
     }
 }
@@ -201,19 +217,22 @@ pub(super) async fn table(session: &mut Session, name: &str) -> Result<Option<Ta
         return Ok(Some(Table {
             facts,
             key: Err("it is no table".to_owned()),
+            pairs: Pairs::new(),
             triggers: Vec::new(),
         }));
     }
     let indexes = indexes(session, name).await?;
     let key = key(without_rowid, &columns, &indexes)?;
     facts.leading_index_columns = leading(&columns, &indexes, without_rowid)?;
-    facts.incoming = incoming(session, name).await?;
+    let (incoming, pairs) = keys::read(session, name).await?;
+    facts.incoming = incoming;
     let triggers = delete_triggers(session, name).await?;
     facts.delete_triggers = triggers.iter().map(|(name, _)| name.clone()).collect();
     facts.leaves = vec![leaf(session, &facts, key.as_ref().err().cloned()).await?];
     Ok(Some(Table {
         facts,
         key,
+        pairs,
         triggers: triggers.into_iter().map(|(_, text)| text).collect(),
     }))
 }
@@ -250,6 +269,15 @@ pub(super) fn number(name: &str) -> u32 {
         (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193)
     });
     hash.max(1)
+}
+
+/// The columns of a table in the transaction that `session` is in.
+pub(super) async fn columns(
+    session: &mut Session,
+    name: &str,
+) -> Result<Vec<ColumnFacts>, sqlx::Error> {
+    let rows = asked(session, q::COLUMNS, name).await?;
+    rows.iter().map(column_facts).collect()
 }
 
 fn column_facts(row: &SqliteRow) -> Result<ColumnFacts, sqlx::Error> {
@@ -406,34 +434,6 @@ fn leading(
     Ok(names)
 }
 
-async fn incoming(session: &mut Session, name: &str) -> Result<Vec<IncomingKey>, sqlx::Error> {
-    let rows = asked(session, q::INCOMING, name).await?;
-    let mut keys = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let child: String = row.try_get("child")?;
-        let on_delete: String = row.try_get("on_delete")?;
-        keys.push(IncomingKey {
-            // SQLite forgets the names of constraints.
-            name: row.try_get("columns")?,
-            table: format!("{SCHEMA}.{child}"),
-            schema: SCHEMA.to_owned(),
-            relation: child.clone(),
-            own: child == name,
-            may_select: true,
-            may_lock: true,
-            table_id: number(&child),
-            on_delete: match on_delete.as_str() {
-                "CASCADE" => OnDelete::Cascade,
-                "SET NULL" | "SET DEFAULT" => OnDelete::Set,
-                _ => OnDelete::Restrict,
-            },
-            empty: is_empty(session, &child).await?,
-            ..IncomingKey::default()
-        });
-    }
-    Ok(keys)
-}
-
 /// The names of the tables that refer to one.
 pub(super) fn referrers(facts: &TableFacts) -> Vec<String> {
     let prefix = format!("{SCHEMA}.");
@@ -499,7 +499,10 @@ async fn leaf(
 }
 
 /// Rows at the last ANALYZE.
-async fn analyzed_rows(session: &mut Session, name: &str) -> Result<Option<u64>, sqlx::Error> {
+pub(super) async fn analyzed_rows(
+    session: &mut Session,
+    name: &str,
+) -> Result<Option<u64>, sqlx::Error> {
     if !has_statistics(session).await?.0 {
         return Ok(None);
     }

@@ -1,4 +1,4 @@
-//! The catalog's queries. All take the name of one table.
+//! The catalog's queries. Most take the name of one table.
 
 /// What a name is. Names are compared to the letter, as everywhere in a policy.
 pub(super) const RESOLVE: &str = "
@@ -20,12 +20,12 @@ pub(super) const INDEXES: &str = "
 pub(super) const TRIGGERS: &str = "
     SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE ORDER BY name";
 
-/// Foreign keys of all tables that refer to the table.
-pub(super) const INCOMING: &str = "
-    SELECT l.name AS child, f.on_delete, group_concat(f.\"from\", ', ') AS columns
+/// The columns of all foreign keys. One that names no column refers to the primary key.
+pub(super) const FOREIGN_KEYS: &str = "
+    SELECT l.name AS child, f.id, f.\"table\" AS parent, f.\"from\" AS referring, f.on_delete,
+           coalesce(f.\"to\", (SELECT x.name FROM pragma_table_info(f.\"table\", 'main') AS x WHERE x.pk = f.seq + 1)) AS referred
       FROM pragma_table_list AS l JOIN pragma_foreign_key_list(l.name, 'main') AS f
-     WHERE l.schema = 'main' AND l.type = 'table' AND f.\"table\" = ?1 COLLATE NOCASE
-     GROUP BY l.name, f.id ORDER BY l.name, f.id";
+     WHERE l.schema = 'main' AND l.type = 'table' ORDER BY l.name, f.id, f.seq";
 
 /// Which of its tables ANALYZE has made.
 pub(super) const HAS_STATISTICS: &str = "

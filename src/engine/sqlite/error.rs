@@ -18,8 +18,12 @@ const CANTOPEN: i32 = 14;
 const NOTADB: i32 = 26;
 /// Prefix of the ledger's tables.
 const LEDGER: &str = "retention_operator_";
+/// A primary code: what constraints say, those of foreign keys and of triggers too.
+const CONSTRAINT: i32 = 19;
 /// An extended code: a foreign key.
 const CONSTRAINT_FOREIGNKEY: i32 = 787;
+/// An extended code: a trigger's own words.
+const CONSTRAINT_TRIGGER: i32 = 1811;
 /// An extended code: a writer broke off, and its half transaction can only be taken back by somebody who may write.
 const READONLY_ROLLBACK: i32 = 776;
 
@@ -39,6 +43,23 @@ const fn primary(code: i32) -> i32 {
 /// Somebody else holds the database's lock.
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     said(error).is_some_and(|(code, _)| matches!(primary(code), BUSY | LOCKED))
+}
+
+/// `RESTRICT` is carried out by a trigger of SQLite's own, whose code it has.
+fn is_foreign_key(code: i32, message: &str) -> bool {
+    code == CONSTRAINT_FOREIGNKEY
+        || (code == CONSTRAINT_TRIGGER && message == "FOREIGN KEY constraint failed")
+}
+
+/// A foreign key stands against the delete of some row: the others can go without it. `sets`: keys may set columns to NULL or to
+/// their default, which other constraints may forbid.
+pub(super) fn is_kept_by_a_key(error: &sqlx::Error, sets: bool) -> bool {
+    said(error).is_some_and(|(code, message)| {
+        is_foreign_key(code, message)
+            || (sets && primary(code) == CONSTRAINT && code != CONSTRAINT_TRIGGER)
+            || (primary(code) == GENERIC
+                && message.contains("too many levels of trigger recursion"))
+    })
 }
 
 /// Whether what was being committed is on disk cannot be said.
@@ -143,7 +164,7 @@ pub(super) fn running(doing: Doing<'_>, error: &sqlx::Error) -> EngineError {
     if (is("no such table") || is("no such column")) && message.contains(LEDGER) {
         return EngineError::Ledger(format!("the ledger is gone: {message}"));
     }
-    if code == CONSTRAINT_FOREIGNKEY || is("foreign key mismatch") {
+    if is_foreign_key(code, message) || is("foreign key mismatch") {
         return EngineError::Dependents(format!("rows of {subject} are referred to: {message}"));
     }
     if primary(code) == INTERRUPT {

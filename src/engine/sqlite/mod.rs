@@ -9,7 +9,12 @@ mod catalog_sql;
 mod connect;
 mod error;
 mod expiry;
+mod hygiene;
+mod hygiene_sql;
+mod keys;
 mod ledger;
+mod obstacles;
+mod opening;
 mod predicate;
 mod samples;
 mod session;
@@ -26,16 +31,19 @@ mod tests;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sqlx::{Row, sqlite::SqliteRow};
 
-use self::{connect::Connector, error::Doing, session::Session, sql::Fixed};
+use self::{connect::Connector, error::Doing, obstacles::Obstacles, session::Session, sql::Fixed};
 use super::{
     Counted, Cursor, DatabaseFacts, DatabaseTarget, Engine, EngineError, TableStatistics,
     TableSweep, WalkPage, ledger::LedgerAccess,
 };
 use crate::policy::{
     claims::LedgerMode,
+    cutoff::Cutoff,
     dependents::Dependents,
+    hygiene::Facts,
     plan::RulePlan,
     table::{TableFacts, TableName},
 };
@@ -98,6 +106,41 @@ impl SqliteEngine {
         counted.map_err(|reason| error::running(doing, &reason))
     }
 
+    /// What `build` makes of the foreign keys that refer to a plan's table now; `None`: there is no such table.
+    async fn obstacles<T>(
+        &self,
+        session: &mut Session,
+        plan: &RulePlan,
+        build: impl FnOnce(Obstacles<'_>) -> Result<T, EngineError>,
+    ) -> Result<Option<T>, EngineError> {
+        let read = async {
+            let table = catalog::table(session, &plan.table.name).await?;
+            Ok((table, obstacles::held_columns(session, plan).await?))
+        }
+        .await;
+        let (table, held) = read.map_err(|reason: sqlx::Error| {
+            self.error(
+                "reading the schema of",
+                Some(&plan.table.qualified()),
+                &reason,
+            )
+        })?;
+        let Some((table, rows)) = table
+            .as_ref()
+            .and_then(|table| Some((table, table.key.as_ref().ok()?)))
+        else {
+            return Ok(None);
+        };
+        build(Obstacles {
+            plan,
+            keys: &table.facts.incoming,
+            pairs: &table.pairs,
+            rows,
+            held: &held,
+        })
+        .map(Some)
+    }
+
     fn number(&self, row: &SqliteRow, name: &str) -> Result<u64, EngineError> {
         row.try_get::<i64, _>(name)
             .map(|rows| u64::try_from(rows).unwrap_or(0))
@@ -151,6 +194,13 @@ impl Engine for SqliteEngine {
         statistics.map_err(|reason| self.error("reading the statistics of", Some(&table), &reason))
     }
 
+    async fn hygiene(&self) -> Result<Facts, EngineError> {
+        let mut session = self.read().await?;
+        let facts = hygiene::read(&mut session).await;
+        session.close().await;
+        facts.map_err(|reason| self.error("reading the schema of", None, &reason))
+    }
+
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError> {
         let row = self.count(table, &sql::count_rows(&table.name)).await?;
         self.number(&row, "n")
@@ -161,6 +211,7 @@ impl Engine for SqliteEngine {
         Ok(Counted {
             expired: self.number(&row, "n")?,
             unreadable: Some(self.number(&row, "unreadable")?),
+            attached: 0,
         })
     }
 
@@ -168,16 +219,64 @@ impl Engine for SqliteEngine {
         self.count_expired(plan).await
     }
 
+    async fn has_times_from(&self, plan: &RulePlan, from: Timestamp) -> Result<bool, EngineError> {
+        let from = RulePlan {
+            cutoff: Cutoff::Instant(from),
+            ..plan.clone()
+        };
+        let row = self.count(&plan.table, &sql::has_later(&from)?).await?;
+        Ok(self.number(&row, "n")? > 0)
+    }
+
+    async fn count_along(&self, plan: &RulePlan) -> Result<u64, EngineError> {
+        if plan.dependents != Dependents::Cascade || plan.table.incoming.is_empty() {
+            return Ok(0);
+        }
+        let mut session = self.read().await?;
+        let counts = self
+            .obstacles(&mut session, plan, |obstacles| obstacles.counts())
+            .await;
+        let limit = self.statement_timeout.max(COUNT_TIMEOUT);
+        session.limit(limit);
+        let counted = async {
+            let mut total = 0_u64;
+            for (table, count) in counts?.into_iter().flatten() {
+                let row = session.row(count.query(&[])).await;
+                let row = row.map_err(|reason| {
+                    let doing = Doing {
+                        file: self.connector.name(),
+                        what: "counting rows of",
+                        table: Some(&table),
+                        limit,
+                    };
+                    error::running(doing, &reason)
+                })?;
+                total = total.saturating_add(self.number(&row, "n")?);
+            }
+            Ok(total)
+        }
+        .await;
+        session.close().await;
+        counted
+    }
+
     async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError> {
         let checks = sql::checks(plan)?;
         let table = plan.table.qualified();
-        if plan.dependents != Dependents::Refuse && !plan.table.incoming.is_empty() {
-            return Err(EngineError::NotSupported(format!(
-                "dependents: {} is not carried out on SQLite, and other tables refer to {table}: write dependents: Refuse, and sweep those first",
-                plan.dependents.as_str()
-            )));
-        }
         let mut session = self.read().await?;
+        let mut checks = checks;
+        if plan.dependents != Dependents::Refuse && !plan.table.incoming.is_empty() {
+            let checked = self.obstacles(&mut session, plan, |obstacles| {
+                sql::check_obstacles(&obstacles)
+            });
+            match checked.await {
+                Ok(check) => checks.extend(check.map(|sql| ("dependents".to_owned(), sql))),
+                Err(error) => {
+                    session.close().await;
+                    return Err(error);
+                }
+            }
+        }
         for (part, sql) in &checks {
             if let Err(reason) = session.rows(sql.query([])).await {
                 session.close().await;

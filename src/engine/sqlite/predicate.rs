@@ -6,19 +6,28 @@
 
 use super::{
     catalog::NO_TYPE,
-    sql::{column, literal},
+    sql::{column_of, literal},
 };
 use crate::{
     engine::EngineError,
     policy::{
         plan::RulePlan,
         predicate::{BinaryOp, Expr, Function, Predicate, Test},
-        table::{ColumnFacts, TableFacts},
+        table::ColumnFacts,
     },
 };
 
 /// The predicate as SQL, in parentheses.
 pub(super) fn print(predicate: &Predicate, plan: &RulePlan) -> Result<String, EngineError> {
+    print_for(predicate, &plan.table.columns, "t")
+}
+
+/// The predicate over a table with those columns that a statement knows as `alias`.
+pub(super) fn print_for(
+    predicate: &Predicate,
+    columns: &[ColumnFacts],
+    alias: &str,
+) -> Result<String, EngineError> {
     let root = predicate.root();
     if folds_case(root)
         && let Some(text) = foreign_letters(root)
@@ -27,7 +36,7 @@ pub(super) fn print(predicate: &Predicate, plan: &RulePlan) -> Result<String, En
             "'{text}' beside lower, upper or ILIKE: SQLite folds the case of ASCII letters only; write the texts as the column holds them"
         ));
     }
-    let printer = Printer { table: &plan.table };
+    let printer = Printer { columns, alias };
     printer.truth(root)
 }
 
@@ -144,7 +153,9 @@ fn affinity(column: &ColumnFacts) -> Affinity {
 }
 
 struct Printer<'a> {
-    table: &'a TableFacts,
+    columns: &'a [ColumnFacts],
+    /// How the statement knows the table.
+    alias: &'a str,
 }
 
 type Printed = Result<String, EngineError>;
@@ -214,7 +225,10 @@ impl Printer<'_> {
         let Expr::Column(name) = expr else {
             return None;
         };
-        self.table.column(name).map(affinity)
+        self.columns
+            .iter()
+            .find(|column| column.name == *name)
+            .map(affinity)
     }
 
     /// A number is never equal to a text, whatever their digits: such a comparison is a mistake.
@@ -241,7 +255,7 @@ impl Printer<'_> {
 
     fn expr(&self, expr: &Expr) -> Printed {
         Ok(match expr {
-            Expr::Column(name) => column(checked(name)?),
+            Expr::Column(name) => column_of(self.alias, checked(name)?),
             Expr::Text(text) => literal(checked(text)?),
             Expr::Number(digits) => number(digits)?.to_owned(),
             // Without words: a column may be called `true`.

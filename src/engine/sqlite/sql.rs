@@ -7,7 +7,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use sqlx::{AssertSqlSafe, Sqlite, query::Query, sqlite::SqliteArguments};
 
-use super::{catalog::Key, expiry::Expiry, ledger, predicate, value::Value};
+use super::{expiry::Expiry, ledger, obstacles::Obstacles, predicate, value::Value};
 use crate::{engine::EngineError, policy::plan::RulePlan};
 
 /// A statement, made in this file only.
@@ -24,6 +24,11 @@ impl Sql {
             sqlx::query(AssertSqlSafe(Arc::clone(&self.0))),
             |query, value| value.bind(query),
         )
+    }
+
+    /// For a statement that was put together elsewhere, of parts that were quoted here.
+    pub(super) fn made(text: String) -> Self {
+        Self(text.into())
     }
 
     #[cfg(test)]
@@ -53,6 +58,11 @@ const ALIAS: &str = "\"t\"";
 /// A column of the statement's table.
 pub(super) fn column(name: &str) -> String {
     format!("{ALIAS}.{}", identifier(name))
+}
+
+/// A column of the table that a statement knows as `alias`.
+pub(super) fn column_of(alias: &str, name: &str) -> String {
+    format!("{}.{}", identifier(alias), identifier(name))
 }
 
 fn table(name: &str) -> String {
@@ -88,8 +98,14 @@ impl Condition {
     }
 }
 
+/// The whole predicate of a plan over its table, and its values from number `first` on.
+pub(super) fn expired(plan: &RulePlan, first: usize) -> Result<(String, Vec<Value>), EngineError> {
+    let condition = Condition::new(plan, first)?;
+    Ok((condition.text, condition.values))
+}
+
 // `IS TRUE` would mean a column of that name, if there were one.
-fn is_true(text: &str) -> String {
+pub(super) fn is_true(text: &str) -> String {
     format!("(CASE WHEN {text} THEN 1 ELSE 0 END)")
 }
 
@@ -113,7 +129,7 @@ impl Fixed {
 /// The statements of a walk; constant for a whole sweep, so that SQLite compiles each once.
 #[derive(Clone, Debug)]
 pub(super) struct WalkStatements {
-    /// The last key of the table, one column a part (see [`Key::select`]).
+    /// The last key of the table, one column a part (see [`Key::select`](super::catalog::Key::select)).
     pub(super) last: Sql,
     /// From the beginning of the table.
     pub(super) first: RangeStatements,
@@ -130,10 +146,15 @@ pub(super) struct RangeStatements {
     pub(super) count: Sql,
     /// Deletes what a plan takes. The row count is the number deleted.
     pub(super) delete: Fixed,
+    /// The same without the rows that a row keeps which refers to them; and with keys that cannot be set keeping rows, too.
+    pub(super) careful: [Fixed; 2],
+    /// Counts what a plan takes.
+    pub(super) left: Fixed,
 }
 
 impl WalkStatements {
-    pub(super) fn new(plan: &RulePlan, key: &Key) -> Result<Self, EngineError> {
+    pub(super) fn new(obstacles: &Obstacles<'_>) -> Result<Self, EngineError> {
+        let (plan, key) = (obstacles.plan, obstacles.rows);
         let name = &plan.table.name;
         Ok(Self {
             last: Sql(format!(
@@ -143,15 +164,16 @@ impl WalkStatements {
                 key.order(true)
             )
             .into()),
-            first: RangeStatements::new(plan, key, false)?,
-            next: RangeStatements::new(plan, key, true)?,
+            first: RangeStatements::new(obstacles, false)?,
+            next: RangeStatements::new(obstacles, true)?,
         })
     }
 }
 
 impl RangeStatements {
     /// `NOT INDEXED`: the walk goes by the rows' own order, whatever the statistics advise.
-    fn new(plan: &RulePlan, key: &Key, behind: bool) -> Result<Self, EngineError> {
+    fn new(obstacles: &Obstacles<'_>, behind: bool) -> Result<Self, EngineError> {
+        let (plan, key) = (obstacles.plan, obstacles.rows);
         let places = key.places();
         let (range, next) = if behind {
             (
@@ -167,6 +189,17 @@ impl RangeStatements {
         };
         let from = format!("{} NOT INDEXED WHERE {range}", table(&plan.table.name));
         let condition = Condition::new(plan, next)?;
+        let fixed = |text: String| Fixed {
+            sql: Sql(text.into()),
+            values: condition.values.clone(),
+        };
+        let careful = |sets| {
+            let kept = obstacles.condition(sets)?;
+            Ok::<_, EngineError>(fixed(format!(
+                "DELETE FROM {from} AND {}{kept}",
+                condition.text
+            )))
+        };
         Ok(Self {
             nth: Sql(format!(
                 "SELECT {} FROM {from} ORDER BY {} LIMIT 1 OFFSET ?{next}",
@@ -175,10 +208,12 @@ impl RangeStatements {
             )
             .into()),
             count: Sql(format!("SELECT count(*) AS n FROM {from}").into()),
-            delete: Fixed {
-                sql: Sql(format!("DELETE FROM {from} AND {}", condition.text).into()),
-                values: condition.values,
-            },
+            careful: [careful(false)?, careful(true)?],
+            left: fixed(format!(
+                "SELECT count(*) AS n FROM {from} AND {}",
+                condition.text
+            )),
+            delete: fixed(format!("DELETE FROM {from} AND {}", condition.text)),
         })
     }
 }
@@ -207,11 +242,30 @@ pub(super) fn look(referrers: &[String], table_id: u32) -> Sql {
     .into())
 }
 
+/// Counts a table's rows, up to `most` of them.
+pub(super) fn count_some(name: &str, most: i64) -> Sql {
+    Sql(format!(
+        "SELECT count(*) AS n FROM (SELECT 1 FROM main.{} LIMIT {most})",
+        identifier(name)
+    )
+    .into())
+}
+
 /// Whether a table has no row.
 pub(super) fn is_empty(name: &str) -> Sql {
     Sql(format!(
         "SELECT NOT EXISTS (SELECT 1 FROM main.{}) AS empty",
         identifier(name)
+    )
+    .into())
+}
+
+/// Whether a table has a row (`some`), and whether it has so `many`; steps over no more.
+pub(super) fn filled(name: &str, many: u64) -> Sql {
+    let table = identifier(name);
+    let last = many.saturating_sub(1);
+    Sql(format!(
+        "SELECT EXISTS (SELECT 1 FROM main.{table}) AS \"some\", EXISTS (SELECT 1 FROM main.{table} LIMIT 1 OFFSET {last}) AS \"many\""
     )
     .into())
 }
@@ -243,6 +297,22 @@ pub(super) fn count_expired(plan: &RulePlan) -> Result<Fixed, EngineError> {
     })
 }
 
+/// Looks for a value that is readable and not before a plan's cutoff, whatever its `where` and its holds say: `n` is 1 or 0.
+pub(super) fn has_later(plan: &RulePlan) -> Result<Fixed, EngineError> {
+    let expiry = Expiry::new(plan, 1)?;
+    Ok(Fixed {
+        sql: Sql(format!(
+            "SELECT EXISTS (SELECT 1 FROM {} WHERE {} NOTNULL AND NOT {} AND {}) AS n",
+            table(&plan.table.name),
+            column(&plan.column),
+            expiry.unreadable,
+            is_not_true(&expiry.expired),
+        )
+        .into()),
+        values: expiry.values,
+    })
+}
+
 /// Lets SQLite resolve every name of one condition, and nothing else: `EXPLAIN` compiles and does not run.
 fn check(plan: &RulePlan, condition: &str) -> Sql {
     Sql(format!(
@@ -268,6 +338,16 @@ pub(super) fn checks(plan: &RulePlan) -> Result<Vec<(String, Sql)>, EngineError>
         out.push((part, check(plan, &is_not_true(&text))));
     }
     Ok(out)
+}
+
+/// The same for what keeps rows because of rows that refer to them.
+pub(super) fn check_obstacles(obstacles: &Obstacles<'_>) -> Result<Sql, EngineError> {
+    let condition = format!(
+        "1{}{}",
+        obstacles.condition(false)?,
+        obstacles.condition(true)?
+    );
+    Ok(check(obstacles.plan, &condition))
 }
 
 /// A predicate that cannot be printed says in which part of the plan it stands.

@@ -3,7 +3,7 @@
 //! `BEGIN IMMEDIATE` takes the lock of the whole database, which fences other sweeps off for one chunk. The ledger's lease, which
 //! keeps them off between two chunks, is looked up in [`Sweep::begin`] and renewed in [`Sweep::end`], right before the COMMIT.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{Row, sqlite::SqliteRow};
@@ -13,7 +13,8 @@ use super::{
     connect::Connector,
     error::{self, Doing},
     ledger::Lease,
-    predicate,
+    obstacles::{Counters, HeldColumns, Obstacles, held_columns},
+    opening::{check, columns, not_supported},
     session::Session,
     sql::{self, RangeStatements, Sql, WalkStatements},
     value::{self, Value},
@@ -24,9 +25,7 @@ use crate::{
         Chunk, ChunkTarget, CommitOutcome, EngineError, TableSweep,
         cursor::{Cursor, KeyPart},
     },
-    policy::{
-        cutoff::Cutoff, dependents::Dependents, pace::Pressure, plan::RulePlan, table::TableKind,
-    },
+    policy::{dependents::Dependents, pace::Pressure, plan::RulePlan},
 };
 
 /// See [`TableSweep`].
@@ -46,6 +45,10 @@ pub(super) struct Sweep {
     fingerprint: String,
     statements: WalkStatements,
     look: Sql,
+    counters: Counters,
+    /// Of the rule's own table rows may go along.
+    counts_itself: bool,
+    forms: Forms,
     /// Of the table, as far as it is known.
     pages: u64,
     position: Position,
@@ -55,14 +58,90 @@ pub(super) struct Sweep {
     was_crowded: bool,
     open: Option<OpenChunk>,
     lease: Lease,
+    /// Where something in a range keeps all of it: the rows of the next range.
+    narrow: Option<u64>,
+    /// Rows that are referred to were met a moment ago: the plain form would only fail again.
+    wary: bool,
+    /// The form in which a range has to be taken whose plain form failed at its commit.
+    next: Option<Form>,
 }
 
+/// How a range is deleted, from the fastest form to the one that cannot fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Form {
+    /// One statement.
+    #[default]
+    Plain,
+    /// Without the rows that a row keeps which refers to them; `insists`: keys that cannot be set keep rows, too.
+    Careful { insists: bool },
+    /// Nothing is deleted: what is expired is counted as blocked.
+    Count,
+}
+
+/// Which forms a plan's deletes have.
+#[derive(Clone, Copy, Debug)]
+struct Forms {
+    /// The plain form is never tried.
+    careful: bool,
+    /// Foreign keys may keep single rows.
+    yields: bool,
+    /// Keys that cannot be set may keep rows, too.
+    insists: bool,
+    /// Rows that are gone may free others of the same table.
+    repeats: bool,
+}
+
+impl Forms {
+    fn of(obstacles: &Obstacles<'_>) -> Self {
+        let plan = obstacles.plan;
+        let referred = !obstacles.keys.is_empty();
+        Self {
+            careful: match plan.dependents {
+                Dependents::Refuse => false,
+                Dependents::Skip => referred,
+                Dependents::Cascade => obstacles.is_held(),
+            },
+            yields: referred && plan.dependents != Dependents::Refuse,
+            insists: obstacles.may_be_set(),
+            repeats: obstacles.refers_to_itself(),
+        }
+    }
+
+    fn first(self, wary: bool) -> Form {
+        if self.careful || (self.yields && wary) {
+            Form::Careful { insists: false }
+        } else {
+            Form::Plain
+        }
+    }
+
+    /// What to try after `form` failed on a range of so many rows; `None`: the same on less of it.
+    fn after(self, form: Form, rows: u64) -> Option<Form> {
+        match form {
+            Form::Plain => Some(Form::Careful { insists: false }),
+            Form::Careful { insists: false } if self.insists => {
+                Some(Form::Careful { insists: true })
+            }
+            _ if rows > 1 => None,
+            _ => Some(Form::Count),
+        }
+    }
+}
+
+/// Rows of a table that refer to each other go from the last to the first, one round each, in at most so many rounds a chunk.
+const MAX_ROUNDS: u32 = 50;
+
 /// A chunk whose transaction is open.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct OpenChunk {
     last: Vec<KeyPart>,
     pages: u32,
+    /// Rows in the range.
+    walked: u64,
+    form: Form,
     rows: u64,
+    cascaded: u64,
+    blocked: u64,
 }
 
 impl Sweep {
@@ -85,11 +164,12 @@ impl Sweep {
         let opening = async {
             session.begin_read().await?;
             let table = catalog::table(&mut session, &plan.table.name).await?;
+            let held = held_columns(&mut session, plan).await?;
             let schema = schema(&mut session).await?;
-            Ok((table, schema))
+            Ok((table, held, schema))
         }
         .await;
-        let (found, schema) = opening.map_err(|reason: sqlx::Error| {
+        let (found, held, schema) = opening.map_err(|reason: sqlx::Error| {
             error::running(doing("beginning the sweep of"), &reason)
         })?;
         session.rollback().await;
@@ -102,10 +182,33 @@ impl Sweep {
             .key
             .as_ref()
             .map_err(|reason| not_supported(plan, reason))?;
+        let obstacles = Obstacles {
+            plan,
+            keys: &found.facts.incoming,
+            pairs: &found.pairs,
+            rows: key,
+            held: &held,
+        };
+        let referrers = match plan.dependents {
+            Dependents::Refuse => catalog::referrers(&found.facts),
+            Dependents::Skip | Dependents::Cascade => Vec::new(),
+        };
+        let reached = obstacles.tables();
+        let counters = Counters::of(&reached);
+        counters
+            .install(&mut session)
+            .await
+            .map_err(|reason| error::running(doing("beginning the sweep of"), &reason))?;
         Ok(Self {
-            statements: WalkStatements::new(plan, key)?,
-            look: sql::look(&catalog::referrers(&found.facts), plan.table.id),
-            fingerprint: found.fingerprint(&columns),
+            statements: WalkStatements::new(&obstacles)?,
+            look: sql::look(&referrers, plan.table.id),
+            counts_itself: reached.contains(&plan.table.name.as_str()),
+            counters,
+            forms: Forms::of(&obstacles),
+            fingerprint: fingerprint(&found, &columns, &held),
+            narrow: None,
+            wary: false,
+            next: None,
             parts: key.parts(),
             is_tagged: key.is_tagged(),
             pages: found.facts.leaves.iter().map(|leaf| leaf.pages).sum(),
@@ -143,6 +246,13 @@ impl Sweep {
     /// Begins the chunk's transaction and looks whether everything is still as it was. The transaction holds the lock of the whole
     /// database: nothing changes until it ends.
     async fn begin(&mut self) -> Result<(), EngineError> {
+        while !self.begin_once().await? {}
+        let reset = self.counters.reset(&mut self.session).await;
+        reset.map_err(|reason| self.error("looking at", &reason))
+    }
+
+    /// `false`: the schema changed in a way that does not matter, and the session was opened anew.
+    async fn begin_once(&mut self) -> Result<bool, EngineError> {
         if self.connector.look()? != *self.session.file() {
             return Err(self.changed("another file has the database's name now"));
         }
@@ -162,6 +272,12 @@ impl Sweep {
         let (schema, filled) = read(&looked).map_err(|reason| self.error("looking at", &reason))?;
         if schema != self.position.schema() {
             self.look_again(schema).await?;
+            if self.counters.is_used() {
+                // A table that was made anew has lost its temporary trigger.
+                self.session.rollback().await;
+                self.reopen().await?;
+                return Ok(false);
+            }
         }
         if let Some(child) = filled {
             return Err(EngineError::Dependents(format!(
@@ -169,12 +285,21 @@ impl Sweep {
                 self.table
             )));
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// A new session with its counters.
+    async fn reopen(&mut self) -> Result<(), EngineError> {
+        self.session = self.connector.writer().await?;
+        self.session.limit(self.statement_timeout);
+        let installed = self.counters.install(&mut self.session).await;
+        installed.map_err(|reason| self.error("beginning a chunk of", &reason))
     }
 
     /// Ends a chunk that deleted rows; `false`: the lease is not held any more, and nothing was committed.
     async fn end(&mut self, chunk: &OpenChunk) -> Result<bool, sqlx::Error> {
-        let counted = self.lease.finish(&mut self.session, chunk.rows, 0).await?;
+        let taken = chunk.rows.saturating_add(chunk.cascaded);
+        let counted = self.lease.finish(&mut self.session, taken, 0).await?;
         if counted {
             self.session.commit().await?;
         }
@@ -190,7 +315,10 @@ impl Sweep {
             return Err(self.changed("it was dropped or renamed"));
         };
         check(&self.plan, &found, &self.columns)?;
-        if found.fingerprint(&self.columns) != self.fingerprint {
+        let held = held_columns(&mut self.session, &self.plan)
+            .await
+            .map_err(|reason| self.error("looking at", &reason))?;
+        if fingerprint(&found, &self.columns, &held) != self.fingerprint {
             return Err(self.changed(
                 "a column that the rule reads, a trigger, the key, or a foreign key to the table changed",
             ));
@@ -261,35 +389,106 @@ impl Sweep {
         }
     }
 
-    async fn chunk(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
-        self.begin().await?;
+    /// Rows of the next range; a narrow one grows back by doubling.
+    fn size(&self, target: ChunkTarget) -> u64 {
         let pages = if self.is_first {
             1
         } else {
             target.pages.max(1)
         };
         let most = u64::from(pages) * u64::from(ROWS_PER_PAGE);
-        let Some((last, walked)) = self.range(most).await? else {
-            return Ok(None);
+        self.narrow.map_or(most, |narrow| narrow.min(most)).max(1)
+    }
+
+    /// Deletes what may go of the next range: the plain form first, unless it is known to fail, then the careful one. What keeps
+    /// a whole range is narrowed down to its row, which then counts as blocked.
+    async fn chunk(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
+        let mut form = self
+            .next
+            .take()
+            .unwrap_or_else(|| self.forms.first(self.wary));
+        loop {
+            self.begin().await?;
+            let Some((last, walked)) = self.range(self.size(target)).await? else {
+                return Ok(None);
+            };
+            match self.attempt(form, &last).await {
+                Ok(taken) => {
+                    self.wary = form != Form::Plain && taken.blocked > 0;
+                    let pages = walked.div_ceil(u64::from(ROWS_PER_PAGE));
+                    let chunk = OpenChunk {
+                        last,
+                        pages: u32::try_from(pages).unwrap_or(u32::MAX),
+                        walked,
+                        form,
+                        ..taken
+                    };
+                    let report = Chunk {
+                        rows: chunk.rows,
+                        pages: chunk.pages,
+                        archived_rows: 0,
+                        cascaded_rows: chunk.cascaded,
+                        blocked_rows: chunk.blocked,
+                        wal_bytes: 0,
+                        waiters: 0,
+                    };
+                    self.open = Some(chunk);
+                    return Ok(Some(report));
+                }
+                Err(reason)
+                    if self.forms.yields
+                        && error::is_kept_by_a_key(&reason, self.forms.insists) =>
+                {
+                    // A constraint may have ended the transaction: nothing is done but in one that began as it should.
+                    self.session.rollback().await;
+                    form = self.yields(form, walked);
+                }
+                Err(reason) => return Err(self.error("deleting expired rows of", &reason)),
+            }
+        }
+    }
+
+    /// What to try after `form` failed on a range of so many rows.
+    fn yields(&mut self, form: Form, walked: u64) -> Form {
+        self.wary = true;
+        self.forms.after(form, walked).unwrap_or_else(|| {
+            self.narrow = Some((walked / 2).max(1));
+            self.forms.first(true)
+        })
+    }
+
+    /// Takes the range up to and with `last` in one form, in the transaction that has begun.
+    async fn attempt(&mut self, form: Form, last: &[KeyPart]) -> Result<OpenChunk, sqlx::Error> {
+        let (statements, values) = self.bounds(last);
+        let left = statements.left.clone();
+        let (delete, rounds) = match form {
+            Form::Plain => (Some(statements.delete.clone()), 1),
+            Form::Careful { insists } => {
+                let [careful, insistent] = &statements.careful;
+                let delete = if insists { insistent } else { careful };
+                let rounds = if self.forms.repeats { MAX_ROUNDS } else { 1 };
+                (Some(delete.clone()), rounds)
+            }
+            Form::Count => (None, 0),
         };
-        let (statements, values) = self.bounds(&last);
-        let query = statements.delete.query(&values);
-        let rows = self
-            .session
-            .execute(query)
-            .await
-            .map_err(|reason| self.error("deleting expired rows of", &reason))?;
-        let pages = u32::try_from(walked.div_ceil(u64::from(ROWS_PER_PAGE))).unwrap_or(u32::MAX);
-        self.open = Some(OpenChunk { last, pages, rows });
-        Ok(Some(Chunk {
-            rows,
-            pages,
-            archived_rows: 0,
-            cascaded_rows: 0,
-            blocked_rows: 0,
-            wal_bytes: 0,
-            waiters: 0,
-        }))
+        let mut taken = OpenChunk::default();
+        if let Some(delete) = delete {
+            for _ in 0..rounds {
+                let rows = self.session.execute(delete.query(&values)).await?;
+                taken.rows += rows;
+                if rows == 0 {
+                    break;
+                }
+            }
+        }
+        if form != Form::Plain {
+            let row = self.session.row(left.query(&values)).await?;
+            taken.blocked = u64::try_from(row.try_get::<i64, _>("n")?).unwrap_or(0);
+        }
+        let gone = self.counters.gone(&mut self.session).await?;
+        let own = if self.counts_itself { taken.rows } else { 0 };
+        taken.cascaded = gone.saturating_sub(own);
+        Ok(taken)
     }
 }
 
@@ -302,10 +501,11 @@ impl TableSweep for Sweep {
                 what: self.connector.name().to_owned(),
             });
         }
-        if !self.session.is_open() {
-            self.session = self.connector.writer().await?;
+        if self.session.is_open() {
+            self.session.limit(self.statement_timeout);
+        } else {
+            self.reopen().await?;
         }
-        self.session.limit(self.statement_timeout);
         let chunk = self.chunk(target).await;
         if !matches!(chunk, Ok(Some(_))) {
             self.session.rollback().await;
@@ -332,6 +532,12 @@ impl TableSweep for Sweep {
                     self.session.rollback().await;
                     if error::is_busy(&reason) {
                         self.was_crowded = true;
+                        self.next = Some(chunk.form);
+                        return Ok(CommitOutcome::RolledBack);
+                    }
+                    if self.forms.yields && error::is_kept_by_a_key(&reason, false) {
+                        // A key that is looked at in the end only.
+                        self.next = Some(self.yields(chunk.form, chunk.walked));
                         return Ok(CommitOutcome::RolledBack);
                     }
                     return Err(if error::is_unclear(&reason) {
@@ -343,6 +549,10 @@ impl TableSweep for Sweep {
             }
         }
         self.is_first = false;
+        self.narrow = self
+            .narrow
+            .map(|narrow| narrow.saturating_mul(2))
+            .filter(|narrow| *narrow < u64::from(ROWS_PER_PAGE));
         self.position.advance(chunk.last, u64::from(chunk.pages));
         Ok(CommitOutcome::Committed)
     }
@@ -390,70 +600,8 @@ async fn schema(session: &mut Session) -> Result<i64, sqlx::Error> {
         .try_get("schema")
 }
 
-/// The columns that a plan reads.
-fn columns(plan: &RulePlan) -> Vec<String> {
-    let mut columns = vec![plan.column.clone()];
-    for read in plan.filter.iter().chain(&plan.holds) {
-        predicate::columns(read, &mut columns);
-    }
-    columns.sort_unstable();
-    columns.dedup();
-    columns
-}
-
-fn not_supported(plan: &RulePlan, reason: &str) -> EngineError {
-    EngineError::NotSupported(format!(
-        "{} is a {reason}, whose rows a rule cannot delete",
-        plan.table.qualified()
-    ))
-}
-
-/// Is it still the table that was planned, and may its rows be deleted? The planner has asked the same; nothing is deleted on
-/// the strength of an answer that may have aged.
-fn check(plan: &RulePlan, now: &Table, columns: &[String]) -> Result<(), EngineError> {
-    let facts = &now.facts;
-    let table = plan.table.qualified();
-    // Rows that should be archived must never just be deleted.
-    if plan.archive.is_some()
-        || (plan.dependents != Dependents::Refuse && !plan.table.incoming.is_empty())
-    {
-        return Err(EngineError::NotSupported(
-            "archives, and dependents other than Refuse, are not carried out on SQLite".to_owned(),
-        ));
-    }
-    if let TableKind::Unsupported(word) = &facts.kind {
-        return Err(not_supported(plan, word));
-    }
-    if facts.system {
-        return Err(EngineError::NotSupported(format!(
-            "{table} belongs to SQLite or to the operator's ledger"
-        )));
-    }
-    if let Err(reason) = &now.key {
-        return Err(not_supported(plan, reason));
-    }
-    for name in columns {
-        match (plan.table.column(name), facts.column(name)) {
-            (Some(then), Some(now)) if then == now => {}
-            _ => {
-                return Err(EngineError::TableChanged {
-                    table,
-                    reason: format!("column {name:?} is not what it was"),
-                });
-            }
-        }
-    }
-    if plan.encoding.is_none() || !matches!(plan.cutoff, Cutoff::Instant(_)) {
-        return Err(EngineError::NotSupported(format!(
-            "{table}: column {:?} cannot be compared with the cutoff: state encoding",
-            plan.column
-        )));
-    }
-    if let Some(key) = facts.incoming.iter().find(|key| !key.empty) {
-        return Err(EngineError::Dependents(format!(
-            "{} refers to {table} ({}): the rows that refer to it have to go first",
-            key.table, key.name
-        )));
-    }
-    Ok(())
+/// What must not change while the table is walked.
+fn fingerprint(table: &Table, columns: &[String], held: &HeldColumns) -> String {
+    let held: BTreeMap<_, _> = held.iter().collect();
+    format!("{} {held:?}", table.fingerprint(columns))
 }

@@ -10,8 +10,8 @@ use retention_operator::audit::{AuditReport, Surroundings, audit};
 use retention_operator::engine::{Chunk, DatabaseTarget, Engine, open};
 use retention_operator::policy::check::{CheckedPolicy, check as read};
 use retention_operator::sweep::{
-    Control, ControlError, Order, RuleEnd, RuleProgress, StopReason, SweepReport, SweepState,
-    Trigger, sweep_policy,
+    Control, ControlError, Order, RuleEnd, RuleProgress, StopReason, SweepError, SweepReport,
+    SweepState, Trigger, sweep_policy,
 };
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -117,26 +117,49 @@ pub struct Swept {
 
 /// Audits and sweeps as `sweep -f` does.
 pub async fn sweep(url: &str, policy: &CheckedPolicy, control: &dyn Control) -> Swept {
+    if policy.refusals.is_empty() {
+        let (audited, report) = sweep_by(url, policy, control, Timestamp::now).await;
+        let report = Some(report.unwrap());
+        return Swept { audited, report };
+    }
     let engine = engine(url, policy);
-    let engine = engine.as_ref();
+    let audited = audit(engine.as_ref(), policy, &around()).await.unwrap();
+    engine.close().await;
+    Swept {
+        audited,
+        report: None,
+    }
+}
+
+fn around() -> Surroundings {
     let mut around = Surroundings::alone("conformance/case");
     around.enters = true;
     around.party.sweeper = format!("case/{:016x}", fastrand::u64(..));
+    around
+}
+
+/// [`sweep`] by an operator with a clock of its own.
+pub async fn sweep_by(
+    url: &str,
+    policy: &CheckedPolicy,
+    control: &dyn Control,
+    clock: fn() -> Timestamp,
+) -> (AuditReport, Result<SweepReport, SweepError>) {
+    let engine = engine(url, policy);
+    let engine = engine.as_ref();
+    let around = around();
     let audited = audit(engine, policy, &around).await.unwrap();
-    let mut report = None;
-    if policy.refusals.is_empty() {
-        let mut state = SweepState::begin(Trigger::Request, Timestamp::now(), 1);
-        let order = Order {
-            around: &around,
-            generation: 1,
-            spec: "case",
-            approved_plan: None,
-        };
-        let swept = sweep_policy(engine, policy, &order, &mut state, control).await;
-        report = Some(swept.unwrap());
-    }
+    let mut state = SweepState::begin(Trigger::Request, clock(), 1);
+    let order = Order {
+        around: &around,
+        generation: 1,
+        spec: "case",
+        approved_plan: None,
+        clock,
+    };
+    let swept = sweep_policy(engine, policy, &order, &mut state, control).await;
     engine.close().await;
-    Swept { audited, report }
+    (audited, swept)
 }
 
 /// The engine with a policy's own settings.

@@ -101,6 +101,7 @@ impl Policy {
             generation: 1,
             spec: "mark",
             approved_plan: None,
+            clock: jiff::Timestamp::now,
         };
         sweep_policy(
             &self.engine,

@@ -2,7 +2,11 @@ use rstest::rstest;
 use sqlx::{Connection, Row};
 
 use super::{Database, Encoding};
-use crate::engine::sqlite::{catalog, sql::WalkStatements};
+use crate::engine::sqlite::{
+    catalog,
+    obstacles::{HeldColumns, Obstacles},
+    sql::WalkStatements,
+};
 
 #[rstest]
 #[case::rowid(
@@ -42,7 +46,14 @@ async fn a_range_is_found_by_the_key_whatever_the_statistics_say(
     let mut session = database.engine.read().await.unwrap();
     let found = catalog::table(&mut session, "x").await.unwrap().unwrap();
     session.close().await;
-    let statements = WalkStatements::new(&plan, &found.key.unwrap()).unwrap();
+    let statements = WalkStatements::new(&Obstacles {
+        plan: &plan,
+        keys: &found.facts.incoming,
+        pairs: &found.pairs,
+        rows: &found.key.unwrap(),
+        held: &HeldColumns::default(),
+    })
+    .unwrap();
     let mut own = database.connect(false).await;
 
     for sql in [

@@ -11,7 +11,7 @@ fn family(key: &str, dependents: &str) -> Case {
          INSERT INTO child VALUES (10, 1), (11, 1), (14, 4)"
     ))
     .rule(&format!("{{dependents: {dependents}}}"))
-    .rows("SELECT 't' || id FROM t UNION ALL SELECT 'c' || id || '-' || coalesce(t_id::text, 'null') FROM child")
+    .rows("SELECT 't' || id FROM t UNION ALL SELECT 'c' || id || '-' || coalesce(CAST(t_id AS text), 'null') FROM child")
 }
 
 const SKIPPED: &str = "t1 t4 c10-1 c11-1 c14-4";
@@ -26,12 +26,12 @@ fn chain(key: &str, dependents: &str) -> Case {
     .rule(&format!("{{dependents: {dependents}}}"))
 }
 
-cases! {
+cases_everywhere! {
     skip_keeps_what_is_referred_to: family("", "Skip").reported(2, 1, 1).stays(SKIPPED);
     skip_keeps_it_where_the_key_would_cascade: family("ON DELETE CASCADE", "Skip").reported(2, 1, 1).stays(SKIPPED);
     skip_keeps_it_where_the_key_would_set_null: family("ON DELETE SET NULL", "Skip").reported(2, 1, 1).stays(SKIPPED);
     skip_keeps_it_where_the_key_is_deferred: family("DEFERRABLE INITIALLY DEFERRED", "Skip").reported(2, 1, 1).stays(SKIPPED);
-    skip_without_an_index_on_the_referring_column: family("", "Skip").setup_then("INSERT INTO child SELECT n, 4 FROM generate_series(100, 2000) n; DELETE FROM child WHERE id >= 100")
+    skip_without_an_index_on_the_referring_column: family("", "Skip").setup_then("INSERT INTO child WITH RECURSIVE s(n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM s WHERE n < 2000) SELECT n, 4 FROM s; DELETE FROM child WHERE id >= 100")
         .reported(2, 1, 1).stays(SKIPPED);
     skip_ends_with_the_reference: family("", "Skip").meanwhile("DELETE FROM child WHERE t_id = 1").reported(3, 0, 0).stays(TAKEN_ALONG);
     skip_sees_a_reference_that_comes: family("", "Skip").meanwhile("INSERT INTO child VALUES (12, 2)").reported(1, 2, 2).stays("t1 t2 t4 c10-1 c11-1 c12-2 c14-4");
@@ -41,7 +41,8 @@ cases! {
     cascade_sets_null: family("ON DELETE SET NULL", "Cascade").reported(3, 0, 0).stays("t4 c10-null c11-null c14-4");
     cascade_keeps_what_may_not_go: family("", "Cascade").reported(2, 1, 1).stays(SKIPPED);
     cascade_keeps_what_is_restricted: family("ON DELETE RESTRICT", "Cascade").reported(2, 1, 1).stays(SKIPPED);
-    cascade_keeps_what_cannot_be_null: family("ON DELETE SET NULL", "Cascade").setup_then("ALTER TABLE child ALTER t_id SET NOT NULL")
+    cascade_keeps_what_a_deferred_key_refers_to: family("DEFERRABLE INITIALLY DEFERRED", "Cascade").reported(2, 1, 1).stays(SKIPPED);
+    cascade_keeps_what_cannot_be_null: family("ON DELETE SET NULL NOT NULL", "Cascade")
         .reported(2, 1, 1).stays(SKIPPED);
     cascade_is_bound_by_holds_on_what_goes_along: family("ON DELETE CASCADE", "Cascade").hold("{table: child, where: id = 11}").reported(2, 1, 1).stays(SKIPPED);
     cascade_counts_into_the_limits: family("ON DELETE CASCADE", "Cascade").rule_is("{limits: {maxRows: 4}}").limited("maxRows");

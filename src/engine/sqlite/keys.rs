@@ -1,0 +1,239 @@
+//! Foreign keys that refer to a table, and those that refer to the tables from which a delete cascades on.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Write as _,
+};
+
+use sqlx::Row;
+
+use super::{
+    catalog::{self, SCHEMA, number},
+    catalog_sql as q,
+    session::Session,
+    sql,
+};
+use crate::policy::table::{IncomingKey, OnDelete, Part};
+
+/// Keys are followed so many tables far from the rule's own; what lies beyond keeps rows.
+const MAX_DEPTH: usize = 5;
+/// So many keys are followed for one table: a web of tables that all refer to each other has too many ways through it.
+const MAX_FOLLOWED: usize = 100;
+/// Up to so many rows a referring table is counted.
+const MOST_COUNTED: i64 = 1000;
+
+/// Two columns of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub(super) referred: String,
+    pub(super) referring: String,
+}
+
+/// How the columns of each key are paired, by the key's number.
+pub(super) type Pairs = HashMap<u32, Vec<Pair>>;
+
+/// One key as the schema has it.
+struct Key {
+    child: String,
+    /// In the words of the child.
+    parent: String,
+    on_delete: OnDelete,
+    /// The referring columns, for messages.
+    columns: Vec<String>,
+    /// The referred columns; `None`: the parent has no such key.
+    referred: Vec<Option<String>>,
+}
+
+/// What is known of a referring table.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    empty: bool,
+    rows: Option<f64>,
+}
+
+/// The keys that refer to `table`, with everything below them, and how their columns are paired.
+pub(super) async fn read(
+    session: &mut Session,
+    table: &str,
+) -> Result<(Vec<IncomingKey>, Pairs), sqlx::Error> {
+    let mut keys: Vec<Key> = Vec::new();
+    let mut last = None;
+    for row in session.rows(sql::constant(q::FOREIGN_KEYS)).await? {
+        let child: String = row.try_get("child")?;
+        let id = (child.clone(), row.try_get::<i64, _>("id")?);
+        if last.as_ref() != Some(&id) {
+            let on_delete: String = row.try_get("on_delete")?;
+            keys.push(Key {
+                child,
+                parent: row.try_get("parent")?,
+                on_delete: match on_delete.as_str() {
+                    "CASCADE" => OnDelete::Cascade,
+                    "SET NULL" | "SET DEFAULT" => OnDelete::Set,
+                    _ => OnDelete::Restrict,
+                },
+                columns: Vec::new(),
+                referred: Vec::new(),
+            });
+            last = Some(id);
+        }
+        if let Some(key) = keys.last_mut() {
+            key.columns.push(row.try_get("referring")?);
+            key.referred.push(row.try_get("referred")?);
+        }
+    }
+    let mut sizes = HashMap::new();
+    for child in reachable(&keys, table) {
+        sizes.insert(child.to_owned(), size(session, child).await?);
+    }
+    let mut walk = Walk {
+        keys: &keys,
+        sizes: &sizes,
+        own: table,
+        left: MAX_FOLLOWED,
+        last: 0,
+        pairs: HashMap::new(),
+    };
+    let incoming = walk.referring_to(table, &mut Vec::new());
+    Ok((incoming, walk.pairs))
+}
+
+/// All tables that refer to one, and to those that do.
+fn reachable<'k>(keys: &'k [Key], table: &'k str) -> BTreeSet<&'k str> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![table];
+    while let Some(parent) = open.pop() {
+        for key in keys.iter().filter(|key| key.refers_to(parent)) {
+            if found.insert(key.child.as_str()) {
+                open.push(&key.child);
+            }
+        }
+    }
+    found
+}
+
+async fn size(session: &mut Session, table: &str) -> Result<Size, sqlx::Error> {
+    let row = session
+        .row(sql::count_some(table, MOST_COUNTED + 1).query([]))
+        .await?;
+    let counted: i64 = row.try_get("n")?;
+    let rows = if counted <= MOST_COUNTED {
+        u64::try_from(counted).ok()
+    } else {
+        catalog::analyzed_rows(session, table).await?
+    };
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "an estimate needs no more than 53 bits"
+    )]
+    let rows = rows.map(|rows| rows as f64);
+    Ok(Size {
+        empty: counted == 0,
+        rows,
+    })
+}
+
+impl Key {
+    fn refers_to(&self, table: &str) -> bool {
+        self.parent.eq_ignore_ascii_case(table)
+    }
+}
+
+/// One walk down the keys of one table.
+struct Walk<'a> {
+    keys: &'a [Key],
+    sizes: &'a HashMap<String, Size>,
+    /// The rule's table.
+    own: &'a str,
+    /// Keys that may still be followed.
+    left: usize,
+    /// The last number that was given to a key.
+    last: u32,
+    pairs: Pairs,
+}
+
+impl<'a> Walk<'a> {
+    /// `path`: the tables from which the walk came.
+    fn referring_to(&mut self, table: &str, path: &mut Vec<&'a str>) -> Vec<IncomingKey> {
+        let keys = self.keys;
+        let mut found = Vec::new();
+        for key in keys.iter().filter(|key| key.refers_to(table)) {
+            found.push(self.incoming(key, table, path));
+        }
+        found
+    }
+
+    fn incoming(&mut self, key: &'a Key, table: &str, path: &mut Vec<&'a str>) -> IncomingKey {
+        self.last += 1;
+        let id = self.last;
+        let pairs: Vec<Pair> = key
+            .columns
+            .iter()
+            .zip(&key.referred)
+            .filter_map(|(referring, referred)| {
+                Some(Pair {
+                    referred: referred.clone()?,
+                    referring: referring.clone(),
+                })
+            })
+            .collect();
+        if pairs.len() == key.columns.len() {
+            self.pairs.insert(id, pairs);
+        }
+        let own = key.child == self.own;
+        let circle = own || path.contains(&key.child.as_str());
+        let followed = key.on_delete != OnDelete::Cascade
+            || (!circle && path.len() < MAX_DEPTH && self.left > 0);
+        let mut below = Vec::new();
+        if followed && key.on_delete == OnDelete::Cascade {
+            self.left -= 1;
+            path.push(&key.child);
+            below = self.referring_to(&key.child, path);
+            path.pop();
+        }
+        let size = self.sizes.get(&key.child);
+        let child = number(&key.child);
+        IncomingKey {
+            id,
+            // SQLite forgets the names of constraints.
+            name: key.columns.join(", "),
+            table: format!("{SCHEMA}.{}", key.child),
+            table_id: child,
+            schema: SCHEMA.to_owned(),
+            relation: key.child.clone(),
+            partitioned: false,
+            parts: vec![Part {
+                id: child,
+                schema: SCHEMA.to_owned(),
+                name: key.child.clone(),
+            }],
+            referred: vec![number(table)],
+            own,
+            on_delete: key.on_delete,
+            empty: size.is_some_and(|size| size.empty),
+            rows: size.and_then(|size| size.rows),
+            may_select: true,
+            may_lock: true,
+            row_security: false,
+            followed,
+            below,
+        }
+    }
+}
+
+/// What of the keys must not change while rows are deleted.
+pub(super) fn told(keys: &[IncomingKey], pairs: &Pairs) -> String {
+    let mut out = String::new();
+    for key in keys {
+        let _ = write!(
+            out,
+            "({:?} {:?} {:?} {} {:?} {})",
+            key.table,
+            key.name,
+            key.on_delete,
+            key.followed,
+            pairs.get(&key.id),
+            told(&key.below, pairs)
+        );
+    }
+    out
+}
