@@ -381,6 +381,7 @@ pub async fn audit(
     let remembered = usage::recall(&book, around).await?;
     let rules = &mut report.rules;
     let change = usage::look(engine, policy, &mut hygiene, &remembered, rules).await?;
+    engine.define_indexes(&mut hygiene).await?;
     let context = context(policy, &report.rules, &hygiene);
     let findings = hygiene::find(&hygiene, &context);
     report.unseen = hygiene.unseen;

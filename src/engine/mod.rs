@@ -181,6 +181,13 @@ pub trait Engine: Send + Sync {
         Ok(hygiene::Facts::default())
     }
 
+    /// Adds the statements that make the indexes of which advice will speak ([`hygiene::indexes::to_define`]), as far as they are not
+    /// there yet: which indexes nobody uses is known only once their use has been judged.
+    async fn define_indexes(&self, facts: &mut hygiene::Facts) -> Result<(), EngineError> {
+        let _ = facts;
+        Ok(())
+    }
+
     /// Looks for the last use of a thing in a usage log: by an index, in a bounded number of its newest entries, of the last `days`.
     async fn last_logged(&self, query: &LogQuery, days: u32) -> Result<Logged, EngineError> {
         let _ = (query, days);

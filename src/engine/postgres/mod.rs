@@ -55,7 +55,7 @@ use crate::policy::{
     claims::LedgerMode,
     cutoff::Cutoff,
     dependents::{Dependents, reached},
-    hygiene::Facts,
+    hygiene::{Facts, indexes::to_define},
     plan::RulePlan,
     predicate::Predicate,
     table::{LeafFacts, TableFacts, TableName},
@@ -364,6 +364,18 @@ impl Engine for PostgresEngine {
         hygiene::read_more(&mut session, self.settings.read(), positions, &mut facts).await?;
         session.give_back().await;
         Ok(facts)
+    }
+
+    async fn define_indexes(&self, facts: &mut Facts) -> Result<(), EngineError> {
+        if to_define(facts).is_empty() {
+            return Ok(());
+        }
+        let mut session = self.read().await?;
+        hygiene::define(&mut session, facts)
+            .await
+            .map_err(|reason| self.error("reading the definitions of indexes", None, &reason))?;
+        session.release().await;
+        Ok(())
     }
 
     async fn last_logged(&self, query: &LogQuery, days: u32) -> Result<Logged, EngineError> {

@@ -312,7 +312,7 @@ pub(super) fn held(facts: &Facts, index: &Index) -> Option<String> {
     })
 }
 
-/// The indexes whose definitions checks put into their advice.
+/// The indexes whose definitions checks put into their advice, and that have none yet.
 #[must_use]
 pub fn to_define(facts: &Facts) -> Vec<u32> {
     super::checks::to_define(facts)

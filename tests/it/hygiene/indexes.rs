@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use retention_operator::policy::hygiene::{Check, Finding, Severity};
+use retention_operator::{
+    engine::{Engine, postgres::PostgresEngine},
+    policy::{
+        hygiene::{Check, Context, Finding, Severity, find},
+        usage::Usage,
+    },
+};
 use sqlx::AssertSqlSafe;
 
-use super::findings;
+use super::{findings, target};
 use crate::support::{
     postgres::{Postgres, TestDatabase},
     wait::eventually,
@@ -370,6 +376,38 @@ async fn an_index_that_is_being_built_is_left_alone_whoever_looks() {
             !ids(&seen_by_stranger)
                 .iter()
                 .any(|id| id.starts_with("invalid-index"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_index_found_unused_later_carries_the_statement_that_makes_it_again() {
+    let sql =
+        "CREATE TABLE t (id int PRIMARY KEY, a int); CREATE INDEX t_a ON t (a DESC) WHERE id > 3";
+    for database in databases("index_unused", sql).await {
+        let engine = PostgresEngine::new(target(&database.url)).unwrap();
+        let mut facts = engine.hygiene().await.unwrap();
+        for index in &mut facts.indexes {
+            index.usage = Usage::Unused {
+                since: "2026-08-01T00:00:00Z".parse().unwrap(),
+                days: 100,
+            };
+        }
+
+        engine.define_indexes(&mut facts).await.unwrap();
+
+        engine.close().await;
+        let mut findings = find(&facts, &Context::default());
+        findings.retain(|finding| finding.check == Check::UnusedIndex);
+        assert_eq!(ids(&findings), ["unused-index:public.t.t_a"]);
+        run(&database, findings[0].advice.apply.as_deref().unwrap()).await;
+        run(&database, findings[0].advice.undo.as_deref().unwrap()).await;
+        let made: String = database
+            .scalar("SELECT pg_get_indexdef('t_a'::regclass)")
+            .await;
+        assert_eq!(
+            made,
+            "CREATE INDEX t_a ON public.t USING btree (a DESC) WHERE (id > 3)"
         );
     }
 }

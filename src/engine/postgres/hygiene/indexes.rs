@@ -167,7 +167,10 @@ FROM pg_index x LEFT JOIN pg_constraint k ON k.conindid = x.indexrelid AND k.con
 WHERE x.indexrelid = ANY ($1)";
 
 /// Adds the statements that make the indexes of which a check will speak.
-pub(super) async fn define(session: &mut Session, facts: &mut Facts) -> Result<(), sqlx::Error> {
+pub(in crate::engine::postgres) async fn define(
+    session: &mut Session,
+    facts: &mut Facts,
+) -> Result<(), sqlx::Error> {
     let ids: Vec<Oid> = to_define(facts).into_iter().map(Oid).collect();
     if ids.is_empty() {
         return Ok(());

@@ -15,7 +15,7 @@ mod tables;
 use sqlx::Row;
 
 use self::reader::Reader;
-pub(super) use self::sequences::Positions;
+pub(super) use self::{indexes::define, sequences::Positions};
 use super::{
     catalog_sql,
     session::Session,
@@ -47,7 +47,7 @@ pub(super) async fn read(session: &mut Session) -> Result<(Facts, Positions), sq
     };
     detail::read(session, &mut facts).await?;
     columns::read(session, &mut facts).await?;
-    indexes::define(session, &mut facts).await?;
+    define(session, &mut facts).await?;
     btrees::read(session, &mut facts).await?;
     let positions = sequences::sequences(session, &mut facts).await?;
     Ok((facts, positions))

@@ -27,7 +27,9 @@ mod table_without_retention;
 mod unused_index;
 mod unused_table;
 
-use super::{Context, Facts, Finding, indexes::Indexes};
+use std::{cmp::Reverse, collections::HashSet};
+
+use super::{Context, Facts, Finding, facts::Index, indexes::Indexes};
 
 /// A check: adds what it finds.
 pub type Run = fn(&Facts, &Context, &mut Vec<Finding>);
@@ -58,10 +60,13 @@ pub const ALL: &[Run] = &[
     replica_identity::check,
 ];
 
-/// The indexes whose definitions are wanted: those that advice would drop, or complete.
+/// So many definitions are read at once: 40,000 took the server more than a second.
+const DEFINED: usize = 1000;
+
+/// The indexes whose definitions are wanted and not there yet: those that advice would drop, or complete. The largest first.
 pub(super) fn to_define(facts: &Facts) -> Vec<u32> {
     let indexes = Indexes::new(facts);
-    let mut ids: Vec<u32> = duplicate_index::pairs(&indexes)
+    let wanted: HashSet<u32> = duplicate_index::pairs(&indexes)
         .into_iter()
         .chain(redundant_index::pairs(&indexes))
         .map(|(index, _)| index.id)
@@ -72,7 +77,15 @@ pub(super) fn to_define(facts: &Facts) -> Vec<u32> {
                 .map(|(index, _)| index.id),
         )
         .collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
+    let mut wanted: Vec<&Index> = facts
+        .indexes
+        .iter()
+        .filter(|index| index.definition.is_none() && wanted.contains(&index.id))
+        .collect();
+    wanted.sort_by_key(|index| (Reverse(indexes.pages(index)), &index.schema, &index.name));
+    wanted
+        .into_iter()
+        .take(DEFINED)
+        .map(|index| index.id)
+        .collect()
 }
