@@ -33,7 +33,8 @@ pub fn apply_audit(status: &mut RetentionPolicyStatus, report: &AuditReport, now
     }
     status.expired_rows = expired_rows(&status.rules);
     if let Some(found) = &report.findings {
-        let shown = findings(status.findings.as_ref(), found, &report.suppress, now);
+        let previous = status.findings.as_ref();
+        let shown = findings(previous, found, &report.suppress, &report.first_seen, now);
         status.findings = Some(shown);
     }
     add_trend_point(status, report, now);
@@ -421,6 +422,45 @@ mod tests {
                 (Some(whole_seconds(hour(14))), Some(3)),
                 (Some(whole_seconds(hour(24))), Some(4)),
             ]
+        );
+    }
+
+    #[test]
+    fn a_finding_keeps_its_first_day_by_the_status_and_by_the_ledger() {
+        use crate::policy::hygiene::{Advice, Check, Finding, Severity};
+        let seen = |status: &mut RetentionPolicyStatus, remembered: Option<Timestamp>, now| {
+            let finding = Finding::new(
+                Check::InvalidIndex,
+                Severity::Warning,
+                "public.t.i",
+                "evidence",
+                Advice::words("drop it"),
+            );
+            let mut report = report(5);
+            let id = finding.id.clone();
+            report
+                .first_seen
+                .extend(remembered.map(|remembered| (id, remembered)));
+            report.findings = Some(vec![finding]);
+            apply_audit(status, &report, now);
+            let findings = status.findings.as_ref().expect("findings");
+            findings.top[0].first_seen.clone()
+        };
+        let mut status = RetentionPolicyStatus::default();
+
+        assert_eq!(
+            seen(&mut status, None, hour(30)),
+            Some(whole_seconds(hour(30)))
+        );
+        assert_eq!(
+            seen(&mut status, None, hour(40)),
+            Some(whole_seconds(hour(30)))
+        );
+        // A status that was lost, and a ledger that remembers.
+        status = RetentionPolicyStatus::default();
+        assert_eq!(
+            seen(&mut status, Some(hour(20)), hour(50)),
+            Some(whole_seconds(hour(20)))
         );
     }
 

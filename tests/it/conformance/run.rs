@@ -406,7 +406,11 @@ impl Control for Unhindered {
 pub fn policy(place: &Place, rules: &[&str], pace: &str) -> CheckedPolicy {
     let case = Case::of("").policy(&format!("{{pace: {pace}}}"));
     let case = rules.iter().fold(case, |case, rule| case.rule(rule));
-    let policy: RetentionPolicy =
-        serde_json::from_value(case.document(place.schema.as_deref())).unwrap();
+    let mut document = case.document(place.schema.as_deref());
+    if place.schema.is_none() {
+        // Nothing is swept there without one.
+        document["spec"]["database"]["ledger"] = "Auto".into();
+    }
+    let policy: RetentionPolicy = serde_json::from_value(document).unwrap();
     read(&policy.spec)
 }

@@ -21,8 +21,8 @@ SELECT i.oid AS id, i.reltuples::float8 AS entries, \
   x.indnatts = x.indnkeyatts \
     AND coalesce((SELECT o.option_value::bool FROM pg_options_to_table(i.reloptions) o WHERE o.option_name = 'deduplicate_items'), true) \
     AND NOT EXISTS ( \
-      SELECT FROM unnest(string_to_array(x.indclass::text, ' ')::oid[], string_to_array(x.indcollation::text, ' ')::oid[]) AS k(class, collation) \
-      JOIN pg_opclass o ON o.oid = k.class LEFT JOIN pg_collation c ON c.oid = k.collation \
+      SELECT FROM unnest(string_to_array(x.indclass::text, ' ')::oid[], string_to_array(x.indcollation::text, ' ')::oid[]) AS k(class, text_order) \
+      JOIN pg_opclass o ON o.oid = k.class LEFT JOIN pg_collation c ON c.oid = k.text_order \
       WHERE c.collisdeterministic IS FALSE OR NOT EXISTS (SELECT FROM pg_amproc p WHERE p.amprocfamily = o.opcfamily \
         AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype AND p.amprocnum = 4)) AS deduplicates, \
   has_table_privilege(x.indrelid, 'SELECT') AS may_select, \
@@ -30,10 +30,10 @@ SELECT i.oid AS id, i.reltuples::float8 AS entries, \
     pg_stat_get_last_vacuum_time(x.indrelid), pg_stat_get_last_autovacuum_time(x.indrelid))) * 1000000)::int8 AS seen \
 FROM pg_class i JOIN pg_index x ON x.indexrelid = i.oid WHERE i.oid = ANY ($1)";
 
-/// Statistics of expressions stand under the index's own name. They are of values as they are computed, with a long header.
+/// Widths are cut to whole bytes. Statistics of expressions stand under the index's own name, and are of values as they are computed, with a long header.
 const COLUMNS: &str = "\
 SELECT a.attrelid AS id, a.attlen > 0 AS fixed, \
-  CASE WHEN a.attlen > 0 THEN a.attlen ELSE s.avg_width - CASE WHEN t.attnum IS NULL AND s.avg_width BETWEEN 4 AND 130 THEN 3 ELSE 0 END END::float8 AS width, \
+  CASE WHEN a.attlen > 0 THEN a.attlen ELSE s.avg_width + 0.5 - CASE WHEN t.attnum IS NULL AND s.avg_width BETWEEN 4 AND 130 THEN 3 ELSE 0 END END::float8 AS width, \
   CASE a.attalign WHEN 'c' THEN 1 WHEN 's' THEN 2 WHEN 'i' THEN 4 ELSE 8 END::int4 AS alignment, \
   s.null_frac::float8 AS null_fraction, s.n_distinct::float8 AS distinct_values, s.common_values, s.common_fraction \
 FROM pg_attribute a JOIN pg_index x ON x.indexrelid = a.attrelid \

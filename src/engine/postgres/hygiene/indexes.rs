@@ -19,19 +19,23 @@ use crate::{
 /// server as long as all the rest. `pg_get_indexdef` of 40,000 indexes would take a second.
 ///
 /// Trees of expressions hold where each word stood in its statement, and how a cast was spelled: both are no difference.
-/// They are sent as hashes, because only equality is asked of them.
+/// They are sent as hashes, because only equality is asked of them, and where a table has but one
+/// that begins with a column they need not be told apart: such indexes are compared with each other alone.
 ///
 /// An unfinished index may be at work right now: a build shows its progress, a concurrent drop or rebuild locks the index. Where the
 /// role may see only that something is built, but not what, a concurrent build's lock of the table must do.
 const INDEXES: &str = r"
+WITH several AS MATERIALIZED (
+  SELECT s.indrelid, split_part(s.indkey::text, ' ', 1) AS first FROM pg_index s
+  WHERE s.indexprs IS NOT NULL OR s.indpred IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1)
 SELECT i.oid AS id, x.indrelid AS table, i.relname::text AS name, h.inhparent AS attached_to,
   m.amname::text AS method, x.indisunique, x.indisprimary, x.indisvalid, x.indisready, x.indnkeyatts AS key_count,
   x.indkey::text AS columns, x.indclass::text AS operator_classes, x.indcollation::text AS collations, x.indoption::text AS options,
-  hashtextextended(regexp_replace(x.indexprs::text, ':location -?\d+|:[a-z_]*format \d+', '', 'g'), 0)::text AS expressions,
-  hashtextextended(regexp_replace(x.indpred::text, ':location -?\d+|:[a-z_]*format \d+', '', 'g'), 0)::text AS predicate,
-  CASE WHEN x.indpred::text LIKE '%:nulltesttype 1 %' THEN CASE WHEN regexp_replace(x.indpred::text, '\{NULLTEST :arg \{VAR :varno 1 :varattno \d+ [^{}]*\} :nulltesttype 1 [^{}]*\}', '', 'g')
-      ~ '^(\{BOOLEXPR :boolop and :args \( *\)[^{}]*\})?$'
-    THEN (SELECT array_agg(f[1]::int2) FROM regexp_matches(x.indpred::text, '\{NULLTEST :arg \{VAR :varno 1 :varattno (\d+) ', 'g') AS f) END END AS not_null,
+  CASE WHEN x.indexprs IS NULL THEN NULL WHEN (x.indrelid, split_part(x.indkey::text, ' ', 1)) NOT IN (SELECT p.indrelid, p.first FROM several p) THEN 'the only one'
+    ELSE hashtextextended(regexp_replace(x.indexprs::text, ':(location|[a-z]+format) -?\d+', '', 'g'), 0)::text END AS expressions,
+  CASE WHEN x.indpred IS NULL THEN NULL WHEN (x.indrelid, split_part(x.indkey::text, ' ', 1)) NOT IN (SELECT p.indrelid, p.first FROM several p) THEN 'the only one'
+    ELSE hashtextextended(regexp_replace(x.indpred::text, ':(location|[a-z]+format) -?\d+', '', 'g'), 0)::text END AS predicate,
+  CASE WHEN x.indpred::text LIKE '{NULLTEST %' OR x.indpred::text LIKE '{BOOLEXPR :boolop and :args ({NULLTEST %' THEN left(x.indpred::text, 4000) END AS null_tests,
   k.conname::text AS constraint, i.relpages::int8 AS pages,
   x.indisreplident, x.indisclustered, x.indisexclusion, NOT x.indimmediate AS deferrable, NOT x.indislive AS dropping,
   x.indisunique AND NOT x.indisprimary AND coalesce((to_jsonb(x)->>'indnullsnotdistinct')::bool, false) AS nulls_not_distinct,
@@ -112,7 +116,9 @@ fn index(row: &PgRow, table: &Table) -> Result<Index, sqlx::Error> {
         referred: row.try_get("referred")?,
         dropping: row.try_get("dropping")?,
         parameters: row.try_get("parameters")?,
-        not_null: row.try_get("not_null")?,
+        not_null: row
+            .try_get::<Option<&str>, _>("null_tests")?
+            .and_then(not_null),
         ..Index::default()
     })
 }
@@ -131,6 +137,28 @@ where
                 .map_err(|reason| sqlx::Error::Decode(Box::new(reason)))
         })
         .collect()
+}
+
+/// The columns of a predicate that says nothing but `IS NOT NULL`, once or joined by AND.
+fn not_null(tree: &str) -> Option<Vec<i16>> {
+    let joined = tree.strip_prefix("{BOOLEXPR :boolop and :args (");
+    let mut rest = joined.unwrap_or(tree);
+    let mut columns = Vec::new();
+    while let Some(test) = rest
+        .trim_start()
+        .strip_prefix("{NULLTEST :arg {VAR :varno 1 :varattno ")
+    {
+        let (column, test) = test.split_once(' ')?;
+        let (_, test) = test.split_once('}')?;
+        let (_, after) = test.strip_prefix(" :nulltesttype 1 ")?.split_once('}')?;
+        columns.push(column.parse().ok()?);
+        rest = after;
+    }
+    let ended = match joined {
+        Some(_) => rest.starts_with(')') && !rest.contains('{') && rest.ends_with('}'),
+        None => rest.is_empty(),
+    };
+    (ended && !columns.is_empty()).then_some(columns)
 }
 
 const DEFINITIONS: &str = "\
@@ -232,4 +260,32 @@ async fn parts(session: &mut Session) -> Result<HashMap<u32, Vec<ForeignKeyPart>
         }
     }
     Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const A: &str = "{NULLTEST :arg {VAR :varno 1 :varattno 2 :vartype 23 :varnullingrels (b) :location 31} :nulltesttype 1 :argisrow false :location 33}";
+    const B: &str = "{NULLTEST :arg {VAR :varno 1 :varattno 3 :vartype 23 :location 52} :nulltesttype 1 :argisrow false :location 54}";
+    const IS_NULL: &str = "{NULLTEST :arg {VAR :varno 1 :varattno 3 :vartype 23 :location 52} :nulltesttype 0 :argisrow false :location 54}";
+    const OTHER: &str = "{OPEXPR :opno 521 :args ({VAR :varno 1 :varattno 3} {CONST :constvalue 4 [ 3 0 ]}) :location 40}";
+
+    #[rstest]
+    #[case(A.to_owned(), Some(vec![2]))]
+    #[case(format!("{{BOOLEXPR :boolop and :args ({A} {B}) :location -1}}"), Some(vec![2, 3]))]
+    #[case(IS_NULL.to_owned(), None)]
+    #[case(format!("{{BOOLEXPR :boolop and :args ({A} {OTHER}) :location -1}}"), None)]
+    #[case(format!("{{BOOLEXPR :boolop and :args ({A} {IS_NULL}) :location -1}}"), None)]
+    #[case(format!("{{BOOLEXPR :boolop or :args ({A} {B}) :location -1}}"), None)]
+    #[case(format!("{{BOOLEXPR :boolop and :args ({A} {B}")[..200].to_owned(), None)]
+    #[case(OTHER.to_owned(), None)]
+    fn only_tests_for_null_leave_out_nothing_but_nulls(
+        #[case] tree: String,
+        #[case] columns: Option<Vec<i16>>,
+    ) {
+        assert_eq!(not_null(&tree), columns);
+    }
 }
