@@ -2,7 +2,12 @@ use rstest::rstest;
 use sqlx::{Connection, Row};
 
 use super::{Database, Encoding};
-use crate::engine::sqlite::{catalog, sql::WalkStatements};
+use crate::engine::sqlite::{
+    catalog,
+    keys::Pairs,
+    obstacles::{HeldColumns, Obstacles},
+    sql::WalkStatements,
+};
 
 #[rstest]
 #[case::rowid(
@@ -42,7 +47,14 @@ async fn a_range_is_found_by_the_key_whatever_the_statistics_say(
     let mut session = database.engine.read().await.unwrap();
     let found = catalog::table(&mut session, "x").await.unwrap().unwrap();
     session.close().await;
-    let statements = WalkStatements::new(&plan, &found.key.unwrap()).unwrap();
+    let obstacles = Obstacles {
+        plan: &plan,
+        keys: &[],
+        pairs: &Pairs::new(),
+        rows: &found.key.unwrap(),
+        held: &HeldColumns::new(),
+    };
+    let statements = WalkStatements::new(&obstacles).unwrap();
     let mut own = database.connect(false).await;
 
     for sql in [
