@@ -101,6 +101,14 @@ bench: ## paired measurements: ours against the plain statement
 bench-foreground: ## what a service feels while its tables are swept, beside two control arms
 	scripts/bench-foreground.sh
 
+.PHONY: bench-archive
+bench-archive: ## archiving into a table against a psycopg2 script that moves row by row
+	scripts/bench-archive.sh
+
+.PHONY: bench-audit
+bench-audit: ## what an audit of 10,000 tables costs: time, memory, counters, and a second session
+	scripts/bench-audit.sh
+
 .PHONY: clean
 clean: ## remove build output; the cache of built servers stays
 	$(CARGO) clean

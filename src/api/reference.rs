@@ -53,7 +53,7 @@ const NOT_YET: [(&str, &str); 8] = [
     ("optimize.reindex", "`Auto` is refused."),
     ("rules[].archive.objectStore", "refused."),
     ("rules[].partitions", "`Drop` and `Detach` are refused."),
-    ("rules[].usage", "refused."),
+    ("rules[].usage", "not read on SQLite."),
 ];
 
 /// One line of a table.

@@ -202,7 +202,7 @@ pub struct RuleStatus {
     /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What to do about the refusal.
+    /// What to do about the refusal; without a reason: what is doubtful about the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Rows of the table.
@@ -503,6 +503,9 @@ pub struct PendingRule {
     /// Why the rule is blocked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The removed holds whose rows it would take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_holds: Option<String>,
 }
 
 /// An approval that was handled.

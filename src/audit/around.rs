@@ -65,7 +65,7 @@ pub struct RemovedHold {
     pub id: i64,
     /// In words: name and policy.
     pub label: String,
-    /// Somebody was asked about it.
+    /// The policy was asked about it.
     pub asked: bool,
     pub(super) table: TableName,
 }

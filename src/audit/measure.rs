@@ -166,6 +166,20 @@ fn expired_in_leaf(leaf: &LeafStatistics, cutoff: f64) -> Option<f64> {
     Some(rows * leaf.column.as_ref()?.expired_fraction(cutoff))
 }
 
+/// The newest value that the statistics have seen, in seconds since 1970; `None` also where they do not cover the whole table.
+pub(super) fn newest(statistics: &TableStatistics) -> Option<f64> {
+    let all = statistics
+        .leaves
+        .iter()
+        .all(|leaf| leaf.rows == Some(0.0) || leaf.column.is_some());
+    statistics
+        .leaves
+        .iter()
+        .filter(|_| all)
+        .filter_map(|leaf| leaf.column.as_ref()?.newest())
+        .reduce(f64::max)
+}
+
 /// The oldest and the newest value that the statistics have seen.
 pub(super) fn ends(
     plan: &RulePlan,

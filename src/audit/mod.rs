@@ -5,6 +5,9 @@
 mod around;
 mod measure;
 mod report;
+mod usage;
+
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 
@@ -12,7 +15,7 @@ pub use around::{Book, Neighbour, RemovedHold, Surroundings};
 pub use measure::{Measured, MeasuredInstant, Method, expired};
 #[cfg(test)]
 pub(crate) use report::findings;
-pub use report::{AuditReport, RuleAudit, RuleFindings, Usage};
+pub use report::{AuditReport, RuleAudit, RuleFindings};
 
 use crate::{
     engine::{DatabaseFacts, Engine, EngineError},
@@ -373,11 +376,16 @@ pub async fn audit(
     policy: &CheckedPolicy,
     around: &Surroundings,
 ) -> Result<AuditReport, EngineError> {
-    let mut report = rules(engine, policy, around).await?;
-    let hygiene = engine.hygiene().await?;
-    let context = context(policy, &report.rules);
-    report.findings = Some(hygiene::find(&hygiene, &context));
+    let (mut report, book) = rules_by(engine, policy, around).await?;
+    let mut hygiene = engine.hygiene().await?;
+    let remembered = usage::recall(&book, around).await?;
+    let rules = &mut report.rules;
+    let change = usage::look(engine, policy, &mut hygiene, &remembered, rules).await?;
+    let context = context(policy, &report.rules, &hygiene);
+    let findings = hygiene::find(&hygiene, &context);
     report.unseen = hygiene.unseen;
+    report.findings = Some(findings);
+    usage::remember(&book, around, &mut report, remembered, change).await;
     Ok(report)
 }
 
@@ -390,6 +398,15 @@ pub async fn rules(
     policy: &CheckedPolicy,
     around: &Surroundings,
 ) -> Result<AuditReport, EngineError> {
+    let (report, _) = rules_by(engine, policy, around).await?;
+    Ok(report)
+}
+
+async fn rules_by(
+    engine: &dyn Engine,
+    policy: &CheckedPolicy,
+    around: &Surroundings,
+) -> Result<(AuditReport, Book), EngineError> {
     let Plan {
         facts,
         rules: planned,
@@ -416,31 +433,66 @@ pub async fn rules(
             result,
         });
     }
-    Ok(AuditReport {
+    let report = AuditReport {
         facts,
         findings: None,
         suppress: policy.suppress.clone(),
         unseen: Vec::new(),
+        first_seen: HashMap::new(),
         rules,
         totals: book.ledger.as_ref().map(|_| book.view.totals),
-        note: book.note,
-        paused: book.view.paused,
-        unfinished: book.view.unfinished,
-    })
+        note: book.note.clone(),
+        paused: book.view.paused.clone(),
+        unfinished: book.view.unfinished.clone(),
+    };
+    Ok((report, book))
 }
 
-/// What the checks may know of the policy.
-fn context(policy: &CheckedPolicy, rules: &[RuleAudit]) -> hygiene::Context {
-    let ruled = rules.iter().filter_map(|rule| {
-        let plan = &rule.result.as_ref().ok()?.plan;
+/// What the checks may know of the policy. The table of a rule that is refused is found by its name.
+fn context(
+    policy: &CheckedPolicy,
+    rules: &[RuleAudit],
+    facts: &hygiene::Facts,
+) -> hygiene::Context {
+    let of_policy = policy.rules.iter().zip(rules);
+    let ruled = of_policy.filter_map(|((_, checked), audited)| {
+        if let Ok(found) = &audited.result {
+            return Some(ruled_column(found, &audited.name));
+        }
+        let checked = checked.as_ref().ok()?;
+        let schema = checked.table.schema.as_deref().unwrap_or("public");
+        let table = facts
+            .tables
+            .values()
+            .find(|table| table.schema == schema && table.name == checked.table.name)?;
         Some(RuledColumn {
-            rule: rule.name.clone(),
-            table: plan.table.id,
-            column: plan.column.clone(),
+            rule: audited.name.clone(),
+            table: table.id,
+            column: checked.column.clone(),
+            ..RuledColumn::default()
         })
     });
     hygiene::Context {
         ruled: ruled.collect(),
         unused_after_days: policy.unused_after_days,
+    }
+}
+
+fn ruled_column(found: &RuleFindings, rule: &str) -> RuledColumn {
+    let plan = &found.plan;
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no 53 bits")]
+    let expired = match (found.rows, found.expired) {
+        (Some(rows), Some(expired)) if rows.value > 0 => {
+            Some(expired.value as f64 / rows.value as f64)
+        }
+        _ => None,
+    };
+    RuledColumn {
+        rule: rule.to_owned(),
+        table: plan.table.id,
+        column: plan.column.clone(),
+        cutoff: plan.encoding.is_none().then(|| plan.cutoff.epoch_seconds()),
+        narrowed: plan.is_narrowed() || plan.held_by.is_some(),
+        expired,
     }
 }

@@ -1,5 +1,7 @@
 //! What an audit found.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 use super::{Measured, MeasuredInstant, measure};
@@ -13,6 +15,8 @@ use crate::{
         cutoff::Cutoff,
         hygiene::Finding,
         plan::{RulePlan, check_deletable},
+        plausible::doubt_of_newest,
+        usage::{self, Counters, Observation},
     },
 };
 
@@ -29,6 +33,8 @@ pub struct AuditReport {
     pub suppress: Vec<String>,
     /// What the role was not allowed to see, in sentences.
     pub unseen: Vec<String>,
+    /// Since when findings are there, by their ids, as far as a ledger knows.
+    pub first_seen: HashMap<String, Timestamp>,
     /// What all sweeps of the policy took, where a ledger knows it.
     pub totals: Option<LedgerTotals>,
     /// The policy's sweep that the ledger knows to be unfinished.
@@ -78,11 +84,13 @@ pub struct RuleFindings {
     /// The newest value of the time column: the table's freshness.
     pub newest: Option<MeasuredInstant>,
     /// Whether anybody uses the table.
-    pub usage: Usage,
+    pub usage: Observation,
     /// Bytes with indexes and TOAST; `None`: not known.
     pub size_bytes: Option<i64>,
     /// Dead rows, estimated.
     pub dead_rows: i64,
+    /// The stated unit is hardly the column's, by the statistics.
+    pub doubt: Option<String>,
     /// What would stop a sweep of a rule that only audits today.
     pub obstacle: Option<Refusal>,
     /// The database's clock at the audit.
@@ -104,17 +112,6 @@ impl RuleFindings {
     }
 }
 
-/// Whether a table is used: three-valued, and honest about what the counters cannot know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Usage {
-    /// The server recorded a read at that time.
-    Used(Timestamp),
-    /// The counters are above zero: used at some time since they count.
-    UsedSince(Timestamp),
-    /// Nothing can be said, and why.
-    Unknown(&'static str),
-}
-
 pub(crate) fn findings(
     plan: &RulePlan,
     statistics: &TableStatistics,
@@ -128,9 +125,10 @@ pub(crate) fn findings(
         overdue: measure::before(plan.overdue, plan, statistics),
         oldest,
         newest,
-        usage: usage(statistics),
+        usage: glance(statistics),
         size_bytes: plan.table.known_bytes(),
         dead_rows: statistics.dead_rows,
+        doubt: doubt_of_newest(plan, measure::newest(statistics)),
         obstacle: check_deletable(plan).err(),
         plan: plan.clone(),
         as_of: now,
@@ -138,18 +136,12 @@ pub(crate) fn findings(
     }
 }
 
-/// One look at counters proves use, never disuse: that takes snapshots over time.
-fn usage(statistics: &TableStatistics) -> Usage {
-    match (statistics.last_read, statistics.counting_since) {
-        (Some(read), _) => Usage::Used(read),
-        (None, Some(since)) if statistics.scans > 0 || statistics.writes > 0 => {
-            Usage::UsedSince(since)
-        }
-        (None, None) if statistics.scans > 0 || statistics.writes > 0 => {
-            Usage::Unknown("used, but since when the counters count is not known")
-        }
-        _ => {
-            Usage::Unknown("the counters saw no use; without samples over time that proves nothing")
-        }
-    }
+/// For tables that the look at the whole database leaves out.
+fn glance(statistics: &TableStatistics) -> Observation {
+    let counters = Counters {
+        reads: statistics.scans,
+        writes: statistics.writes,
+        last_read: statistics.last_read,
+    };
+    usage::glance(Some(&counters), statistics.counting_since)
 }

@@ -1,7 +1,5 @@
 //! `audit -f`: what a policy's database holds, and the gate of a pipeline.
 
-use std::collections::HashMap;
-
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
@@ -75,7 +73,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
         file: &arguments.input.file.to_string_lossy(),
         status: &status,
         findings: &judged,
-        first_seen: &HashMap::new(),
+        first_seen: &found.first_seen,
         violated: &violated(&status, &found, &offline.checked, now),
         notes: &notes(&found),
     };

@@ -39,7 +39,7 @@ impl Offline {
     /// The policy's surroundings: nobody else is known offline but whom the ledger knows. Only a sweep enters anything.
     pub(super) fn around(&self, enters: bool) -> Surroundings {
         let mut around = Surroundings::alone(output::full_name(&self.policy));
-        around.party.sweeper = format!("offline/{:016x}", fastrand::u64(..));
+        around.party.sweeper = engine::sweeper::offline();
         around.enters = enters;
         around
     }

@@ -13,11 +13,13 @@ use crate::{
     audit::{self, Book, Planned},
     engine::{Counted, EngineError, WalkPage},
     policy::{
-        approval::plan_hash,
+        approval::{BlockedRule, plan_hash, removed_holds},
         check::CheckedPolicy,
         dependents::{Dependents, in_words, reached},
         limits::Verdict,
+        pace::{EASED_CHUNK, EASED_DUTY},
         plan::{ArchiveState, RulePlan, check_deletable},
+        plausible::{PLAUSIBLE_FROM, doubt, is_guesswork},
     },
 };
 
@@ -45,6 +47,8 @@ struct Counts {
     /// Rows of other tables that would go along.
     along: u64,
     unreadable: Option<u64>,
+    /// The stated unit is hardly the column's.
+    doubt: Option<String>,
     blocked: Option<String>,
 }
 
@@ -95,6 +99,7 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
                 let Counted {
                     expired,
                     unreadable,
+                    ..
                 } = if plan.held_by.is_some() {
                     Counted::default()
                 } else {
@@ -107,19 +112,28 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
                     offline.engine.count_along(plan).await?
                 };
                 let all = expired.saturating_add(along);
+                let doubt = if all > 0
+                    && is_guesswork(plan)
+                    && !offline.engine.has_times_from(plan, PLAUSIBLE_FROM).await?
+                {
+                    Some(doubt(plan))
+                } else {
+                    None
+                };
                 let removed = planned.removed_holds.first();
                 let blocked = match plan.limits.allowance(rows).admits(0, all) {
                     _ if !planned.enforced => None,
                     Verdict::Block { reason } => Some(reason),
-                    _ => removed.map(|hold| {
-                        format!("hold {} was removed since the last sweep", hold.label)
-                    }),
+                    _ => removed
+                        .map(|hold| format!("hold {} was removed since the last sweep", hold.label))
+                        .or_else(|| doubt.clone()),
                 };
                 Some(Counts {
                     rows,
                     expired,
                     along,
                     unreadable,
+                    doubt,
                     blocked,
                 })
             }
@@ -130,14 +144,23 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
 }
 
 fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
-    let rules: Vec<(&str, u64)> = blocked
+    let removed: Vec<Option<String>> = blocked
         .iter()
         .map(|entry| {
-            let rows = entry
+            let holds = entry.planned.removed_holds.iter();
+            removed_holds(holds.map(|hold| hold.label.as_str()))
+        })
+        .collect();
+    let rules: Vec<BlockedRule<'_>> = blocked
+        .iter()
+        .zip(&removed)
+        .map(|(entry, removed)| BlockedRule {
+            name: &entry.planned.name,
+            rows: entry
                 .counts
                 .as_ref()
-                .map_or(0, |counts| counts.expired.saturating_add(counts.along));
-            (entry.planned.name.as_str(), rows)
+                .map_or(0, |counts| counts.expired.saturating_add(counts.along)),
+            removed_holds: removed.as_deref(),
         })
         .collect();
     let tables: Vec<String> = blocked
@@ -247,6 +270,7 @@ fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
                 "cascadedRows": entry.counts.as_ref().map(|counts| counts.along),
                 "unreadableRows": entry.counts.as_ref().and_then(|counts| counts.unreadable),
                 "bytesToRead": bytes_to_read(page, plan),
+                "doubt": entry.counts.as_ref().and_then(|counts| counts.doubt.clone()),
                 "blocked": entry.counts.as_ref().and_then(|counts| counts.blocked.clone()),
                 "tables": plan.table.leaves.iter().map(|leaf| format!("{}.{}", leaf.schema, leaf.name)).collect::<Vec<_>>(),
                 "archive": archive(plan),
@@ -273,6 +297,7 @@ fn settings(policy: &CheckedPolicy) -> Value {
     json!({
         "chunkDurationMillis": u64::try_from(policy.pace.chunk_duration.as_millis()).unwrap_or(u64::MAX),
         "maxDuty": policy.pace.max_duty,
+        "easesOff": policy.pace.eases,
         "maxRowsPerSecond": policy.pace.max_rows_per_second,
         "lockTimeoutMillis": u64::try_from(policy.lock_timeout.as_millis()).unwrap_or(u64::MAX),
         "statementTimeoutSeconds": policy.statement_timeout.as_secs(),
@@ -352,6 +377,13 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
         if let Some(words) = dependents(plan) {
             output::say!("  dependents {words}");
         }
+        if let Some(doubt) = entry
+            .counts
+            .as_ref()
+            .and_then(|counts| counts.doubt.as_ref())
+        {
+            output::say!("  doubtful   {doubt}");
+        }
         if !plan.table.delete_triggers.is_empty() {
             output::say!(
                 "  triggers   {} fire for every row",
@@ -372,9 +404,17 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
     }
     let policy = &offline.checked;
     output::say!(
-        "pace: chunks of {} ms, {} % duty{}; row locks waited for {} ms, statements for {} s; {} connections",
+        "pace: chunks of {} ms, {} % duty{}{}; row locks waited for {} ms, statements for {} s; {} connections",
         policy.pace.chunk_duration.as_millis(),
         policy.pace.max_duty,
+        if policy.pace.eases {
+            format!(
+                " ({} ms, {EASED_DUTY} % while the service is at work)",
+                EASED_CHUNK.as_millis()
+            )
+        } else {
+            String::new()
+        },
         policy
             .pace
             .max_rows_per_second

@@ -22,7 +22,7 @@ use crate::{
     api::RetentionPolicyStatus,
     audit::{self, AuditReport},
     engine::Chunk,
-    policy::approval::{approved_by, plan_hash, spec_mark},
+    policy::approval::{BlockedRule, approved_by, plan_hash, spec_mark},
     report,
     sweep::{
         Control, ControlError, Order, Outcome, RuleEnd, RuleProgress, RuleReport, StopReason,
@@ -111,6 +111,7 @@ async fn sweep(
         generation: 0,
         spec: &spec,
         approved_plan: approve,
+        clock: Timestamp::now,
     };
     let trigger = if approve.is_some() {
         Trigger::Approval
@@ -222,12 +223,17 @@ fn blocked_hash(
     report: &SweepReport,
     status: &RetentionPolicyStatus,
 ) -> Option<String> {
-    let rules: Vec<(&str, u64)> = report
+    let goes_on = report.goes_on();
+    let rules: Vec<BlockedRule<'_>> = report
         .rules
         .iter()
-        .filter_map(|rule| match rule.end {
-            RuleEnd::Blocked { expected, .. } => Some((rule.progress.name.as_str(), expected)),
-            _ => None,
+        .filter_map(|rule| {
+            let (rows, removed_holds) = rule.asks_for(goes_on)?;
+            Some(BlockedRule {
+                name: &rule.progress.name,
+                rows,
+                removed_holds,
+            })
         })
         .collect();
     if rules.is_empty() {
@@ -235,7 +241,7 @@ fn blocked_hash(
     }
     let tables: Vec<String> = rules
         .iter()
-        .filter_map(|(name, _)| status.rules.iter().find(|rule| rule.name == *name))
+        .filter_map(|blocked| status.rules.iter().find(|rule| rule.name == blocked.name))
         .filter_map(|rule| rule.table.clone())
         .collect();
     let identity = status

@@ -4,7 +4,7 @@
 //! sweeps took, approvals, and a switch that pauses everything. Every write is a transaction of its own, except what a chunk
 //! writes: that commits with the chunk's rows.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use super::{Cursor, EngineError, TableSweep};
 use crate::policy::{
     claims::{Claimed, Living, Wanted},
     plan::RulePlan,
+    usage,
 };
 
 /// Whether there is a ledger, and whether it can be used.
@@ -36,7 +37,8 @@ pub struct Party {
     pub policy: String,
     /// The cluster whose operator carries it out; `None`: an offline verb, or not known.
     pub cluster: Option<String>,
-    /// Who sweeps. Whoever has the same name may take its own lease over at once; others wait until it has lapsed.
+    /// Who sweeps. Whoever has the same name may take its own lease over at once; others wait until it has lapsed, or until
+    /// its process is known to have ended ([`sweeper`](super::sweeper)).
     pub sweeper: String,
     /// Which policies of the cluster are there.
     pub living: Option<Living>,
@@ -57,7 +59,7 @@ pub struct LedgerHold {
     pub predicate: Option<String>,
     /// Its policy has it no more: the rows stay until a sweep that was asked about it is approved.
     pub removed: bool,
-    /// Somebody was asked about its removal.
+    /// The policy that looks was asked about its removal.
     pub asked: bool,
 }
 
@@ -179,6 +181,8 @@ pub struct SweepEnd<'a> {
     pub message: &'a str,
     /// Rules whose walk is over, with their tables.
     pub done: Vec<(String, u32)>,
+    /// Rules whose approval knew nothing of what they are asked about now, with their tables.
+    pub unapproved: Vec<(String, u32)>,
     /// Removed holds that nobody asks about any more: a sweep that was approved has gone over their rows.
     pub released: Vec<i64>,
     /// Removed holds that an approval is asked for.
@@ -198,6 +202,47 @@ pub struct SweepEntry {
     pub revision: i64,
     /// Where the rule stands, for the case that the ledger does not know it yet.
     pub rule: RuleRecord,
+}
+
+/// What a ledger remembers over time, for audits.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// The use of tables and indexes; `None`: it keeps none.
+    pub usage: Option<usage::Memory>,
+    /// Since when the findings of the policy are there, by their ids.
+    pub first_seen: HashMap<String, Timestamp>,
+    /// The role may write it down.
+    pub writable: bool,
+    /// Why nothing is kept, and what to run.
+    pub note: Option<String>,
+}
+
+/// What an audit adds to the memory.
+#[derive(Clone, Debug)]
+pub struct Remember {
+    /// The policy, `namespace/name`.
+    pub policy: String,
+    /// When it saw it, by the database's clock.
+    pub at: Timestamp,
+    /// The use of tables and indexes; `None`: nothing new, or not yet.
+    pub usage: Option<usage::Change>,
+    /// Ids of all findings.
+    pub findings: Vec<String>,
+    /// The database as it is today.
+    pub today: DayPoint,
+}
+
+/// A database on one day, as the audit of one policy saw it last on that day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DayPoint {
+    /// Bytes on disk.
+    pub size_bytes: i64,
+    /// Rows past their age, over all rules; `None`: not known.
+    pub expired_rows: Option<i64>,
+    /// Dead rows, over all rules.
+    pub dead_rows: i64,
+    /// Findings that are not suppressed: critical ones, warnings, and the others.
+    pub findings: [i64; 3],
 }
 
 /// A ledger that can be used.
@@ -235,4 +280,16 @@ pub trait Ledger: Send + Sync {
 
     /// Enters the end of a sweep, or of a part of it.
     async fn end_sweep(&self, end: &SweepEnd<'_>) -> Result<(), EngineError>;
+
+    /// Reads what it remembers over time. `create`: makes the tables for that where the role may, in a ledger that has none yet.
+    async fn remembered(&self, policy: &str, create: bool) -> Result<Remembered, EngineError> {
+        let _ = (policy, create);
+        Ok(Remembered::default())
+    }
+
+    /// Writes down what an audit saw, and forgets what is too old. Without a change nothing is written.
+    async fn remember(&self, remember: &Remember) -> Result<(), EngineError> {
+        let _ = remember;
+        Ok(())
+    }
 }

@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod open;
 pub mod postgres;
 pub mod sqlite;
+pub mod sweeper;
 pub mod target;
 
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ use crate::policy::{
     pace::Pressure,
     plan::RulePlan,
     table::{TableFacts, TableName},
+    usage::{LogQuery, Logged},
 };
 
 pub use cursor::Cursor;
@@ -40,7 +42,7 @@ pub struct DatabaseFacts {
     pub name: String,
     /// Tells this database from every other: system identifier and database oid; device and inode of a file.
     pub identity: String,
-    /// Bytes on disk.
+    /// Bytes on disk; of a database with more than 10,000 relations as its catalog remembers them.
     pub size_bytes: i64,
     /// User tables (partitions counted one by one).
     pub tables: i64,
@@ -88,12 +90,15 @@ pub struct Counted {
     /// Rows of the rule's `where`, held ones too, whose value is not of the column's encoding: they never expire. `None`: the
     /// column is of a time type.
     pub unreadable: Option<u64>,
+    /// Those of `expired` that are in parts of the table which the plan does not know: they were attached since.
+    pub attached: u64,
 }
 
 impl Counted {
     /// Adds what was counted in another part of the table.
     pub fn add(&mut self, other: Self) {
         self.expired += other.expired;
+        self.attached += other.attached;
         self.unreadable = match (self.unreadable, other.unreadable) {
             (Some(one), Some(other)) => Some(one + other),
             (one, other) => one.or(other),
@@ -176,6 +181,14 @@ pub trait Engine: Send + Sync {
         Ok(hygiene::Facts::default())
     }
 
+    /// Looks for the last use of a thing in a usage log: by an index, in a bounded number of its newest entries, of the last `days`.
+    async fn last_logged(&self, query: &LogQuery, days: u32) -> Result<Logged, EngineError> {
+        let _ = (query, days);
+        Ok(Logged::Unreadable(
+            "this engine cannot read one: remove usage".to_owned(),
+        ))
+    }
+
     /// Counts a table's rows exactly (reads the table; for sweeps and plans only).
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError>;
 
@@ -183,8 +196,16 @@ pub trait Engine: Send + Sync {
     async fn count_expired(&self, plan: &RulePlan) -> Result<Counted, EngineError>;
 
     /// Counts the rows that a plan would still take after `deleted` of them were deleted: the proof of a sweep. The entries
-    /// of the deleted rows are still in every index, so that the way to read may be another than before.
+    /// of the deleted rows are still in every index, so that the way to read may be another than before. Parts that were
+    /// attached since are counted too.
+    ///
+    /// # Errors
+    /// Also when the table is not the planned one any more, or rows of it are hidden from the role: then nothing is proven.
     async fn count_left(&self, plan: &RulePlan, deleted: u64) -> Result<Counted, EngineError>;
+
+    /// Whether any value of a plan's encoded column means `from` or a later time, in whatever row (reads the table until one is
+    /// found; for sweeps and plans only).
+    async fn has_times_from(&self, plan: &RulePlan, from: Timestamp) -> Result<bool, EngineError>;
 
     /// Counts the rows that would go along with those that a plan takes, through foreign keys that cascade (reads the tables; for
     /// sweeps and plans only). Rows that a circle of keys reaches are left out; rows whose parents have to stay are not.

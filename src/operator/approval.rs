@@ -9,7 +9,7 @@ use crate::{
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
-    policy::approval::{LIFETIME, approved_rows, plan_hash},
+    policy::approval::{BlockedRule, LIFETIME, approved_rows, plan_hash},
     sweep::{RuleEnd, RuleProgress, SweepReport, SweepState},
 };
 
@@ -52,14 +52,15 @@ fn question(
     spec: &RetentionPolicySpec,
     rules: &[PendingRule],
 ) -> String {
-    let named: Vec<(&str, u64)> = rules
+    let named: Vec<BlockedRule<'_>> = rules
         .iter()
-        .map(|rule| {
-            let rows = rule
+        .map(|rule| BlockedRule {
+            name: &rule.name,
+            rows: rule
                 .rows
                 .and_then(|rows| u64::try_from(rows).ok())
-                .unwrap_or(0);
-            (rule.name.as_str(), rows)
+                .unwrap_or(0),
+            removed_holds: rule.removed_holds.as_deref(),
         })
         .collect();
     let tables: Vec<String> = rules
@@ -113,20 +114,22 @@ pub fn after_sweep(
         .rules
         .iter()
         .filter_map(|rule| {
-            let RuleEnd::Blocked { reason, expected } = &rule.end else {
+            let (rows, removed_holds) = rule.asks_for(report.goes_on())?;
+            let RuleEnd::Blocked { reason, .. } = &rule.end else {
                 return None;
             };
             let percent = rule
                 .progress
                 .rows_at_start
                 .filter(|rows| *rows > 0)
-                .map(|rows| expected.saturating_mul(100).div_ceil(rows));
+                .map(|all| rows.saturating_mul(100).div_ceil(all));
             Some(PendingRule {
                 name: rule.progress.name.clone(),
-                rows: i64::try_from(*expected).ok(),
+                rows: i64::try_from(rows).ok(),
                 percent: percent.and_then(|percent| i32::try_from(percent).ok()),
                 cutoff: Some(rule.progress.cutoff.to_string()),
                 reason: Some(shorten(reason, MAX_MESSAGE_BYTES)),
+                removed_holds: removed_holds.map(str::to_owned),
             })
         })
         .collect();

@@ -285,11 +285,20 @@ impl Context {
         let parameters = PatchParams::apply(MANAGER).force();
         let api = self.api(&tracked.object);
         let patch = Patch::Apply(&body);
-        base.sent = Some(status.clone());
         // An answer that never comes must not hold the policy for ever.
-        let written = in_time(api.patch_status(&tracked.object.name, &parameters, &patch)).await?;
-        *base = Base::of(&written);
-        Ok(())
+        match in_time(api.patch_status(&tracked.object.name, &parameters, &patch)).await {
+            Ok(written) => {
+                *base = Base::of(&written);
+                Ok(())
+            }
+            Err(error) => {
+                let refused = matches!(&error, kube::Error::Api(said) if said.code < 500);
+                if !refused {
+                    base.sent.push(status.clone());
+                }
+                Err(error)
+            }
+        }
     }
 }
 
@@ -312,8 +321,8 @@ pub struct Base {
     /// The object's version; `None`: not known, and any will do.
     version: Option<String>,
     status: serde_json::Value,
-    /// Written since, as far as is known: the answer may have been lost.
-    sent: Option<serde_json::Value>,
+    /// Sent since, without an answer: each may have been written.
+    sent: Vec<serde_json::Value>,
 }
 
 impl Base {
@@ -321,14 +330,14 @@ impl Base {
         Self {
             version: object.metadata.resource_version.clone(),
             status: object.data["status"].clone(),
-            sent: None,
+            sent: Vec::new(),
         }
     }
 
     /// Nobody else has written the status of `live`.
     fn is_status_of(&self, live: &DynamicObject) -> bool {
         let status = &live.data["status"];
-        *status == self.status || self.sent.as_ref() == Some(status)
+        *status == self.status || self.sent.contains(status)
     }
 }
 

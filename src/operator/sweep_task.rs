@@ -156,6 +156,7 @@ impl SweepTask {
             generation: self.policy.metadata.generation.unwrap_or_default(),
             spec: &spec_mark(&self.policy.spec),
             approved_plan: approved.as_deref(),
+            clock: Timestamp::now,
         };
         let report = sweep_policy(
             connected.engine.as_ref(),

@@ -14,6 +14,37 @@ pub fn approved_rows(planned: u64) -> u64 {
     planned.saturating_add(planned.div_ceil(10))
 }
 
+/// A rule of a plan that is blocked.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockedRule<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Rows that it would take.
+    pub rows: u64,
+    /// The removed holds whose rows it would take, in words; `None`: there are none.
+    pub removed_holds: Option<&'a str>,
+}
+
+/// Removed holds in words, as an approval names them: by their `labels`, or where these are too many by their digest.
+#[must_use]
+pub fn removed_holds<'a>(labels: impl Iterator<Item = &'a str>) -> Option<String> {
+    const MOST: usize = 200;
+    let mut labels: Vec<&str> = labels.collect();
+    labels.sort_unstable();
+    let all = labels.join(", ");
+    match labels.len() {
+        0 => None,
+        n if all.len() > MOST => Some(format!("{n} holds ({})", digits(all.as_bytes()))),
+        _ => Some(all),
+    }
+}
+
+fn digits(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    let bytes = digest.iter().take(8);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Names a plan: the blocked `rules` of `spec` with all holds, on `tables` (qualified) of the database `identity`, and the rows
 /// that each of them would take.
 ///
@@ -22,38 +53,43 @@ pub fn approved_rows(planned: u64) -> u64 {
 #[must_use]
 pub fn plan_hash(
     spec: &RetentionPolicySpec,
-    rules: &[(&str, u64)],
+    rules: &[BlockedRule<'_>],
     tables: &[String],
     identity: Option<&str>,
 ) -> String {
     let covered: Vec<_> = spec
         .rules
         .iter()
-        .filter(|rule| rules.iter().any(|(name, _)| *name == rule.name))
+        .filter(|rule| rules.iter().any(|blocked| blocked.name == rule.name))
         .collect();
-    let plan = serde_json::json!({
+    let mut plan = serde_json::json!({
         "rules": covered,
         "holds": spec.holds,
         "timeZone": spec.time_zone,
         "tables": tables,
         "database": identity,
     });
-    let digest = Sha256::digest(plan.to_string().as_bytes());
-    let digits: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let rows: Vec<String> = rules.iter().map(|(_, rows)| rows.to_string()).collect();
-    format!("{digits}-{}", rows.join("."))
+    let removed: Vec<_> = rules.iter().map(|rule| rule.removed_holds).collect();
+    if removed.iter().any(Option::is_some) {
+        plan["removedHolds"] = serde_json::json!(removed);
+    }
+    let rows: Vec<String> = rules.iter().map(|rule| rule.rows.to_string()).collect();
+    format!("{}-{}", digits(plan.to_string().as_bytes()), rows.join("."))
 }
 
 /// Names everything in a spec that says which rows have expired: a sweep that another process began is gone on with under the
 /// very same alone.
 #[must_use]
 pub fn spec_mark(spec: &RetentionPolicySpec) -> String {
-    let rules: Vec<&str> = spec.rules.iter().map(|rule| rule.name.as_str()).collect();
-    let rules: Vec<(&str, u64)> = rules.into_iter().map(|rule| (rule, 0)).collect();
+    let rules: Vec<BlockedRule<'_>> = spec
+        .rules
+        .iter()
+        .map(|rule| BlockedRule {
+            name: &rule.name,
+            rows: 0,
+            removed_holds: None,
+        })
+        .collect();
     let hash = plan_hash(spec, &rules, &[], None);
     hash.split('-').next().unwrap_or_default().to_owned()
 }
@@ -88,7 +124,43 @@ mod tests {
     }
 
     fn hash(spec: &RetentionPolicySpec) -> String {
-        plan_hash(spec, &[("logs", 5)], &["public.logs".into()], Some("1/2"))
+        plan_hash(spec, &[LOGS], &["public.logs".into()], Some("1/2"))
+    }
+
+    const LOGS: BlockedRule<'_> = BlockedRule {
+        name: "logs",
+        rows: 5,
+        removed_holds: None,
+    };
+
+    #[test]
+    fn an_approval_of_before_a_hold_was_removed_is_not_one_of_its_removal() {
+        let spec = spec("30d", "id = 1", 25);
+        let asked = |labels: &[&str]| {
+            let removed = removed_holds(labels.iter().copied());
+            let rule = BlockedRule {
+                removed_holds: removed.as_deref(),
+                ..LOGS
+            };
+            plan_hash(&spec, &[rule], &["public.logs".into()], Some("1/2"))
+        };
+        let before = hash(&spec);
+
+        assert_eq!(asked(&[]), before);
+        assert_eq!(approved_by(&before, &asked(&["a of policy s/p"])), None);
+        assert_ne!(asked(&["a of policy s/p"]), asked(&["b of policy s/p"]));
+        assert_eq!(asked(&["a", "b"]), asked(&["b", "a"]));
+    }
+
+    #[test]
+    fn many_removed_holds_are_named_by_their_digest() {
+        let labels: Vec<String> = (0..40)
+            .map(|n| format!("case-{n} of policy shop/p"))
+            .collect();
+        let all = removed_holds(labels.iter().map(String::as_str)).expect("some");
+        let fewer = removed_holds(labels.iter().skip(1).map(String::as_str)).expect("some");
+        assert!(all.starts_with("40 holds (") && all.len() < 40, "{all}");
+        assert_ne!(all, fewer);
     }
 
     #[test]
@@ -104,11 +176,11 @@ mod tests {
         let spec = spec("30d", "id = 1", 25);
         assert_ne!(
             plan,
-            plan_hash(&spec, &[("logs", 5)], &["public.logs".into()], Some("1/3"))
+            plan_hash(&spec, &[LOGS], &["public.logs".into()], Some("1/3"))
         );
         assert_ne!(
             plan,
-            plan_hash(&spec, &[("logs", 5)], &["archive.logs".into()], Some("1/2"))
+            plan_hash(&spec, &[LOGS], &["archive.logs".into()], Some("1/2"))
         );
         assert_eq!(plan.len(), 18);
         assert!(plan.ends_with("-5"), "{plan}");

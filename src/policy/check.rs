@@ -19,6 +19,7 @@ use super::{
     schedule::{Schedule, duration, time_zone},
     table::TableName,
     unsupported,
+    usage::LogSource,
 };
 use crate::api::{DependentHandling, Mode, RetentionPolicySpec, RetentionRule, RuleAction};
 
@@ -100,6 +101,8 @@ pub struct CheckedRule {
     pub dependents: Dependents,
     /// The table into which expired rows are moved, as the policy spells it; `None`: they are deleted.
     pub archive: Option<TableName>,
+    /// A table in which the service logs what it uses.
+    pub usage: Option<LogSource>,
 }
 
 /// A hold whose texts are all readable.
@@ -280,6 +283,9 @@ impl Times {
                     duration(field, text).map_err(|error| Refusal::invalid(error.to_string()))?;
             }
         }
+        // Whoever states a pace gets it.
+        self.pace.eases =
+            pace.is_none_or(|pace| pace.chunk_duration.is_none() && pace.max_duty.is_none());
         if let Some(duty) = pace.and_then(|pace| pace.max_duty) {
             self.pace.max_duty = u8::try_from(duty)
                 .ok()
@@ -410,7 +416,22 @@ fn check_rule(rule: &RetentionRule, mode: Mode) -> Result<CheckedRule, Refusal> 
             DependentHandling::Cascade => Dependents::Cascade,
         },
         archive: read_archive(rule)?,
+        usage: read_usage(rule)?,
     })
+}
+
+fn read_usage(rule: &RetentionRule) -> Result<Option<LogSource>, Refusal> {
+    let Some(log) = &rule.usage else {
+        return Ok(None);
+    };
+    Ok(Some(LogSource {
+        table: log
+            .table
+            .parse()
+            .map_err(|error| Refusal::invalid(format!("usage.table: {error}")))?,
+        column: log.column.clone(),
+        object: log.object.clone(),
+    }))
 }
 
 fn read_archive(rule: &RetentionRule) -> Result<Option<TableName>, Refusal> {

@@ -43,6 +43,7 @@ pub const fn defaults() -> Defaults {
         pace: Pace {
             chunk_duration: Duration::from_millis(20),
             max_duty: 25,
+            eases: true,
             max_rows_per_second: None,
             max_replica_lag: None,
             max_wal_bytes_per_second: None,

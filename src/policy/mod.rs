@@ -16,6 +16,7 @@ pub mod limits;
 mod near;
 pub mod pace;
 pub mod plan;
+pub mod plausible;
 pub mod predicate;
 pub mod schedule;
 pub mod table;

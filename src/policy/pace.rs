@@ -7,7 +7,10 @@ mod pressure;
 mod throttle;
 
 pub use chunk::ChunkSizer;
-pub use pressure::{OLDEST_SNAPSHOT, OPEN_CHUNK, Openness, Pressure, ReplicaLag, Veto, veto};
+pub use pressure::{
+    EASED_CHUNK, EASED_DUTY, OLDEST_SNAPSHOT, OPEN_CHUNK, Openness, Pressure, ReplicaLag, Veto,
+    veto,
+};
 pub use throttle::{Throttle, Work};
 
 /// The policy's pace with the defaults filled in.
@@ -17,6 +20,8 @@ pub struct Pace {
     pub chunk_duration: Duration,
     /// Percent of the time that a sweep may work, 1 to 100.
     pub max_duty: u8,
+    /// The policy states neither length nor duty: the sweep may ease off below them while the service is at work.
+    pub eases: bool,
     /// Rows per second at most.
     pub max_rows_per_second: Option<u64>,
     /// Lag of the slowest replica from which on a sweep waits.

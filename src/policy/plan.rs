@@ -363,6 +363,7 @@ mod tests {
     ) -> Result<RulePlan, Refusal> {
         let rule = CheckedRule {
             archive: None,
+            usage: None,
             dependents: Dependents::default(),
             enforced: true,
             table: "logs".parse().unwrap(),

@@ -47,7 +47,6 @@ pub fn in_rule(rule: &RetentionRule) -> Vec<&'static str> {
             "partitions: Detach",
             rule.partitions == Some(PartitionHandling::Detach),
         ),
-        ("usage", rule.usage.is_some()),
     ])
 }
 

@@ -1,5 +1,7 @@
 //! Findings as status: counts, and the ones that matter most.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 use crate::{
@@ -10,11 +12,13 @@ use crate::{
 /// Findings that status shows.
 const TOP: usize = 20;
 
-/// The findings of an audit as status shows them; `previous` is what was published last: it knows since when.
+/// The findings of an audit as status shows them. Since when they are there know `previous`, what was published last, and a ledger,
+/// by their ids: `first_seen`.
 pub(super) fn findings(
     previous: Option<&Findings>,
     found: &[hygiene::Finding],
     suppress: &[String],
+    first_seen: &HashMap<String, Timestamp>,
     now: Timestamp,
 ) -> Findings {
     let (suppressed, open): (Vec<_>, Vec<_>) = found
@@ -36,17 +40,26 @@ pub(super) fn findings(
         top: open
             .iter()
             .take(TOP)
-            .map(|finding| shown(previous, finding, now))
+            .map(|finding| {
+                let remembered = first_seen.get(&finding.id).copied();
+                shown(previous, finding, remembered, now)
+            })
             .collect(),
     }
 }
 
-fn shown(previous: Option<&Findings>, finding: &hygiene::Finding, now: Timestamp) -> Finding {
+fn shown(
+    previous: Option<&Findings>,
+    finding: &hygiene::Finding,
+    remembered: Option<Timestamp>,
+    now: Timestamp,
+) -> Finding {
     let known = previous
         .into_iter()
         .flat_map(|findings| &findings.top)
         .find(|known| known.id == finding.id)
-        .and_then(|known| known.first_seen.clone());
+        .and_then(|known| Some(known.first_seen.as_ref()?.0));
+    let first = known.into_iter().chain(remembered).min().unwrap_or(now);
     Finding {
         id: finding.id.clone(),
         severity: Some(finding.severity.as_str().to_owned()),
@@ -55,6 +68,6 @@ fn shown(previous: Option<&Findings>, finding: &hygiene::Finding, now: Timestamp
         estimated_bytes: finding
             .estimated_bytes
             .and_then(|bytes| i64::try_from(bytes).ok()),
-        first_seen: known.or_else(|| Some(whole_seconds(now))),
+        first_seen: Some(whole_seconds(first)),
     }
 }

@@ -10,8 +10,9 @@ use crate::{
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
-    audit::{AuditReport, Measured, MeasuredInstant, Method, RuleAudit, RuleFindings, Usage},
+    audit::{AuditReport, Measured, MeasuredInstant, Method, RuleAudit, RuleFindings},
     engine::DatabaseFacts,
+    policy::usage::{Observation, Usage},
 };
 
 /// Points of the trend that status keeps.
@@ -32,7 +33,8 @@ pub fn apply_audit(status: &mut RetentionPolicyStatus, report: &AuditReport, now
     }
     status.expired_rows = expired_rows(&status.rules);
     if let Some(found) = &report.findings {
-        let shown = findings(status.findings.as_ref(), found, &report.suppress, now);
+        let previous = status.findings.as_ref();
+        let shown = findings(previous, found, &report.suppress, &report.first_seen, now);
         status.findings = Some(shown);
     }
     add_trend_point(status, report, now);
@@ -108,6 +110,10 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
                 last_used: Some(last_used(&findings.usage)),
                 size_bytes: findings.size_bytes,
                 cutoff: Some(findings.plan.cutoff.to_string()),
+                message: findings
+                    .doubt
+                    .as_ref()
+                    .map(|doubt| shorten(doubt, MAX_MESSAGE_BYTES)),
                 ..previous.map_or_else(fresh, kept)
             }
         }
@@ -168,24 +174,29 @@ fn measured_time(measured: &MeasuredInstant) -> MeasuredTime {
     }
 }
 
-fn last_used(usage: &Usage) -> LastUsed {
-    match usage {
-        Usage::Used(at) => LastUsed {
-            state: "Used".to_owned(),
-            since: Some(whole_seconds(*at)),
-            ..LastUsed::default()
-        },
-        Usage::UsedSince(since) => LastUsed {
-            state: "Used".to_owned(),
-            coverage_since: Some(whole_seconds(*since)),
-            ..LastUsed::default()
-        },
-        Usage::Unknown(why) => LastUsed {
-            state: "Unknown".to_owned(),
-            reason: Some((*why).to_owned()),
-            ..LastUsed::default()
-        },
+/// A use to the day: what is in use would else make a new status of every audit.
+fn last_used(observation: &Observation) -> LastUsed {
+    let (state, since, why) = match observation.usage {
+        Usage::Used { last } => ("Used", last.map(whole_days), None),
+        Usage::Unused { since, .. } => ("Unused", Some(since), None),
+        Usage::Unknown(why) => ("Unknown", None, Some(why)),
+    };
+    let reason = match (why, observation.note.as_deref()) {
+        (Some(why), Some(note)) => Some(format!("{why}; {note}")),
+        (why, note) => why.or(note).map(str::to_owned),
+    };
+    LastUsed {
+        state: state.to_owned(),
+        since: since.map(whole_seconds),
+        coverage_since: observation.coverage_since.map(whole_seconds),
+        coverage_percent: observation.coverage_percent.map(i32::from),
+        reason: reason.map(|reason| shorten(&reason, MAX_MESSAGE_BYTES)),
     }
+}
+
+fn whole_days(instant: Timestamp) -> Timestamp {
+    let seconds = instant.as_second();
+    Timestamp::from_second(seconds - seconds.rem_euclid(86_400)).unwrap_or(instant)
 }
 
 fn database(facts: &DatabaseFacts) -> DatabaseStatus {
@@ -200,29 +211,38 @@ fn database(facts: &DatabaseFacts) -> DatabaseStatus {
     }
 }
 
-/// One point a day.
+/// One point a day: as the last audit of the day saw the database, so that it shows what the day's sweep did.
 fn add_trend_point(status: &mut RetentionPolicyStatus, report: &AuditReport, now: Timestamp) {
     let day = |instant: Timestamp| instant.as_second().div_euclid(86_400);
-    let today = status
-        .trend
-        .last()
-        .and_then(|point| point.time.as_ref())
-        .is_some_and(|time| day(time.0) == day(now));
-    if today {
-        return;
-    }
     let dead_rows = report
         .rules
         .iter()
         .filter_map(|rule| rule.result.as_ref().ok())
         .map(|findings| findings.dead_rows)
         .sum();
-    status.trend.push(TrendPoint {
+    let point = TrendPoint {
         time: Some(whole_seconds(now)),
         size_bytes: Some(report.facts.size_bytes),
         expired_rows: status.expired_rows,
         dead_rows: Some(dead_rows),
+    };
+    let today = status.trend.last_mut().filter(|last| {
+        let time = last.time.as_ref();
+        time.is_some_and(|time| day(time.0) == day(now))
     });
+    match today {
+        Some(today) => {
+            let same = TrendPoint {
+                time: today.time.clone(),
+                ..point.clone()
+            };
+            // The time of what has not changed stays, or every audit would make a new status.
+            if *today != same {
+                *today = point;
+            }
+        }
+        None => status.trend.push(point),
+    }
     let surplus = status.trend.len().saturating_sub(TREND_POINTS);
     status.trend.drain(..surplus);
 }
@@ -351,5 +371,143 @@ mod tests {
         let rows = audited(left, cutoff, analyzed, filter);
 
         assert_eq!((rows.value, rows.method.as_str(), rows.exact), expected);
+    }
+
+    fn report(size_bytes: i64) -> AuditReport {
+        AuditReport {
+            facts: DatabaseFacts {
+                engine: "PostgreSQL",
+                version: "15.18".to_owned(),
+                name: "orders".to_owned(),
+                identity: "7000-5".to_owned(),
+                size_bytes,
+                tables: 1,
+                now: Timestamp::UNIX_EPOCH,
+                in_recovery: false,
+                read_only_by: "ReadOnlyTransaction",
+            },
+            rules: Vec::new(),
+            findings: None,
+            suppress: Vec::new(),
+            unseen: Vec::new(),
+            first_seen: std::collections::HashMap::new(),
+            totals: None,
+            unfinished: None,
+            note: None,
+            paused: None,
+        }
+    }
+
+    fn hour(hour: i64) -> Timestamp {
+        Timestamp::from_second(hour * 3600).expect("an instant")
+    }
+
+    #[test]
+    fn a_day_has_one_point_that_shows_its_last_audit() {
+        let mut status = RetentionPolicyStatus::default();
+
+        for (at, bytes) in [(0, 5), (9, 5), (14, 3), (23, 3), (24, 4)] {
+            apply_audit(&mut status, &report(bytes), hour(at));
+        }
+
+        let points: Vec<_> = status
+            .trend
+            .iter()
+            .map(|point| (point.time.clone(), point.size_bytes))
+            .collect();
+        // Nothing changed after 14 o'clock: no reason to write a new status.
+        assert_eq!(
+            points,
+            [
+                (Some(whole_seconds(hour(14))), Some(3)),
+                (Some(whole_seconds(hour(24))), Some(4)),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_finding_keeps_its_first_day_by_the_status_and_by_the_ledger() {
+        use crate::policy::hygiene::{Advice, Check, Finding, Severity};
+        let seen = |status: &mut RetentionPolicyStatus, remembered: Option<Timestamp>, now| {
+            let finding = Finding::new(
+                Check::InvalidIndex,
+                Severity::Warning,
+                "public.t.i",
+                "evidence",
+                Advice::words("drop it"),
+            );
+            let mut report = report(5);
+            let id = finding.id.clone();
+            report
+                .first_seen
+                .extend(remembered.map(|remembered| (id, remembered)));
+            report.findings = Some(vec![finding]);
+            apply_audit(status, &report, now);
+            let findings = status.findings.as_ref().expect("findings");
+            findings.top[0].first_seen.clone()
+        };
+        let mut status = RetentionPolicyStatus::default();
+
+        assert_eq!(
+            seen(&mut status, None, hour(30)),
+            Some(whole_seconds(hour(30)))
+        );
+        assert_eq!(
+            seen(&mut status, None, hour(40)),
+            Some(whole_seconds(hour(30)))
+        );
+        // A status that was lost, and a ledger that remembers.
+        status = RetentionPolicyStatus::default();
+        assert_eq!(
+            seen(&mut status, Some(hour(20)), hour(50)),
+            Some(whole_seconds(hour(20)))
+        );
+    }
+
+    #[test]
+    fn twelve_points_are_kept() {
+        let mut status = RetentionPolicyStatus::default();
+
+        for day in 0..20 {
+            apply_audit(&mut status, &report(day), hour(24 * day));
+        }
+
+        assert_eq!(status.trend.len(), TREND_POINTS);
+        assert_eq!(status.trend.first().and_then(|it| it.size_bytes), Some(8));
+    }
+
+    #[test]
+    fn a_use_is_told_to_the_day_so_that_the_status_stays_as_it_is() {
+        let used = |at| {
+            last_used(&Observation {
+                usage: Usage::Used {
+                    last: Some(hour(at)),
+                },
+                ..Observation::default()
+            })
+        };
+
+        assert_eq!(used(25), used(30));
+        assert_eq!(used(25).since, Some(whole_seconds(hour(24))));
+        assert_ne!(used(25), used(50));
+    }
+
+    #[test]
+    fn what_is_unused_says_since_when_and_on_which_nodes() {
+        let unused = last_used(&Observation {
+            usage: Usage::Unused {
+                since: hour(7),
+                days: 90,
+            },
+            coverage_since: Some(hour(5)),
+            coverage_percent: Some(100),
+            note: Some("this node only".to_owned()),
+        });
+
+        assert_eq!(unused.state, "Unused");
+        assert_eq!(unused.since, Some(whole_seconds(hour(7))));
+        assert_eq!(unused.coverage_since, Some(whole_seconds(hour(5))));
+        assert_eq!(unused.coverage_percent, Some(100));
+        assert_eq!(unused.reason.as_deref(), Some("this node only"));
     }
 }

@@ -11,6 +11,7 @@ mod progress;
 mod report;
 mod runner;
 mod under;
+mod unit;
 
 pub use control::{Control, ControlError, StopReason};
 pub use policy::{Order, SweepError, sweep_policy};

@@ -59,7 +59,8 @@ impl Pacer {
         page: WalkPage,
         estimate: Option<u64>,
     ) -> Self {
-        let mut sizer = ChunkSizer::new(pace.chunk_duration);
+        let openness = Openness::default();
+        let mut sizer = ChunkSizer::new(openness.chunk_duration(&pace));
         let mut rows_per_page = 1.0;
         if let Some(density) = page.rows.map(f64::from).or_else(|| density(table)) {
             rows_per_page = density;
@@ -72,7 +73,7 @@ impl Pacer {
             pace,
             sizer,
             throttle: Throttle::new(pace),
-            openness: Openness::default(),
+            openness,
             looked: None,
             transactions: 0,
             rows_per_page,
@@ -144,8 +145,9 @@ impl Pacer {
         self.rows += chunk.taken();
         self.rows_per_page = self.rows_per_page.max(density);
         if chunk.waiters > 0 {
-            self.openness.close();
-            self.sizer.retarget(self.pace.chunk_duration);
+            self.openness.yield_to_waiters();
+            self.sizer
+                .retarget(self.openness.chunk_duration(&self.pace));
         }
     }
 

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     Control, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, sweep_rule,
     under::{self, Removals},
+    unit,
 };
 use crate::{
     audit::{self, Book, Plan, Planned, RemovedHold, Surroundings},
@@ -42,6 +43,8 @@ pub struct Order<'a> {
     pub spec: &'a str,
     /// The plan whose approval lets it go beyond the limits.
     pub approved_plan: Option<&'a str>,
+    /// The sweeper's own clock. It only judges whether the database's, which alone fixes cutoffs, can be right.
+    pub clock: fn() -> Timestamp,
 }
 
 /// Sweeps a policy's enforced rules; `state` is a new sweep or the one to go on with, and says afterwards where it stands.
@@ -57,13 +60,14 @@ pub async fn sweep_policy(
 ) -> Result<SweepReport, SweepError> {
     let generation = order.generation;
     let Plan { facts, rules, book } = audit::plan(engine, policy, order.around).await?;
-    check_database(&facts, Timestamp::now())?;
+    check_database(&facts, (order.clock)())?;
     check_pause(&book)?;
     let (plans, removed): (Vec<RulePlan>, Vec<Vec<RemovedHold>>) =
         rules.into_iter().filter_map(enforced).unzip();
+    // A rule that cannot be swept just now keeps its count: limits are those of the whole sweep.
     state
         .rules
-        .retain(|rule| plans.iter().any(|plan| plan.rule == rule.name));
+        .retain(|rule| policy.rules.iter().any(|(name, _)| *name == rule.name));
     if state.database_time.is_none() || state.generation != generation {
         state.database_time = Some(facts.now);
     }
@@ -83,10 +87,20 @@ pub async fn sweep_policy(
     let mut report = SweepReport::default();
     let mut asked = Removals::default();
     for (plan, removed) in plans.iter().zip(&removed) {
-        let Some(progress) = state.rule(&plan.rule).filter(|rule| !rule.done).cloned() else {
+        let Some(mut progress) = state.rule(&plan.rule).filter(|rule| !rule.done).cloned() else {
             continue;
         };
-        let rule = match asked.block(engine, plan, removed, &progress).await {
+        let unknown = asked.block(engine, plan, removed, &progress).await;
+        let blocked = match unknown {
+            Ok(None) => unit::block(engine, plan, &progress).await,
+            // Whatever was approved before did not know of it.
+            Ok(Some(blocked)) => {
+                progress.rows_approved = None;
+                Ok(Some(blocked))
+            }
+            Err(error) => Err(error),
+        };
+        let rule = match blocked {
             Ok(Some(blocked)) => RuleReport::not_begun(progress, blocked),
             Ok(None) => match estimate(engine, plan).await {
                 Ok(estimate) => {
@@ -113,6 +127,15 @@ pub async fn sweep_policy(
         report.rules.push(rule);
         if stopped {
             break;
+        }
+    }
+    // What was said about a hold for one rule is not said for the others on its table.
+    for (plan, removed) in plans.iter().zip(&removed) {
+        let complete = report.rules.iter().any(|rule| {
+            rule.progress.name == plan.rule && matches!(rule.end, RuleEnd::Complete { .. })
+        });
+        if !complete {
+            asked.keep(removed);
         }
     }
     if let Some(under) = &under {

@@ -19,8 +19,10 @@ pub enum RuleEnd {
     Blocked {
         /// Which limit, and by how much.
         reason: String,
-        /// Rows that the sweep would have to be allowed to take.
+        /// Rows that the sweep would have to be allowed to take, those that it has taken included.
         expected: u64,
+        /// The removed holds whose rows would go, in words; `None`: it is a limit alone.
+        removed_holds: Option<String>,
     },
     /// The database refused.
     Failed(EngineError),
@@ -56,6 +58,27 @@ pub struct RuleReport {
 }
 
 impl RuleReport {
+    /// What somebody is asked to approve: rows, and removed holds. `None`: it is not blocked.
+    ///
+    /// Of a sweep that is over the next one takes what is left; one that goes on has its rows counted with those that it took.
+    #[must_use]
+    pub fn asks_for(&self, sweep_goes_on: bool) -> Option<(u64, Option<&str>)> {
+        let RuleEnd::Blocked {
+            expected,
+            removed_holds,
+            ..
+        } = &self.end
+        else {
+            return None;
+        };
+        let taken = if sweep_goes_on {
+            0
+        } else {
+            self.progress.spent()
+        };
+        Some((expected.saturating_sub(taken), removed_holds.as_deref()))
+    }
+
     /// A rule on which nothing was done.
     #[must_use]
     pub fn not_begun(progress: RuleProgress, end: RuleEnd) -> Self {
@@ -198,5 +221,30 @@ impl SweepReport {
             };
         }
         parts.join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::policy::cutoff::Cutoff;
+
+    #[test]
+    fn a_sweep_that_is_over_asks_for_what_is_left_and_one_that_goes_on_for_all() {
+        let progress = RuleProgress {
+            rows_done: 500,
+            ..RuleProgress::new("logs", Cutoff::Instant(Timestamp::UNIX_EPOCH))
+        };
+        let blocked = RuleEnd::Blocked {
+            reason: String::new(),
+            expected: 1200,
+            removed_holds: None,
+        };
+        let report = RuleReport::not_begun(progress, blocked);
+
+        assert_eq!(report.asks_for(false), Some((700, None)));
+        assert_eq!(report.asks_for(true), Some((1200, None)));
     }
 }

@@ -161,7 +161,25 @@ async fn run(
     if let Some(blocked) = check_limits(engine, plan, estimate, control, tally).await? {
         return Ok(blocked);
     }
-    match walk(engine, plan, pace, estimate, control, tally, under).await? {
+    let mut stop = walk(engine, plan, pace, estimate, control, tally, under).await?;
+    let mut left = None;
+    if matches!(stop, Stop::WalkedThrough) {
+        match counted(engine, plan, tally.report.rows_deleted, control).await? {
+            Ok(counted) if counted.attached > 0 => {
+                // A part came meanwhile with rows that have expired: the walk knows it now.
+                tracing::info!(
+                    rule = plan.rule,
+                    rows = counted.attached,
+                    "a part was attached"
+                );
+                tally.report.blocked_rows = 0;
+                stop = walk(engine, plan, pace, None, control, tally, under).await?;
+            }
+            Ok(counted) => left = Some(counted),
+            Err(reason) => return Ok(RuleEnd::Stopped(reason)),
+        }
+    }
+    match stop {
         Stop::End(end) => Ok(end),
         // `walk` has dealt with the second.
         Stop::OverLimit | Stop::PerhapsDone => {
@@ -179,14 +197,19 @@ async fn run(
             Ok(RuleEnd::Blocked {
                 reason,
                 expected: spent.saturating_add(left),
+                removed_holds: None,
             })
         }
-        Stop::WalkedThrough => Ok(
-            match counted(engine, plan, tally.report.rows_deleted, control).await? {
-                Ok(left) => complete(tally, left),
-                Err(reason) => RuleEnd::Stopped(reason),
-            },
-        ),
+        Stop::WalkedThrough => {
+            let left = match left {
+                Some(left) => left,
+                None => match counted(engine, plan, tally.report.rows_deleted, control).await? {
+                    Ok(left) => left,
+                    Err(reason) => return Ok(RuleEnd::Stopped(reason)),
+                },
+            };
+            Ok(complete(tally, left))
+        }
     }
 }
 
@@ -307,6 +330,7 @@ async fn check_limits(
         Verdict::Block { reason } => Some(RuleEnd::Blocked {
             reason,
             expected: spent.saturating_add(left),
+            removed_holds: None,
         }),
         Verdict::Go | Verdict::Wait { .. } => None,
     })

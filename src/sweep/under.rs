@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Order, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, Under};
+use super::{
+    Order, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, Under, unit::would_go,
+};
 use crate::{
     audit::RemovedHold,
     engine::{
         Engine, EngineError,
         ledger::{Ledger, LedgerTotals, SweepBegin, SweepEnd, SweepRecord},
     },
-    policy::{dependents::Dependents, plan::RulePlan},
+    policy::{approval::removed_holds, plan::RulePlan},
 };
 
 /// Enters the sweep, and takes in what the ledger has of it already.
@@ -60,18 +62,27 @@ pub(super) async fn end(
     report: &SweepReport,
     removals: Removals,
 ) -> Option<LedgerTotals> {
-    let done = report
-        .rules
-        .iter()
-        .filter(|rule| rule.progress.done)
-        .filter_map(|rule| Some((rule.progress.name.clone(), rule.progress.table_id?)))
-        .collect();
+    let those = |test: fn(&RuleReport) -> bool| {
+        let rules = report.rules.iter().filter(|rule| test(rule));
+        rules
+            .filter_map(|rule| Some((rule.progress.name.clone(), rule.progress.table_id?)))
+            .collect()
+    };
     let end = SweepEnd {
         id: &under.sweep_id,
         ended: !report.goes_on(),
         outcome: report.outcome().as_str(),
         message: &report.message(),
-        done,
+        done: those(|rule| rule.progress.done),
+        unapproved: those(|rule| {
+            matches!(
+                rule.end,
+                RuleEnd::Blocked {
+                    removed_holds: Some(_),
+                    ..
+                }
+            )
+        }),
         released: removals.released,
         asked: removals.asked,
     };
@@ -105,19 +116,17 @@ impl Removals {
         progress: &RuleProgress,
     ) -> Result<Option<RuleEnd>, EngineError> {
         let approved = progress.rows_approved.is_some();
-        let Some(hold) = removed.iter().find(|hold| !(approved && hold.asked)) else {
+        let answered = removed.iter().all(|hold| approved && hold.asked);
+        let Some(holds) =
+            removed_holds(removed.iter().map(|hold| hold.label.as_str())).filter(|_| !answered)
+        else {
             return Ok(None);
         };
-        let mut left = engine.count_left(plan, 0).await?.expired;
-        if plan.dependents == Dependents::Cascade {
-            left = left.saturating_add(engine.count_along(plan).await?);
-        }
+        let left = would_go(engine, plan).await?;
         Ok(Some(RuleEnd::Blocked {
-            reason: format!(
-                "hold {} was removed since the last sweep: {left} rows would go",
-                hold.label
-            ),
+            reason: removed_in_words(&holds, removed.len(), left),
             expected: progress.spent().saturating_add(left),
+            removed_holds: Some(holds),
         }))
     }
 
@@ -129,5 +138,18 @@ impl Removals {
             RuleEnd::Complete { .. } => self.released.extend(ids),
             _ => {}
         }
+    }
+
+    /// A rule with removed holds on its table is not complete: they are asked about once more.
+    pub(super) fn keep(&mut self, removed: &[RemovedHold]) {
+        self.released
+            .retain(|id| !removed.iter().any(|hold| hold.id == *id));
+    }
+}
+
+fn removed_in_words(holds: &str, number: usize, left: u64) -> String {
+    match number {
+        1 => format!("hold {holds} was removed since the last sweep: {left} rows would go"),
+        _ => format!("holds were removed since the last sweep ({holds}): {left} rows would go"),
     }
 }

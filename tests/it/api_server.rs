@@ -29,12 +29,26 @@ fn fixtures(kind: &str) -> Vec<PathBuf> {
 
 /// Creates a policy as `kubectl create --dry-run=server` does: nothing is stored, unknown fields are refused.
 async fn dry_run(client: &kube::Client, namespace: &str, policy: &Value) -> Result<(), String> {
+    post(client, namespace, policy, "dryRun=All&").await
+}
+
+/// Creates a policy as `kubectl create` does: unknown fields are refused.
+pub async fn create(client: &kube::Client, namespace: &str, policy: &Value) -> Result<(), String> {
+    post(client, namespace, policy, "").await
+}
+
+async fn post(
+    client: &kube::Client,
+    namespace: &str,
+    policy: &Value,
+    query: &str,
+) -> Result<(), String> {
     let path =
         format!("/apis/retention-operator.io/v1alpha1/namespaces/{namespace}/retentionpolicies");
     let mut request = Request::new(path.clone())
         .create(&PostParams::default(), serde_json::to_vec(policy).unwrap())
         .unwrap();
-    *request.uri_mut() = format!("{path}?dryRun=All&fieldValidation=Strict")
+    *request.uri_mut() = format!("{path}?{query}fieldValidation=Strict")
         .parse()
         .unwrap();
     match client.request::<DynamicObject>(request).await {

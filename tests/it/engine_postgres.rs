@@ -3,12 +3,15 @@
 mod archive_table;
 mod blocked;
 mod catalog;
+mod crash;
 mod dependents;
 mod encoding;
 mod faults;
 mod ledger;
 mod pressure;
+mod proof;
 mod refusals;
+mod resumed;
 mod sweep;
 
 use std::time::Duration;

@@ -14,6 +14,8 @@ mod engine_postgres;
 mod engine_sqlite;
 mod hygiene;
 mod install;
+mod kills;
+mod mistakes;
 mod offline;
 mod offline_archive;
 mod offline_gate;

@@ -205,6 +205,53 @@ async fn times_in_numbers_and_texts_expire_and_what_means_no_time_stays_and_is_c
 }
 
 #[tokio::test]
+async fn a_unit_by_which_every_value_is_of_1970_is_told_and_swept_with_an_approval_only() {
+    let database = Postgres::shared().database("unit").await;
+    database
+        .execute(
+            "CREATE TABLE logs (id int, at bigint);
+             INSERT INTO logs SELECT n, extract(epoch FROM now())::bigint - n FROM generate_series(1, 1000) n; ANALYZE",
+        )
+        .await;
+    let stated = |encoding: &str| json!({"rules": [{"name": "logs", "table": "logs", "column": "at", "encoding": encoding, "expireAfter": "30d", "action": "Delete"}]});
+    let words = "every value of column at of public.logs is a time before 1980: state the unit that its values have";
+
+    let right = verb(&database, "plan", stated("EpochSeconds"), &[]);
+    let audit = verb(&database, "audit", stated("EpochMillis"), &[]);
+    let plan = verb(&database, "plan", stated("EpochMillis"), &["-o", "json"]);
+    let blocked = verb(&database, "sweep", stated("EpochMillis"), &[]);
+    let left = rows(&database).await;
+
+    assert_eq!(right.code, Some(0), "{right:?}");
+    assert!(!right.stdout.contains("1980"), "{right:?}");
+    assert_eq!(audit.code, Some(2), "{audit:?}");
+    assert!(
+        audit.stdout.contains(&format!(
+            "rule logs is doubtful: by encoding EpochMillis {words}"
+        )),
+        "{audit:?}"
+    );
+    assert_eq!(plan.code, Some(3), "{plan:?}");
+    let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+    let reason = plan["rules"][0]["blocked"].as_str().unwrap();
+    assert!(reason.contains(words), "{plan}");
+    assert_eq!(blocked.code, Some(3), "{blocked:?}");
+    assert!(blocked.stdout.contains(words), "{blocked:?}");
+    assert_eq!(left, 1000);
+
+    let hash = plan["planHash"].as_str().unwrap();
+    let approved = verb(
+        &database,
+        "sweep",
+        stated("EpochMillis"),
+        &["--approve", hash],
+    );
+
+    assert_eq!(approved.code, Some(0), "{approved:?}");
+    assert_eq!(rows(&database).await, 0);
+}
+
+#[tokio::test]
 async fn a_sweep_takes_exactly_the_expired_rows() {
     let database = database().await;
     let reference = Reference::of(&database, "logs").await;

@@ -9,16 +9,11 @@ use serde_json::{Value, json};
 use crate::operator::tables::{fill, rule, slow};
 use crate::support::operator::{Ended, Operator, offline};
 use crate::support::postgres::{Postgres, TestDatabase};
-use crate::support::process::{run_dir, unique};
+use crate::support::process::{kills, run_dir, unique};
 
 const ROWS: i64 = 20_000;
 /// 42 % of them.
 const EXPIRED: i64 = 8_400;
-
-/// How often a sweep is killed: `RETENTION_OPERATOR_TEST_KILLS`, or 10.
-fn kills() -> u32 {
-    std::env::var("RETENTION_OPERATOR_TEST_KILLS").map_or(10, |kills| kills.parse().unwrap())
-}
 
 fn file(mode: &str, pace: Option<Value>) -> PathBuf {
     let mut logs = rule("logs", "logs");
@@ -146,7 +141,7 @@ async fn an_archive_that_does_not_fit_refuses_the_rule_with_the_alter_to_run() {
 #[tokio::test]
 async fn after_sigkill_at_random_moments_no_row_is_lost_and_none_is_there_twice() {
     let database = database().await;
-    let kills = kills();
+    let kills = kills(10);
     let rate = u32::try_from(EXPIRED).unwrap() * 2 / (kills + 2);
     let slow = file("Enforce", Some(slow(rate)));
     let arguments = ["sweep", "-f", slow.to_str().unwrap()];

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Executor, Row};
 use crate::operator::tables::{Reference, fill, rule, slow};
 use crate::support::operator::{Ended, Operator, offline};
 use crate::support::pgbouncer::PgBouncer;
-use crate::support::postgres::{Postgres, TestDatabase, connect};
+use crate::support::postgres::{FOREIGN, Postgres, TestDatabase, connect};
 use crate::support::process::{run_dir, unique};
 use crate::support::wait::eventually;
 
@@ -159,18 +159,17 @@ async fn after_a_sigkill_the_next_sweep_goes_on_and_knows_what_it_took() {
     let mut killed = started(&database, "logs", json!({"pace": slow(2000)}), 19_000).await;
     killed.kill9();
     // What the killed process had under way is rolled back as soon as the server sees that it is gone.
-    eventually(Duration::from_secs(20), "the end of its session", async || {
-        let open: i64 = database
-            .scalar("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'retention%'")
-            .await;
-        if open == 0 { Ok(()) } else { Err(open) }
-    })
+    eventually(
+        Duration::from_secs(20),
+        "the end of its session",
+        async || {
+            let open = database.foreign_sessions().await;
+            if open == 0 { Ok(()) } else { Err(open) }
+        },
+    )
     .await;
     let gone = 20_000 - rows(&database).await;
     assert_eq!(recorded(&database).await, gone);
-    database
-        .execute("UPDATE retention_operator.lease SET beat = beat - interval '1 hour'")
-        .await;
 
     let resumed = sweep(&database, "logs", json!({}), &["-o", "json"]);
 
@@ -178,6 +177,10 @@ async fn after_a_sigkill_the_next_sweep_goes_on_and_knows_what_it_took() {
     assert!(
         resumed.stderr.contains("going on with sweep"),
         "{resumed:?}"
+    );
+    assert!(
+        !resumed.stderr.contains("another sweep"),
+        "the machine knows that its process is gone: {resumed:?}"
     );
     let status = report(&resumed)["status"].clone();
     let cutoff = status["rules"][0]["cutoff"].as_str().unwrap();
@@ -189,6 +192,37 @@ async fn after_a_sigkill_the_next_sweep_goes_on_and_knows_what_it_took() {
         .scalar("SELECT count(*) FROM retention_operator.sweep")
         .await;
     assert_eq!(sweeps, 1);
+}
+
+#[tokio::test]
+async fn the_lease_of_a_process_that_may_run_elsewhere_is_waited_for() {
+    let database = database().await;
+    let mut killed = started(&database, "logs", json!({"pace": slow(2000)}), 19_000).await;
+    killed.kill9();
+    database
+        .execute("UPDATE retention_operator.lease SET owner = regexp_replace(owner, '^offline/[0-9a-f-]+/', 'offline/another-machine/')")
+        .await;
+    let owner: String = database
+        .scalar("SELECT owner FROM retention_operator.lease")
+        .await;
+    assert!(owner.starts_with("offline/another-machine/"), "{owner}");
+    let before = rows(&database).await;
+
+    let file = file("logs", json!({"pace": slow(2000)}));
+    let arguments = ["sweep", "-f", file.to_str().unwrap()];
+    let second = Operator::start(&arguments, &[("DATABASE_URL", &database.url)]);
+    eventually(Duration::from_secs(30), "it to wait", async || {
+        let said = second.stderr();
+        if said.contains("failures=3") {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    })
+    .await;
+
+    assert!(second.stderr().contains("another sweep works on"));
+    assert_eq!(rows(&database).await, before);
 }
 
 #[tokio::test]
@@ -329,6 +363,35 @@ async fn a_hold_that_was_removed_needs_an_approval() {
     assert_eq!(after.code, Some(0), "the question was answered: {after:?}");
 }
 
+#[tokio::test]
+async fn an_approval_of_before_a_hold_was_removed_does_not_let_its_rows_go() {
+    let database = database().await;
+    holder(&database, held("id % 10 = 3")).await;
+    let mut logs = rule("logs", "logs");
+    logs["limits"] = json!({"maxRows": 100});
+    let spec = json!({"rules": [logs]});
+    let limited = sweep(&database, "logs", spec.clone(), &["-o", "json"]);
+    let before = report(&limited)["planHash"].as_str().unwrap().to_owned();
+    holder(&database, json!([])).await;
+
+    let refused = sweep(&database, "logs", spec.clone(), &["--approve", &before]);
+
+    assert_eq!(limited.code, Some(3), "{limited:?}");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("is not the plan that is blocked now"),
+        "{refused:?}"
+    );
+    assert_eq!(rows(&database).await, 20_000);
+    let planned = verb(&database.url, "plan", "logs", spec.clone(), &["-o", "json"]);
+    let now = report(&planned)["planHash"].as_str().unwrap().to_owned();
+    let approved = sweep(&database, "logs", spec, &["--approve", &now]);
+    assert_eq!(approved.code, Some(0), "{approved:?}");
+    assert_eq!(rows(&database).await, 20_000 - 8_400);
+}
+
 #[rstest]
 #[case::whole_table(json!([{"name": "all", "table": "logs"}]), 0, "")]
 #[case::dropped_table(json!([{"name": "lost", "table": "other"}]), 1, "hold lost of policy shop/holder: table other does not exist")]
@@ -464,9 +527,7 @@ async fn the_service_waits_at_most_ten_seconds_for_rows_of_a_stopped_sweep(#[cas
 
 /// Sessions of sweeps that are so.
 async fn count(session: &mut sqlx::postgres::PgConnection, so: &str) -> i64 {
-    let sql = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'retention%' AND {so}"
-    );
+    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE {FOREIGN} AND {so}");
     let row = session.fetch_one(AssertSqlSafe(sql)).await.unwrap();
     row.get(0)
 }

@@ -51,9 +51,11 @@ fn rules(audited: &Audited<'_>, text: &mut String) {
         "\n| Rule | Table | Rows | Expired | Oldest | Trouble |\n|---|---|---:|---:|---|---|\n",
     );
     for rule in &audited.status.rules {
-        let trouble = rule.reason.as_ref().map_or_else(String::new, |reason| {
-            format!("{reason}: {}", rule.message.as_deref().unwrap_or_default())
-        });
+        let message = rule.message.as_deref().unwrap_or_default();
+        let trouble = match &rule.reason {
+            Some(reason) => format!("{reason}: {message}"),
+            None => message.to_owned(),
+        };
         text.push_str(&format!(
             "| {} | {} | {} | {} | {} | {} |\n",
             cell(&rule.name),

@@ -63,6 +63,11 @@ pub(in crate::cli) fn print(audited: &Audited<'_>) {
             rule.message.as_deref().unwrap_or_default()
         );
     }
+    for rule in status.rules.iter().filter(|rule| rule.reason.is_none()) {
+        if let Some(doubt) = &rule.message {
+            output::say!("\nrule {} is doubtful: {doubt}", rule.name);
+        }
+    }
     findings(audited);
     for note in audited.notes {
         output::say!("{note}");

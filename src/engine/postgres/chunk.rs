@@ -308,18 +308,17 @@ impl Leaf {
                 )));
             }
         };
-        let referring = || {
-            self.finish.dependents != Dependents::Refuse
-                && error::constraint_of(reason)
-                    .is_some_and(|table| self.finish.referring.contains(&table))
-        };
+        let referring = error::constraint_of(reason)
+            .is_some_and(|table| self.finish.referring.contains(&table));
         match error::code(reason) {
             Some(error::LOCK_NOT_AVAILABLE | error::DEADLOCK) => Refusal::Locked,
-            _ if referring() => Refusal::Referred,
+            _ if referring && self.finish.dependents != Dependents::Refuse => Refusal::Referred,
             // Whatever constraint it is: of the tables that a chunk writes to, only the archive table takes new rows.
-            Some(code) if self.archive.is_some() && code.starts_with("23") => Refusal::Failed(
-                self.not_kept(&format!("does not take the rows: {}", error::said(reason))),
-            ),
+            Some(code) if self.archive.is_some() && code.starts_with("23") && !referring => {
+                Refusal::Failed(
+                    self.not_kept(&format!("does not take the rows: {}", error::said(reason))),
+                )
+            }
             _ => Refusal::Failed(self.error(server, settings, reason)),
         }
     }
@@ -522,6 +521,7 @@ impl Settings {
             read_only: false,
             one_snapshot: false,
             sequential: false,
+            sees_all: false,
             lock_timeout: self.lock_timeout,
             statement_timeout: self.statement_timeout,
             idle_timeout: CHUNK_IDLE_TIMEOUT,

@@ -51,7 +51,8 @@ impl Connector {
             )
         })?;
         let database = url.database.clone().unwrap_or_else(|| user.clone());
-        // Takes what it finds in the environment; all of it is overwritten below, or refused by `check_environment`.
+        // Takes what it finds in the environment; all of it is overwritten below, or refused by `check_environment`. It states no
+        // name: a pooler would leave it to clients that state none themselves. Each transaction names itself.
         let mut options = PgConnectOptions::new_without_pgpass()
             .port(url.port)
             .username(&user)
@@ -59,7 +60,6 @@ impl Connector {
             .ssl_mode(tls)
             .extra_float_digits(None)
             .statement_cache_capacity(0)
-            .application_name(&application_name(&target.application_name))
             .disable_statement_logging();
         options = place(options, target, &url)?;
         options = match &url.password {
@@ -175,9 +175,15 @@ fn tls_mode(target: &DatabaseTarget, url: &PostgresUrl) -> Result<PgSslMode, Eng
 /// Variables that the driver would read by itself and that cannot be overwritten.
 fn check_environment(target: &DatabaseTarget) -> Result<(), EngineError> {
     let lent: &[&str] = if target.allow_local_files {
-        &["PGOPTIONS"]
+        &["PGOPTIONS", "PGAPPNAME"]
     } else {
-        &["PGOPTIONS", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"]
+        &[
+            "PGOPTIONS",
+            "PGAPPNAME",
+            "PGSSLROOTCERT",
+            "PGSSLCERT",
+            "PGSSLKEY",
+        ]
     };
     match lent.iter().find(|name| std::env::var_os(name).is_some()) {
         Some(name) => Err(EngineError::Target(format!(
@@ -230,7 +236,8 @@ mod tests {
         assert_eq!(connector.server.database, "my db");
         assert_eq!(
             connector.options.get_application_name(),
-            Some("retention-operator/shop/orders")
+            None,
+            "a pooler would leave it to others"
         );
     }
 

@@ -27,12 +27,14 @@ mod session;
 mod sql;
 mod sweep;
 mod url;
+mod usage_log;
 mod value;
 mod walk;
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sqlx::{Row, postgres::PgRow};
 
 pub use self::grants::{GrantRequest, GrantedTable, Rights, grants, reads_all_stats, revokes};
@@ -51,11 +53,13 @@ use super::{
 };
 use crate::policy::{
     claims::LedgerMode,
+    cutoff::Cutoff,
     dependents::{Dependents, reached},
     hygiene::Facts,
     plan::RulePlan,
     predicate::Predicate,
     table::{LeafFacts, TableFacts, TableName},
+    usage::{LogQuery, Logged},
 };
 
 /// Catalog reads may meet somebody's DDL; they wait longer than a chunk may.
@@ -99,6 +103,7 @@ impl Settings {
             read_only: true,
             one_snapshot: false,
             sequential: false,
+            sees_all: false,
             lock_timeout: CATALOG_LOCK_TIMEOUT,
             statement_timeout: self.statement_timeout,
             idle_timeout: READ_IDLE_TIMEOUT,
@@ -164,20 +169,28 @@ impl PostgresEngine {
         &self,
         table: &TableFacts,
         cutoff: Option<BoundCutoff>,
-        sequential: bool,
+        counting: Counting,
         statement: impl Fn(&LeafFacts) -> Result<Sql, EngineError> + Send,
     ) -> Result<Counted, EngineError> {
-        refuse_unsupported(table)?;
+        let Counting { sequential, proves } = counting;
         let limit = self.settings.statement_timeout.max(COUNT_TIMEOUT);
         let begin = Begin {
             one_snapshot: true,
             sequential,
+            sees_all: proves,
             statement_timeout: limit,
             ..self.settings.read()
         };
         let mut session = self.sessions.begin(&begin).await?;
+        let now = if proves {
+            Some(self.table_now(&mut session, table).await?)
+        } else {
+            None
+        };
+        let counted_table = now.as_ref().unwrap_or(table);
+        refuse_unsupported(counted_table)?;
         let mut total = Counted::default();
-        for leaf in &table.leaves {
+        for leaf in &counted_table.leaves {
             let sql = statement(leaf)?;
             let mut query = sql.query();
             if let Some(cutoff) = cutoff {
@@ -198,10 +211,42 @@ impl PostgresEngine {
                     };
                     error::running(self.sessions.server(), doing, &reason)
                 })?;
-            total.add(counted);
+            let is_known = table.leaves.iter().any(|known| known.id == leaf.id);
+            total.add(Counted {
+                attached: if is_known { 0 } else { counted.expired },
+                ..counted
+            });
         }
         session.release().await;
         Ok(total)
+    }
+
+    /// The planned table as the session's snapshot has it, if it is that table and all its rows can be seen.
+    async fn table_now(
+        &self,
+        session: &mut Session,
+        planned: &TableFacts,
+    ) -> Result<TableFacts, EngineError> {
+        let table = planned.qualified();
+        let name = TableName {
+            schema: Some(planned.schema.clone()),
+            name: planned.name.clone(),
+        };
+        let found = catalog::tables(session, &[name])
+            .await
+            .map_err(|reason| self.error("reading the catalog", Some(&table), &reason))?;
+        let changed = |reason: &str| EngineError::TableChanged {
+            table: table.clone(),
+            reason: reason.to_owned(),
+        };
+        match found.into_iter().next().flatten() {
+            None => Err(changed("there is no such table any more")),
+            Some(now) if now.id != planned.id => Err(changed("another table has its name now")),
+            Some(now) if now.row_security_active => Err(changed(
+                "row-level security hides rows of it from the role now",
+            )),
+            Some(now) => Ok(now),
+        }
     }
 
     /// How well the order of a plan's rows on disk follows that of their times, 0 to 1; 0 where nothing is known.
@@ -218,10 +263,14 @@ impl PostgresEngine {
     }
 
     /// Counts what a plan would take.
-    async fn count_plan(&self, plan: &RulePlan, sequential: bool) -> Result<Counted, EngineError> {
+    async fn count_plan(
+        &self,
+        plan: &RulePlan,
+        counting: Counting,
+    ) -> Result<Counted, EngineError> {
         let cutoff = BoundCutoff::of(plan);
         let mut counted = self
-            .count(&plan.table, Some(cutoff), sequential, |leaf| {
+            .count(&plan.table, Some(cutoff), counting, |leaf| {
                 sql::count_expired(plan, &leaf.schema, &leaf.name)
             })
             .await?;
@@ -250,7 +299,17 @@ fn counted(row: &PgRow) -> Result<Counted, sqlx::Error> {
             Err(sqlx::Error::ColumnNotFound(_)) => None,
             Err(error) => return Err(error),
         },
+        attached: 0,
     })
+}
+
+/// How a count is made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counting {
+    /// Reads from end to end.
+    sequential: bool,
+    /// Nothing may be overlooked: neither rows that are hidden from the role nor parts that are newer than the plan.
+    proves: bool,
 }
 
 /// A table that has a part which cannot be swept is not counted or swept at all: half a promise is none.
@@ -299,11 +358,16 @@ impl Engine for PostgresEngine {
 
     async fn hygiene(&self) -> Result<Facts, EngineError> {
         let mut session = self.read().await?;
-        let facts = hygiene::read(&mut session)
+        let (mut facts, positions) = hygiene::read(&mut session)
             .await
             .map_err(|reason| self.error("reading the catalog", None, &reason))?;
-        session.release().await;
+        hygiene::read_more(&mut session, self.settings.read(), positions, &mut facts).await?;
+        session.give_back().await;
         Ok(facts)
+    }
+
+    async fn last_logged(&self, query: &LogQuery, days: u32) -> Result<Logged, EngineError> {
+        usage_log::last(&self.sessions, &self.settings, query, days).await
     }
 
     async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError> {
@@ -323,7 +387,7 @@ impl Engine for PostgresEngine {
     }
 
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError> {
-        self.count(table, None, false, |leaf| {
+        self.count(table, None, Counting::default(), |leaf| {
             Ok(sql::count_rows(&leaf.schema, &leaf.name))
         })
         .await
@@ -331,7 +395,7 @@ impl Engine for PostgresEngine {
     }
 
     async fn count_expired(&self, plan: &RulePlan) -> Result<Counted, EngineError> {
-        self.count_plan(plan, false).await
+        self.count_plan(plan, Counting::default()).await
     }
 
     async fn count_left(&self, plan: &RulePlan, deleted: u64) -> Result<Counted, EngineError> {
@@ -340,7 +404,50 @@ impl Engine for PostgresEngine {
         // on another page.
         let sequential = deleted > pages.saturating_mul(DEAD_ENTRIES_PER_PAGE)
             && self.correlation(plan).await? < SIDE_BY_SIDE;
-        self.count_plan(plan, sequential).await
+        let counting = Counting {
+            sequential,
+            proves: true,
+        };
+        self.count_plan(plan, counting).await
+    }
+
+    async fn has_times_from(&self, plan: &RulePlan, from: Timestamp) -> Result<bool, EngineError> {
+        refuse_unsupported(&plan.table)?;
+        let from = RulePlan {
+            cutoff: Cutoff::Instant(from),
+            ..plan.clone()
+        };
+        let limit = self.settings.statement_timeout.max(COUNT_TIMEOUT);
+        let begin = Begin {
+            statement_timeout: limit,
+            ..self.settings.read()
+        };
+        let mut session = self.sessions.begin(&begin).await?;
+        let mut found = false;
+        for leaf in &plan.table.leaves {
+            let Some(sql) = sql::has_later(&from, &leaf.schema, &leaf.name) else {
+                return Ok(true);
+            };
+            let name = format!("{}.{}", leaf.schema, leaf.name);
+            found = session
+                .row(sql.query().bind(BoundCutoff::of(&from)))
+                .await
+                .and_then(|row| row.try_get("found"))
+                .map_err(|reason| {
+                    let doing = Doing {
+                        what: "looking at the times of",
+                        table: Some(&name),
+                        grant: Some(&sql::grant(&leaf.schema, &leaf.name, self.user())),
+                        statement_timeout: limit,
+                    };
+                    error::running(self.sessions.server(), doing, &reason)
+                })?;
+            if found {
+                break;
+            }
+        }
+        session.release().await;
+        Ok(found)
     }
 
     async fn count_along(&self, plan: &RulePlan) -> Result<u64, EngineError> {

@@ -146,8 +146,12 @@ impl Obstacles<'_> {
 
     /// The referring tables and their parts, by schema and name, as the server names them in an error.
     pub(super) fn names(&self) -> HashSet<(String, String)> {
-        reached(self.keys, self.plan.dependents)
-            .iter()
+        let keys = match self.plan.dependents {
+            // They are empty, or the rule is refused; a row may come meanwhile.
+            Dependents::Refuse => self.keys.iter().collect(),
+            dependents => reached(self.keys, dependents),
+        };
+        keys.iter()
             .flat_map(|key| {
                 key.parts
                     .iter()

@@ -31,7 +31,8 @@ pub(super) struct Opening {
     pairs: HashMap<u32, Vec<Pair>>,
     /// What the referring tables look like.
     pub(super) shape: Option<String>,
-    pub(super) life: Option<String>,
+    /// What the numbers of transactions mean.
+    pub(super) era: outcome::Era,
 }
 
 impl Opening {
@@ -122,11 +123,11 @@ pub(super) async fn look(
             .try_get::<bool, _>("standby")?;
         let settings = session.row(sql::constant(COUNTING)).await?;
         let counts = settings.try_get::<bool, _>("counts")?;
-        let life = outcome::life(session).await?;
-        Ok::<_, sqlx::Error>((facts, leaves, (pairs, shape), life, (standby, counts)))
+        let era = outcome::era(session).await?;
+        Ok::<_, sqlx::Error>((facts, leaves, (pairs, shape), era, (standby, counts)))
     }
     .await;
-    let (facts, leaves, (pairs, shape), life, (standby, counts)) = outcome.map_err(|reason| {
+    let (facts, leaves, (pairs, shape), era, (standby, counts)) = outcome.map_err(|reason| {
         let doing = Doing {
             what: "beginning the sweep of",
             table: Some(&table),
@@ -156,7 +157,7 @@ pub(super) async fn look(
         leaves,
         pairs,
         shape,
-        life,
+        era,
     })
 }
 

@@ -19,15 +19,43 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const IN_PROGRESS_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Which server, and which of its lives, an xid belongs to.
+/// Which server, and which of its timelines, an xid belongs to.
 const LIFE: &str = "SELECT (SELECT system_identifier::text FROM pg_control_system()) || '/' || \
     (SELECT timeline_id::text FROM pg_control_checkpoint()) AS life";
+/// Changes with every crash of the server, whose statistics begin anew with it, also where the postmaster itself lives on, and
+/// does not with a restart, which forgets no number. It changes, too, when somebody resets the statistics.
+const RECOVERY: &str = "SELECT extract(epoch FROM \
+    coalesce((SELECT stats_reset FROM pg_stat_bgwriter), pg_postmaster_start_time()))::text AS recovery";
 const STATUS: &str = "SELECT pg_xact_status($1::text::xid8) AS status";
+/// SQLSTATE of a question for a transaction that has not begun yet.
+const NOT_BEGUN: &str = "22023";
+/// The status of such a transaction.
+const FUTURE: &str = "future";
 /// Ends the backend that holds the transaction.
 const TERMINATE: &str = "SELECT count(pg_terminate_backend(pid))::int8 AS n FROM pg_stat_activity \
     WHERE backend_xid = ($1::text::xid8)::xid AND pid <> pg_backend_pid()";
 
-/// The server's life, read when a sweep opens; `None` where the role may not read it.
+/// While it is the same, a transaction's number means the same transaction.
+///
+/// A crash takes what was not written down yet, the numbers of transactions as well: they are given again.
+#[derive(Clone, Debug)]
+pub(super) struct Era {
+    life: Option<String>,
+    recovery: String,
+}
+
+/// The era in which a sweep opens.
+pub(super) async fn era(session: &mut Session) -> Result<Era, sqlx::Error> {
+    Ok(Era {
+        life: life(session).await?,
+        recovery: session
+            .row(sql::constant(RECOVERY))
+            .await?
+            .try_get("recovery")?,
+    })
+}
+
+/// The server and its timeline; `None` where the role may not read them.
 pub(super) async fn life(session: &mut Session) -> Result<Option<String>, sqlx::Error> {
     let allowed: bool = session
         .row(sql::constant(
@@ -46,23 +74,30 @@ pub(super) async fn life(session: &mut Session) -> Result<Option<String>, sqlx::
         .map(Some)
 }
 
-/// Asks the server, on a new connection, until it knows. `life` is what [`life`] said when the sweep opened.
+/// Asks the server, on a new connection, until it knows. `era` is what [`era`] said when the sweep opened.
 pub(super) async fn resolve(
     session: &mut Session,
     server: &Server,
     settings: &Settings,
     xid: &str,
-    expected_life: Option<&str>,
+    era: &Era,
 ) -> Result<CommitOutcome, EngineError> {
     let asked = Instant::now();
     loop {
-        let answer = ask(session, settings, xid, expected_life, asked.elapsed()).await;
+        let answer = ask(session, settings, xid, era, asked.elapsed()).await;
         match answer {
             Ok(Answer::Known(outcome)) => return Ok(outcome),
             Ok(Answer::OtherLife) => {
                 return Err(error::lost(
                     server,
                     "the server was replaced by another one while a chunk was being committed: whether its rows are gone is unknown",
+                ));
+            }
+            Ok(Answer::OtherTransaction) => {
+                return Err(error::lost(
+                    server,
+                    "the server crashed while a chunk was being committed, and may have given the number of its transaction to another one: \
+                     whether its rows are gone is unknown",
                 ));
             }
             Ok(Answer::InProgress)
@@ -82,23 +117,27 @@ pub(super) async fn resolve(
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Known(CommitOutcome),
     InProgress,
+    /// Another server.
     OtherLife,
+    /// Perhaps another transaction.
+    OtherTransaction,
 }
 
 async fn ask(
     session: &mut Session,
     settings: &Settings,
     xid: &str,
-    expected_life: Option<&str>,
+    era: &Era,
     waited: Duration,
 ) -> Result<Answer, EngineError> {
     let server = session.server().clone();
     session.reconnect().await?;
     session.begin(&settings.read()).await?;
-    let answer = read_status(session, xid, expected_life, waited).await;
+    let answer = read_status(session, xid, era, waited).await;
     session.rollback().await;
     answer.map_err(|reason| {
         let doing = Doing {
@@ -114,30 +153,83 @@ async fn ask(
 async fn read_status(
     session: &mut Session,
     xid: &str,
-    expected_life: Option<&str>,
+    then: &Era,
     waited: Duration,
 ) -> Result<Answer, sqlx::Error> {
-    if let Some(expected) = expected_life
-        && life(session).await?.as_deref() != Some(expected)
-    {
+    let now = era(session).await?;
+    if then.life.is_some() && now.life != then.life {
         return Ok(Answer::OtherLife);
     }
-    let status: Option<String> = session
+    let asked = session
         .row(sql::constant(STATUS).bind(xid.to_owned()))
-        .await?
-        .try_get("status")?;
-    Ok(match status.as_deref() {
-        Some("committed") => Answer::Known(CommitOutcome::Committed),
-        Some("aborted") => Answer::Known(CommitOutcome::RolledBack),
-        Some("in progress") => {
-            if waited > IN_PROGRESS_PATIENCE {
-                session
-                    .row(sql::constant(TERMINATE).bind(xid.to_owned()))
-                    .await?;
-            }
-            Answer::InProgress
-        }
-        // Too old to be known: impossible within a minute on the same server.
+        .await;
+    let status: Option<String> = match asked {
+        Ok(row) => row.try_get("status")?,
+        Err(reason) if error::code(&reason) == Some(NOT_BEGUN) => Some(FUTURE.to_owned()),
+        Err(reason) => return Err(reason),
+    };
+    let answer = judge(
+        status.as_deref(),
+        now.recovery == then.recovery,
+        then.life.is_some(),
+    );
+    if answer == Answer::InProgress && waited > IN_PROGRESS_PATIENCE {
+        session
+            .row(sql::constant(TERMINATE).bind(xid.to_owned()))
+            .await?;
+    }
+    Ok(answer)
+}
+
+/// What a transaction's status says of the chunk. `same_era`: the number can be no other transaction's. `same_server`: it is
+/// known to be the same server, whatever happened to it since.
+fn judge(status: Option<&str>, same_era: bool, same_server: bool) -> Answer {
+    let gone = Answer::Known(CommitOutcome::RolledBack);
+    match status {
+        Some("committed") if same_era => Answer::Known(CommitOutcome::Committed),
+        Some("in progress") if same_era => Answer::InProgress,
+        Some("aborted") if same_era => gone,
+        // What a crash left of the chunk is its commit or nothing: had it been committed, its number would be nobody else's.
+        Some("aborted" | FUTURE) if same_server && !same_era => gone,
+        Some("committed" | "in progress" | "aborted") => Answer::OtherTransaction,
+        // Too old to be known, or not begun: impossible within a minute on the same server.
         _ => Answer::OtherLife,
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const COMMITTED: Answer = Answer::Known(CommitOutcome::Committed);
+    const ROLLED_BACK: Answer = Answer::Known(CommitOutcome::RolledBack);
+
+    #[rstest]
+    #[case(Some("committed"), COMMITTED, Answer::OtherTransaction)]
+    #[case(Some("aborted"), ROLLED_BACK, ROLLED_BACK)]
+    #[case(Some("in progress"), Answer::InProgress, Answer::OtherTransaction)]
+    #[case(Some(FUTURE), Answer::OtherLife, ROLLED_BACK)]
+    #[case(None, Answer::OtherLife, Answer::OtherLife)]
+    fn after_a_crash_a_number_may_be_another_transactions(
+        #[case] status: Option<&str>,
+        #[case] before: Answer,
+        #[case] after: Answer,
+    ) {
+        assert_eq!(judge(status, true, true), before);
+        assert_eq!(judge(status, false, true), after);
+    }
+
+    #[rstest]
+    #[case("committed")]
+    #[case("aborted")]
+    #[case("in progress")]
+    #[case(FUTURE)]
+    fn nothing_is_concluded_from_a_server_that_may_be_another_one(#[case] status: &str) {
+        assert!(!matches!(
+            judge(Some(status), false, false),
+            Answer::Known(_) | Answer::InProgress
+        ));
+    }
 }

@@ -22,6 +22,7 @@ pub(super) fn columns(predicate: &Predicate, into: &mut Vec<String>) {
     collect(predicate.root(), into);
 }
 
+#[recursive::recursive]
 fn collect(expr: &Expr, into: &mut Vec<String>) {
     match expr {
         Expr::Column(name) => into.push(name.clone()),
@@ -60,6 +61,7 @@ fn collect(expr: &Expr, into: &mut Vec<String>) {
     }
 }
 
+#[recursive::recursive]
 fn print_expr(expr: &Expr, out: &mut String) -> Result<(), EngineError> {
     match expr {
         Expr::Column(name) => out.push_str(&identifier(checked(name)?)),

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::TryStreamExt;
 use sqlx::{
     Connection, Postgres,
     postgres::{PgArguments, PgConnection, PgRow},
@@ -171,6 +172,30 @@ impl Session {
         answer
     }
 
+    /// What `make` makes of each row of one statement; the rows themselves are never all in memory.
+    pub(super) async fn collect<T: Send>(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+        mut make: impl FnMut(&PgRow) -> Result<T, sqlx::Error> + Send,
+    ) -> Result<Vec<T>, sqlx::Error> {
+        let mut connection = self.take()?;
+        let answer = async {
+            let mut rows = query.fetch(&mut connection);
+            let mut made: Result<Vec<T>, sqlx::Error> = Ok(Vec::new());
+            // To the last row, whatever becomes of them: the next answer stands behind it.
+            while let Some(row) = rows.try_next().await? {
+                made = made.and_then(|mut made| {
+                    made.push(make(&row)?);
+                    Ok(made)
+                });
+            }
+            Ok::<_, sqlx::Error>(made)
+        };
+        let answer = within(self.limit, answer).await;
+        self.keep(connection, &answer);
+        answer?
+    }
+
     /// The only row of one statement.
     pub(super) async fn row(
         &mut self,
@@ -209,6 +234,11 @@ impl Session {
     /// administrators watch.
     pub(super) async fn release(mut self) {
         self.end().await;
+        self.give_back().await;
+    }
+
+    /// Keeps the connection, which is in no transaction, for whoever comes next.
+    pub(super) async fn give_back(mut self) {
         if let Some(connection) = self.connection.take() {
             self.sessions.idle.lock().await.push(connection);
         }

@@ -88,6 +88,8 @@ pub(super) struct Begin {
     pub(super) one_snapshot: bool,
     /// Reads tables from end to end and not by an index.
     pub(super) sequential: bool,
+    /// Where row-level security would hide rows, a statement fails instead.
+    pub(super) sees_all: bool,
     /// For table and row locks.
     pub(super) lock_timeout: Duration,
     /// For every statement.
@@ -117,11 +119,12 @@ impl Begin {
              SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL tcp_user_timeout = 30000; \
              SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; \
              SET LOCAL standard_conforming_strings = on; SET LOCAL transform_null_equals = off; \
-             SET LOCAL row_security = on; SET LOCAL extra_float_digits = 1; \
+             SET LOCAL row_security = {}; SET LOCAL extra_float_digits = 1; \
              SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL application_name = {}",
             millis(self.lock_timeout),
             millis(self.statement_timeout),
             millis(self.idle_timeout),
+            if self.sees_all { "off" } else { "on" },
             literal(&self.application_name),
         );
         if self.sequential {
@@ -353,6 +356,16 @@ pub(super) fn count_expired(plan: &RulePlan, schema: &str, name: &str) -> Result
     .into()))
 }
 
+/// Looks for a value of an encoded column of a leaf that is not before the cutoff, `$1`; `None`: the column is of a time type.
+pub(super) fn has_later(plan: &RulePlan, schema: &str, name: &str) -> Option<Sql> {
+    let state = expiry::state(plan, &Cutoff::new("$1"), "TRUE")?;
+    Some(Sql(format!(
+        "SELECT EXISTS (SELECT FROM ONLY {} WHERE {state} = 1) AS found",
+        table(schema, name)
+    )
+    .into()))
+}
+
 /// Lets the server resolve every name and type of one condition, and nothing else: `PREPARE` neither plans nor runs, and the
 /// name is gone again at the end of the same message.
 fn check(plan: &RulePlan, condition: &str) -> Sql {
@@ -458,6 +471,7 @@ mod tests {
             lock_timeout: Duration::from_millis(100),
             statement_timeout: Duration::from_secs(30),
             sequential: false,
+            sees_all: false,
             idle_timeout: Duration::ZERO,
             application_name: "retention-operator/a/b".to_owned(),
         }

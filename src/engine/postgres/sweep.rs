@@ -40,7 +40,7 @@ pub(super) struct Sweep {
     leaf_ids: Vec<u32>,
     replicas: ReplicaClock,
     /// Server and timeline that the sweep began on.
-    life: Option<String>,
+    era: outcome::Era,
     position: Position,
     open: Option<OpenChunk>,
     /// Pages walked in leaves that are done.
@@ -170,7 +170,7 @@ impl Sweep {
             archives: archive.is_some(),
             leaf_ids: ids,
             replicas: ReplicaClock::default(),
-            life: opening.life,
+            era: opening.era,
             position,
             open: None,
             narrow: None,
@@ -415,15 +415,8 @@ impl TableSweep for Sweep {
             }
             Err(_) => {
                 let server = self.session.server().clone();
-                let life = self.life.clone();
-                outcome::resolve(
-                    &mut self.session,
-                    &server,
-                    &self.settings,
-                    &xid,
-                    life.as_deref(),
-                )
-                .await?
+                let era = self.era.clone();
+                outcome::resolve(&mut self.session, &server, &self.settings, &xid, &era).await?
             }
         };
         if outcome == CommitOutcome::Committed {

@@ -11,6 +11,8 @@ mod connect;
 mod error;
 mod expiry;
 mod form;
+mod hygiene;
+mod hygiene_sql;
 mod keys;
 mod ledger;
 mod obstacles;
@@ -31,6 +33,7 @@ mod tests;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sqlx::{Row, sqlite::SqliteRow};
 
 use self::{connect::Connector, error::Doing, obstacles::Obstacles, session::Session, sql::Fixed};
@@ -40,7 +43,9 @@ use super::{
 };
 use crate::policy::{
     claims::LedgerMode,
+    cutoff::Cutoff,
     dependents::Dependents,
+    hygiene::Facts,
     plan::RulePlan,
     table::{TableFacts, TableName},
 };
@@ -191,6 +196,13 @@ impl Engine for SqliteEngine {
         statistics.map_err(|reason| self.error("reading the statistics of", Some(&table), &reason))
     }
 
+    async fn hygiene(&self) -> Result<Facts, EngineError> {
+        let mut session = self.read().await?;
+        let facts = hygiene::read(&mut session).await;
+        session.close().await;
+        facts.map_err(|reason| self.error("reading the schema of", None, &reason))
+    }
+
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError> {
         let row = self.count(table, &sql::count_rows(&table.name)).await?;
         self.number(&row, "n")
@@ -201,11 +213,21 @@ impl Engine for SqliteEngine {
         Ok(Counted {
             expired: self.number(&row, "n")?,
             unreadable: Some(self.number(&row, "unreadable")?),
+            attached: 0,
         })
     }
 
     async fn count_left(&self, plan: &RulePlan, _: u64) -> Result<Counted, EngineError> {
         self.count_expired(plan).await
+    }
+
+    async fn has_times_from(&self, plan: &RulePlan, from: Timestamp) -> Result<bool, EngineError> {
+        let from = RulePlan {
+            cutoff: Cutoff::Instant(from),
+            ..plan.clone()
+        };
+        let row = self.count(&plan.table, &sql::has_later(&from)?).await?;
+        Ok(self.number(&row, "n")? > 0)
     }
 
     async fn count_along(&self, plan: &RulePlan) -> Result<u64, EngineError> {

@@ -253,6 +253,7 @@ impl Printer<'_> {
         }
     }
 
+    #[recursive::recursive]
     fn expr(&self, expr: &Expr) -> Printed {
         Ok(match expr {
             Expr::Column(name) => column_of(self.alias, checked(name)?),

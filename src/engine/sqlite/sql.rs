@@ -260,6 +260,16 @@ pub(super) fn is_empty(name: &str) -> Sql {
     .into())
 }
 
+/// Whether a table has a row (`some`), and whether it has so `many`; steps over no more.
+pub(super) fn filled(name: &str, many: u64) -> Sql {
+    let table = identifier(name);
+    let last = many.saturating_sub(1);
+    Sql(format!(
+        "SELECT EXISTS (SELECT 1 FROM main.{table}) AS \"some\", EXISTS (SELECT 1 FROM main.{table} LIMIT 1 OFFSET {last}) AS \"many\""
+    )
+    .into())
+}
+
 /// Counts a table's rows.
 pub(super) fn count_rows(name: &str) -> Fixed {
     Fixed {
@@ -284,6 +294,22 @@ pub(super) fn count_expired(plan: &RulePlan) -> Result<Fixed, EngineError> {
         )
         .into()),
         values: condition.values,
+    })
+}
+
+/// Looks for a value that is readable and not before a plan's cutoff, whatever its `where` and its holds say: `n` is 1 or 0.
+pub(super) fn has_later(plan: &RulePlan) -> Result<Fixed, EngineError> {
+    let expiry = Expiry::new(plan, 1)?;
+    Ok(Fixed {
+        sql: Sql(format!(
+            "SELECT EXISTS (SELECT 1 FROM {} WHERE {} NOTNULL AND NOT {} AND {}) AS n",
+            table(&plan.table.name),
+            column(&plan.column),
+            expiry.unreadable,
+            is_not_true(&expiry.expired),
+        )
+        .into()),
+        values: expiry.values,
     })
 }
 

@@ -3,15 +3,26 @@
 //! Left out by the engines: the system's own objects, those of extensions and of the operator, shadow objects of virtual
 //! tables, temporary tables, foreign tables and views.
 
+mod server;
+
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use crate::policy::usage::Usage;
+pub use self::server::{
+    Aged, FedColumn, Feed, Freeze, HolderKind, Sequence, Slot, SnapshotHolder, WalSettings,
+};
+pub use super::table_facts::{
+    BLOCK, Bound, Column, ConstraintKind, Counters, Identity, Sample, TableDetail, Times, Toast,
+    TotalKey, Unvalidated,
+};
+use crate::policy::usage::{self, Node, Usage};
 
 /// Everything that the checks look at.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
+    /// Whose words the findings are in.
+    pub dialect: Dialect,
     /// The database's clock.
     pub now: Option<Timestamp>,
     /// Its tables, partitioned ones and partitions included, by their numbers.
@@ -22,8 +33,48 @@ pub struct Facts {
     pub foreign_keys: Vec<ForeignKey>,
     /// What the role was not allowed to see, in sentences.
     pub unseen: Vec<String>,
+    /// Its sequences.
+    pub sequences: Vec<Sequence>,
+    /// How near the end of the transaction ids is; `None`: the engine has none.
+    pub freeze: Option<Freeze>,
+    /// Who keeps dead rows.
+    pub snapshots: Vec<SnapshotHolder>,
+    /// The server's replication slots.
+    pub slots: Vec<Slot>,
+    /// What the slots are measured by.
+    pub wal: WalSettings,
+    /// The role that audits.
+    pub role: String,
+    /// The server is a standby: its counters do not see what is written.
+    pub in_recovery: bool,
+    /// Since when the counters count; `None`: not known (also after a crash, which sets them to zero).
+    pub counting_since: Option<Timestamp>,
+    /// Columns of the largest tables, in their order.
+    pub columns: HashMap<u32, Vec<Column>>,
+    /// Time columns of the tables with the most rows.
+    pub times: HashMap<u32, Vec<Times>>,
+    /// Columns by whose values a partitioned table is divided.
+    pub partition_keys: HashMap<u32, Vec<String>>,
+    /// What tells rows apart where there is no primary key.
+    pub total_keys: Vec<TotalKey>,
+    /// Constraints that old rows were never held to.
+    pub unvalidated: Vec<Unvalidated>,
     /// What the statistics say of its largest B-trees.
     pub btrees: Vec<Btree>,
+    /// The server whose counters were read; `None`: it counts no use.
+    pub node: Option<Node>,
+    /// What the server counted, by the numbers of tables and indexes.
+    pub counters: HashMap<u32, usage::Counters>,
+}
+
+/// Which engine the facts are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// PostgreSQL.
+    #[default]
+    Postgres,
+    /// SQLite.
+    Sqlite,
 }
 
 /// What a table is.
@@ -59,6 +110,8 @@ pub struct Table {
     pub rows: Option<f64>,
     /// Whether anybody uses it.
     pub usage: Usage,
+    /// What the checks of single tables look at.
+    pub detail: TableDetail,
 }
 
 impl Table {
@@ -199,8 +252,8 @@ pub struct Btree {
     pub deduplicates: bool,
     /// Its columns in their order, included ones last; empty where the statistics of one of them cannot be read.
     pub columns: Vec<BtreeColumn>,
-    /// When its table's statistics were taken.
-    pub analyzed: Option<Timestamp>,
+    /// When the figures of its table were taken last; `None`: that was forgotten.
+    pub seen: Option<Timestamp>,
 }
 
 /// One column of a B-tree.

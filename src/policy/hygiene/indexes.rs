@@ -13,6 +13,8 @@ use crate::policy::{table::quoted, usage::Usage};
 
 /// Bytes of a page. A server that was built with other pages is rare, and then only sizes are off.
 pub(super) const PAGE: u64 = 8192;
+/// So many B-trees are looked at: the statistics of a column cost some 50 µs.
+const TREES: usize = 1000;
 /// Bytes of a name: the server cuts what is longer.
 const NAME: usize = 63;
 /// `INDOPTION_DESC | INDOPTION_NULLS_FIRST`: both turned around, an index read backwards gives the same order.
@@ -314,6 +316,25 @@ pub(super) fn held(facts: &Facts, index: &Index) -> Option<String> {
 #[must_use]
 pub fn to_define(facts: &Facts) -> Vec<u32> {
     super::checks::to_define(facts)
+}
+
+/// The largest B-trees that may be bloated, at most a thousand, the largest first.
+#[must_use]
+pub fn largest_btrees(facts: &Facts) -> Vec<u32> {
+    let mut trees: Vec<&Index> = facts
+        .indexes
+        .iter()
+        .filter(|index| {
+            index.method == "btree"
+                && is_sound(index)
+                && index.pages >= super::checks::bloated_index::SMALLEST
+        })
+        .collect();
+    trees.sort_by(|one, other| {
+        (other.pages, &one.schema, &one.name).cmp(&(one.pages, &other.schema, &other.name))
+    });
+    trees.truncate(TREES);
+    trees.into_iter().map(|index| index.id).collect()
 }
 
 /// `1.2 GiB`, rounded so that it does not change with every page.

@@ -3,11 +3,19 @@
 //! [`Facts`] go in, [`Finding`]s come out. Each check is a file of its own in [`checks`], with its thresholds and the reasons
 //! for them; `docs/findings/` explains each to the people who act on it.
 
+pub mod bloat;
+pub mod btree;
 pub mod checks;
 pub mod facts;
+mod figures;
 mod finding;
 pub mod indexes;
+mod sqlite;
+mod table_facts;
+mod tree;
+mod words;
 
+use facts::Dialect;
 pub use facts::Facts;
 pub use finding::{Advice, Check, Finding, Severity, order};
 
@@ -23,7 +31,7 @@ pub struct Context {
 }
 
 /// One rule's table and column, as far as they were found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuledColumn {
     /// The rule.
     pub rule: String,
@@ -31,6 +39,13 @@ pub struct RuledColumn {
     pub table: u32,
     /// The time column.
     pub column: String,
+    /// Rows before it have expired: seconds since 1970, local times and dates as if they were UTC. `None`: the rule is refused,
+    /// or its column is not of a time type.
+    pub cutoff: Option<f64>,
+    /// Not all that is before the cutoff is the rule's to take: it has a `where`, or there are holds.
+    pub narrowed: bool,
+    /// Fraction of the rows that have expired, 0 to 1, estimated (at most).
+    pub expired: Option<f64>,
 }
 
 /// Runs every check; the findings are in [`order`].
@@ -39,6 +54,12 @@ pub fn find(facts: &Facts, context: &Context) -> Vec<Finding> {
     let mut findings = Vec::new();
     for check in checks::ALL {
         check(facts, context, &mut findings);
+    }
+    if facts.dialect == Dialect::Sqlite {
+        findings = findings
+            .into_iter()
+            .filter_map(|finding| sqlite::reworded(facts, finding))
+            .collect();
     }
     findings.sort_by(order);
     findings.dedup_by(|one, other| one.id == other.id);

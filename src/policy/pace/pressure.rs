@@ -111,9 +111,14 @@ fn replica_lag(pressure: &Pressure, pace: &Pace) -> Option<Veto> {
 /// It opens by steps while nobody else uses the database, and closes at once when somebody does: a service that wakes up meets
 /// one open chunk at most. Others are seen by the transactions that ended besides ours, which every role may count, and where
 /// the role may see them by the sessions that run a statement.
-#[derive(Clone, Debug, Default)]
+///
+/// Where the policy leaves the pace to the operator, a sweep also eases off: below the pace, to [`EASED_CHUNK`] and
+/// [`EASED_DUTY`], while the service is at work. It begins so, until it knows better.
+#[derive(Clone, Debug)]
 pub struct Openness {
     level: f64,
+    /// The service is at work, as far as is known.
+    busy: bool,
     /// The counter of transactions at the first look.
     base: Option<u64>,
     /// Our own since then.
@@ -127,20 +132,47 @@ pub struct Openness {
 /// a sweep's row lock.
 pub const OPEN_CHUNK: Duration = Duration::from_millis(80);
 
+/// Length of a chunk while the service is at work, where the policy states no pace: what a chunk writes to the log is then
+/// written out in about the time of one commit, which is all that a commit of the service waits for.
+pub const EASED_CHUNK: Duration = Duration::from_millis(5);
+
+/// Percent of the time that a sweep works while the service does, where the policy states no pace: fewer than one in a hundred
+/// of the service's statements then meet a chunk and wait for its log.
+pub const EASED_DUTY: u8 = 10;
+
+/// Transactions of others per second from which on a service is at work.
+const BUSY_TRANSACTIONS: f64 = 20.0;
+
 /// Transactions of others per second up to which a database is idle: monitoring, pings and keep-alives.
 const IDLE_TRANSACTIONS: f64 = 5.0;
 
 /// Idle looks in a row until a sweep is open.
 const STEPS: f64 = 4.0;
 
+impl Default for Openness {
+    fn default() -> Self {
+        Self {
+            level: 0.0,
+            busy: true,
+            base: None,
+            ours: 0,
+            ahead: 0,
+        }
+    }
+}
+
 impl Openness {
     /// Takes in a look at the database, `since` the last one; `ours` are the transactions that the sweep itself ended meanwhile.
     pub fn observe(&mut self, pressure: &Pressure, ours: u64, since: Duration) {
-        let idle = self
-            .others(pressure.transactions, ours)
-            .is_some_and(|others| {
-                to_f64(others) <= IDLE_TRANSACTIONS * since.as_secs_f64().max(0.1)
-            });
+        let seconds = since.as_secs_f64().max(0.1);
+        let others = self.others(pressure.transactions, ours).map(to_f64);
+        let idle = others.is_some_and(|others| others <= IDLE_TRANSACTIONS * seconds);
+        self.busy = match (pressure.transactions, others) {
+            // An engine that counts none.
+            (None, _) => false,
+            (Some(_), None) => self.busy,
+            (Some(_), Some(others)) => others > BUSY_TRANSACTIONS * seconds,
+        };
         let quiet = pressure.active_sessions.unwrap_or(0) == 0;
         if idle && quiet {
             self.level = (self.level + 1.0 / STEPS).min(1.0);
@@ -163,6 +195,7 @@ impl Openness {
             _ => {
                 *self = Self {
                     level: self.level,
+                    busy: self.busy,
                     base: transactions,
                     ..Self::default()
                 };
@@ -171,21 +204,37 @@ impl Openness {
         }
     }
 
-    /// Somebody suffers: back to the policy's pace.
-    pub fn close(&mut self) {
+    /// Back to the policy's pace.
+    fn close(&mut self) {
         self.level = 0.0;
     }
 
-    /// The target length of the next chunk: never less than the policy's.
+    /// Somebody suffers: back to the policy's pace, and below it where the policy states none.
+    pub fn yield_to_waiters(&mut self) {
+        self.close();
+        self.busy = true;
+    }
+
+    fn is_eased(&self, pace: &Pace) -> bool {
+        pace.eases && self.busy && self.level <= 0.0
+    }
+
+    /// The target length of the next chunk: never less than what the policy states.
     #[must_use]
     pub fn chunk_duration(&self, pace: &Pace) -> Duration {
+        if self.is_eased(pace) {
+            return EASED_CHUNK.min(pace.chunk_duration);
+        }
         let room = OPEN_CHUNK.saturating_sub(pace.chunk_duration);
         pace.chunk_duration + room.mul_f64(self.level)
     }
 
-    /// Percent of the time that the sweep may work: never less than the policy's.
+    /// Percent of the time that the sweep may work: never less than what the policy states.
     #[must_use]
     pub fn duty(&self, pace: &Pace) -> f64 {
+        if self.is_eased(pace) {
+            return f64::from(EASED_DUTY.min(pace.max_duty));
+        }
         let duty = f64::from(pace.max_duty.clamp(1, 100));
         duty + (100.0 - duty) * self.level
     }
@@ -239,6 +288,14 @@ mod tests {
         assert_eq!(veto(&pressure, &defaults().pace), None);
     }
 
+    /// The default's figures, as if the policy stated them.
+    fn stated() -> Pace {
+        Pace {
+            eases: false,
+            ..defaults().pace
+        }
+    }
+
     fn look(openness: &mut Openness, transactions: u64, ours: u64, active: Option<u32>) {
         let pressure = Pressure {
             transactions: Some(transactions),
@@ -258,7 +315,7 @@ mod tests {
 
     #[test]
     fn an_idle_database_opens_the_pace_by_steps() {
-        let pace = defaults().pace;
+        let pace = stated();
         let mut openness = Openness::default();
         look(&mut openness, 1_000, 0, None);
         assert_eq!(openness.chunk_duration(&pace), pace.chunk_duration);
@@ -280,7 +337,7 @@ mod tests {
         #[case] transactions: u64,
         #[case] active: Option<u32>,
     ) {
-        let pace = defaults().pace;
+        let pace = stated();
         let mut openness = opened();
         look(&mut openness, transactions, 0, active);
         assert_eq!(openness.chunk_duration(&pace), pace.chunk_duration);
@@ -292,7 +349,7 @@ mod tests {
         let pace = Pace {
             chunk_duration: Duration::from_millis(500),
             max_duty: 100,
-            ..defaults().pace
+            ..stated()
         };
         assert_eq!(opened().chunk_duration(&pace), pace.chunk_duration);
         assert_eq!(opened().duty(&pace), 100.0);
@@ -305,7 +362,7 @@ mod tests {
         for counted in [1_000, 1_024, 1_024, 1_048, 1_060] {
             look(&mut openness, counted, 12, None);
         }
-        assert_eq!(openness.duty(&defaults().pace), 100.0);
+        assert_eq!(openness.duty(&stated()), 100.0);
     }
 
     #[test]
@@ -314,6 +371,50 @@ mod tests {
         for _ in 0..9 {
             openness.observe(&Pressure::default(), 0, SECOND);
         }
-        assert_eq!(openness.duty(&defaults().pace), 25.0);
+        assert_eq!(openness.duty(&stated()), 25.0);
+    }
+
+    #[rstest]
+    #[case::at_work(25, 5, 10.0)]
+    #[case::hardly_used(10, 20, 25.0)]
+    fn without_a_stated_pace_a_sweep_eases_off_while_the_service_is_at_work(
+        #[case] others: u64,
+        #[case] millis: u64,
+        #[case] duty: f64,
+    ) {
+        let pace = defaults().pace;
+        let mut openness = Openness::default();
+
+        look(&mut openness, 1_000, 0, None);
+        let first = openness.clone();
+        look(&mut openness, 1_012 + others, 12, None);
+
+        assert_eq!(
+            openness.chunk_duration(&pace),
+            Duration::from_millis(millis)
+        );
+        assert_eq!(openness.duty(&pace), duty);
+        assert_eq!(first.chunk_duration(&pace), EASED_CHUNK, "until it knows");
+    }
+
+    #[test]
+    fn a_stated_pace_never_eases_off() {
+        let mut openness = Openness::default();
+
+        look(&mut openness, 1_000, 0, None);
+        look(&mut openness, 9_000, 12, None);
+        openness.yield_to_waiters();
+
+        assert_eq!(openness.chunk_duration(&stated()), stated().chunk_duration);
+        assert_eq!(openness.duty(&stated()), 25.0);
+    }
+
+    #[test]
+    fn whoever_waits_behind_a_sweep_makes_it_ease_off() {
+        let mut openness = opened();
+
+        openness.yield_to_waiters();
+
+        assert_eq!(openness.chunk_duration(&defaults().pace), EASED_CHUNK);
     }
 }

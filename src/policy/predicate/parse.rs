@@ -92,6 +92,7 @@ fn too_deep() -> PredicateError {
 }
 
 /// Our tree of `expr`, wherever its precedence does not matter: at the top, in parentheses, in a list.
+#[recursive::recursive]
 pub(super) fn convert(expr: &sql::Expr, depth: usize) -> Result<Expr, PredicateError> {
     if depth > MAX_DEPTH {
         return Err(too_deep());

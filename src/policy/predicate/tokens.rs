@@ -7,8 +7,11 @@ use sqlparser::{
 
 use super::{PredicateError, refuse};
 
-/// Characters that an expression may have.
-const MAX_CHARACTERS: usize = 1024;
+/// Characters that an expression may have; the schema says the same.
+const MAX_CHARACTERS: usize = 4096;
+/// Operators that an expression may have, AND and OR among them. A tree is at most that deep where they stand in a row: our own
+/// stack and that of SQLite, which takes 1,000 levels, have room for it.
+const MAX_OPERATORS: usize = 500;
 
 /// Words that PostgreSQL takes for a function where a column is not quoted.
 const FUNCTION_WORDS: [&str; 12] = [
@@ -58,7 +61,36 @@ pub(super) fn tokens(source: &str) -> Result<Vec<Token>, PredicateError> {
         }
         kept.push(token);
     }
+    if kept.iter().filter(|token| is_operator(token)).count() > MAX_OPERATORS {
+        return refuse(format!(
+            "the expression has more than {MAX_OPERATORS} operators: write `IN (a, b)` for several values, or several rules"
+        ));
+    }
     Ok(kept)
+}
+
+fn is_operator(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => {
+            word.quote_style.is_none()
+                && ["and", "or"].contains(&word.value.to_ascii_lowercase().as_str())
+        }
+        Token::Eq
+        | Token::Neq
+        | Token::Lt
+        | Token::Gt
+        | Token::LtEq
+        | Token::GtEq
+        | Token::Plus
+        | Token::Minus
+        | Token::Mul
+        | Token::Div
+        | Token::Mod
+        | Token::StringConcat
+        | Token::Arrow
+        | Token::LongArrow => true,
+        _ => false,
+    }
 }
 
 /// Refuses a token that no allowed expression has.

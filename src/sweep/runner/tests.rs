@@ -54,7 +54,7 @@ impl Fake {
     fn counted(&self) -> Counted {
         Counted {
             expired: self.left(),
-            unreadable: None,
+            ..Counted::default()
         }
     }
 
@@ -94,6 +94,10 @@ impl Engine for Fake {
     async fn count_left(&self, _: &RulePlan, _: u64) -> Result<Counted, EngineError> {
         self.with(|table| table.counts += 1);
         Ok(self.counted())
+    }
+
+    async fn has_times_from(&self, _: &RulePlan, _: Timestamp) -> Result<bool, EngineError> {
+        Ok(true)
     }
 
     async fn check_plan(&self, _: &RulePlan) -> Result<(), EngineError> {

@@ -6,6 +6,7 @@
 
 mod case;
 mod cases;
+mod clock;
 mod concurrency;
 mod pooled;
 mod property;

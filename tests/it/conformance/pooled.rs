@@ -55,12 +55,10 @@ impl Seen {
     }
 }
 
-/// A client with a name, as drivers give themselves one. PgBouncer sets the name that a client stated at its begin, and leaves it
-/// to clients that stated none, whoever the two are: that is between it and them.
+/// A client without a name: PgBouncer sets the one that a client stated at its begin, and would leave it to those that stated none.
 async fn connect(url: &str) -> PgConnection {
     let options: PgConnectOptions = url.parse().unwrap();
-    let options = options.extra_float_digits(None).application_name("service");
-    options.connect().await.unwrap()
+    options.extra_float_digits(None).connect().await.unwrap()
 }
 
 /// Asks one thing after the other, each with its own answer, in and out of transactions.

@@ -12,8 +12,8 @@ use retention_operator::engine::{Chunk, DatabaseTarget, Engine, open};
 use retention_operator::policy::check::{CheckedPolicy, check as read};
 use retention_operator::policy::claims::LedgerMode;
 use retention_operator::sweep::{
-    Control, ControlError, Order, RuleEnd, RuleProgress, StopReason, SweepReport, SweepState,
-    Trigger, sweep_policy,
+    Control, ControlError, Order, RuleEnd, RuleProgress, StopReason, SweepError, SweepReport,
+    SweepState, Trigger, sweep_policy,
 };
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -125,26 +125,49 @@ pub struct Swept {
 
 /// Audits and sweeps as `sweep -f` does.
 pub async fn sweep(url: &str, policy: &CheckedPolicy, control: &dyn Control) -> Swept {
+    if policy.refusals.is_empty() {
+        let (audited, report) = sweep_by(url, policy, control, Timestamp::now).await;
+        let report = Some(report.unwrap());
+        return Swept { audited, report };
+    }
     let engine = engine(url, policy);
-    let engine = engine.as_ref();
+    let audited = audit(engine.as_ref(), policy, &around()).await.unwrap();
+    engine.close().await;
+    Swept {
+        audited,
+        report: None,
+    }
+}
+
+fn around() -> Surroundings {
     let mut around = Surroundings::alone("conformance/case");
     around.enters = true;
     around.party.sweeper = format!("case/{:016x}", fastrand::u64(..));
+    around
+}
+
+/// [`sweep`] by an operator with a clock of its own.
+pub async fn sweep_by(
+    url: &str,
+    policy: &CheckedPolicy,
+    control: &dyn Control,
+    clock: fn() -> Timestamp,
+) -> (AuditReport, Result<SweepReport, SweepError>) {
+    let engine = engine(url, policy);
+    let engine = engine.as_ref();
+    let around = around();
     let audited = audit(engine, policy, &around).await.unwrap();
-    let mut report = None;
-    if policy.refusals.is_empty() {
-        let mut state = SweepState::begin(Trigger::Request, Timestamp::now(), 1);
-        let order = Order {
-            around: &around,
-            generation: 1,
-            spec: "case",
-            approved_plan: None,
-        };
-        let swept = sweep_policy(engine, policy, &order, &mut state, control).await;
-        report = Some(swept.unwrap());
-    }
+    let mut state = SweepState::begin(Trigger::Request, clock(), 1);
+    let order = Order {
+        around: &around,
+        generation: 1,
+        spec: "case",
+        approved_plan: None,
+        clock,
+    };
+    let swept = sweep_policy(engine, policy, &order, &mut state, control).await;
     engine.close().await;
-    Swept { audited, report }
+    (audited, swept)
 }
 
 /// Makes the ledger; the statement that a case has for it, on this engine.
@@ -412,7 +435,11 @@ impl Control for Unhindered {
 pub fn policy(place: &Place, rules: &[&str], pace: &str) -> CheckedPolicy {
     let case = Case::of("").policy(&format!("{{pace: {pace}}}"));
     let case = rules.iter().fold(case, |case, rule| case.rule(rule));
-    let policy: RetentionPolicy =
-        serde_json::from_value(case.document(place.schema.as_deref())).unwrap();
+    let mut document = case.document(place.schema.as_deref());
+    if place.schema.is_none() {
+        // Nothing is swept there without one.
+        document["spec"]["database"]["ledger"] = "Auto".into();
+    }
+    let policy: RetentionPolicy = serde_json::from_value(document).unwrap();
     read(&policy.spec)
 }

@@ -558,6 +558,28 @@ async fn a_session_that_the_server_ends_in_a_chunk_loses_no_row_and_doubles_none
 }
 
 #[tokio::test]
+async fn a_row_that_comes_to_refer_is_named_and_the_archive_is_not() {
+    let database = Postgres::shared().database("refers").await;
+    database.execute(&filled("t", 200)).await;
+    database
+        .execute("ALTER TABLE t ADD PRIMARY KEY (id); CREATE TABLE child (t_id bigint CONSTRAINT child_of REFERENCES t)")
+        .await;
+    let engine = engine(&database.url);
+    let plan = archiving(plan(&engine, "t", "at").await, "attic");
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    database.execute("INSERT INTO child VALUES (2)").await;
+
+    let refused = sweep.delete_next(ChunkTarget { pages: 100 }).await;
+
+    let error = refused.unwrap_err();
+    assert_eq!(error.category(), "dependents", "{error}");
+    assert!(error.to_string().contains("child_of"), "{error}");
+    sweep.close().await;
+    let archived: i64 = database.scalar("SELECT count(*) FROM attic").await;
+    assert_eq!((archived, expired(&database).await), (0, 100));
+}
+
+#[tokio::test]
 async fn names_with_quotes_dots_and_other_scripts_are_plain_names() {
     let database = Postgres::shared().database("oddnames").await;
     database

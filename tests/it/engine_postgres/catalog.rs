@@ -357,9 +357,7 @@ async fn a_hundred_audits_move_no_counter_of_a_users_table() {
 
     // The session is gone, and with its end it has reported all that it counted.
     eventually(Duration::from_secs(20), "the session's end", async || {
-        let open: i64 = database
-            .scalar("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'retention-operator/test/engine' AND datname = current_database()")
-            .await;
+        let open = database.foreign_sessions().await;
         if open == 0 { Ok(()) } else { Err(open) }
     })
     .await;

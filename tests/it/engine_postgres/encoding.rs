@@ -431,7 +431,8 @@ async fn judge(database: &TestDatabase, values: &Values, kinds: &[&str]) {
             before,
             Counted {
                 expired,
-                unreadable
+                unreadable,
+                attached: 0,
             },
             "{kind}"
         );
@@ -440,7 +441,8 @@ async fn judge(database: &TestDatabase, values: &Values, kinds: &[&str]) {
             after,
             Counted {
                 expired: 0,
-                unreadable
+                unreadable,
+                attached: 0,
             },
             "{kind}"
         );
@@ -491,7 +493,8 @@ async fn unreadable_values_are_counted_within_the_where_and_under_holds() {
         counted,
         Counted {
             expired: 1,
-            unreadable: Some(2)
+            unreadable: Some(2),
+            attached: 0,
         }
     );
     assert_eq!(swept.rows, 1);
@@ -514,7 +517,8 @@ async fn a_column_of_a_time_type_has_nothing_unreadable_to_count() {
         counted,
         Counted {
             expired: 1,
-            unreadable: None
+            unreadable: None,
+            attached: 0,
         }
     );
 }

@@ -1,5 +1,7 @@
 //! A sweep in bad company: locks, changes of the table, lost connections, a second sweep.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use retention_operator::engine::{ChunkTarget, CommitOutcome, Engine};
@@ -11,7 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::pgbouncer::PgBouncer;
-use crate::support::postgres::{Postgres, SUPERUSER, TestDatabase};
+use crate::support::postgres::{Postgres, SUPERUSER, TestDatabase, connect};
+use crate::support::wait::eventually;
 
 const END_OTHERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
@@ -357,9 +360,92 @@ async fn a_commit_whose_answer_is_lost_is_looked_up() {
     assert_eq!(chunk.rows + rest.rows, 500);
 }
 
+/// Right after a promotion the control file still names the old timeline.
+#[tokio::test]
+async fn after_a_failover_a_number_that_another_transaction_got_says_nothing_of_the_chunk() {
+    let primary = Postgres::start_own(&[("autovacuum", "off")]);
+    let database = primary.database("failover").await;
+    // The checkpoint that a promotion asks for takes its time: there is something to write.
+    let spread = [
+        ("autovacuum", "off"),
+        ("checkpoint_timeout", "3600"),
+        ("checkpoint_completion_target", "0.9"),
+    ];
+    let standby = Postgres::standby_of(&primary, &spread);
+    database.execute(&filled("t", 20_000)).await;
+    let url = |port: u16| {
+        format!(
+            "postgres://{SUPERUSER}:{SUPERUSER}@127.0.0.1:{port}/{}",
+            database.name
+        )
+    };
+    let written: String = database.scalar("SELECT pg_current_wal_lsn()::text").await;
+    let follows = format!("SELECT (pg_last_wal_replay_lsn() >= '{written}')::text");
+    let there = url(standby.port());
+    eventually(
+        Duration::from_secs(30),
+        "the standby to follow",
+        async || match asked(&there, &follows).await.as_str() {
+            "true" => Ok(()),
+            other => Err(other.to_owned()),
+        },
+    )
+    .await;
+    let mut promoted = connect(&there).await;
+    for statement in [
+        "ALTER SYSTEM SET primary_conninfo = ''",
+        "SELECT pg_reload_conf()",
+    ] {
+        promoted.execute(statement).await.unwrap();
+    }
+    eventually(Duration::from_secs(30), "the stream to end", async || {
+        let streams: i64 = database
+            .scalar("SELECT count(*) FROM pg_stat_replication")
+            .await;
+        if streams == 0 { Ok(()) } else { Err(streams) }
+    })
+    .await;
+    let relay = Relay::start(primary.port()).await;
+    let engine = engine(&url(relay.port));
+    let plan = plan(&engine, "t", "at").await;
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let target = ChunkTarget { pages: 5 };
+    sweep.delete_next(target).await.unwrap().unwrap();
+    promoted.execute("SELECT pg_promote()").await.unwrap();
+    for _ in 0..100 {
+        let number = "SELECT pg_current_xact_id()";
+        promoted.execute(number).await.unwrap();
+    }
+    relay.lead_to(standby.port());
+    relay.swallow_answers();
+
+    let outcome = sweep.commit().await;
+
+    let control = "SELECT timeline_id::text || pg_is_in_recovery() FROM pg_control_checkpoint()";
+    assert_eq!(
+        asked(&there, control).await,
+        "1false",
+        "the checkpoint came too early for this test"
+    );
+    let error = outcome.expect_err("nobody can say");
+    assert_eq!(error.category(), "connection_lost", "{error}");
+    let rows = asked(&there, "SELECT count(*)::text FROM t").await;
+    assert_eq!(rows, "20000");
+}
+
+/// One text from a server.
+async fn asked(url: &str, sql: &str) -> String {
+    let mut session = connect(url).await;
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned()))
+        .fetch_one(&mut session)
+        .await
+        .unwrap()
+}
+
 /// Passes bytes on to a server; on demand it drops the next answer on each open connection, and closes it.
 struct Relay {
     port: u16,
+    server: Arc<AtomicU16>,
     swallow: tokio::sync::watch::Sender<u64>,
 }
 
@@ -368,12 +454,24 @@ impl Relay {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (swallow, order) = tokio::sync::watch::channel(0);
+        let server = Arc::new(AtomicU16::new(server));
+        let leads_to = server.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                let server = leads_to.load(Ordering::Relaxed);
                 tokio::spawn(relay(client, server, order.clone()));
             }
         });
-        Self { port, swallow }
+        Self {
+            port,
+            server,
+            swallow,
+        }
+    }
+
+    /// New connections go to another server.
+    fn lead_to(&self, server: u16) {
+        self.server.store(server, Ordering::Relaxed);
     }
 
     fn swallow_answers(&self) {

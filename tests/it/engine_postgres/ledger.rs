@@ -210,8 +210,116 @@ async fn a_ledger_of_others_is_not_passed_over(#[case] grants: &str, #[case] say
     assert!(why.contains(says), "{why}");
 }
 
+/// As an operator before the first version would have left it: without one of today's tables.
+const AGED: &str =
+    "UPDATE retention_operator.meta SET version = 0; DROP TABLE retention_operator.approval";
+
+#[tokio::test]
+async fn an_older_ledger_is_brought_up_to_date_for_all_who_use_it() {
+    let (database, owner) = table(1).await;
+    usable(&owner).await;
+    let other = database
+        .role(
+            "other",
+            "secret",
+            "GRANT USAGE ON SCHEMA retention_operator TO {role};
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA retention_operator TO {role}",
+        )
+        .await;
+    let reader = database
+        .role(
+            "reader",
+            "secret",
+            "GRANT USAGE ON SCHEMA retention_operator TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA retention_operator TO {role}",
+        )
+        .await;
+    database
+        .execute(&format!(
+            "{AGED}; INSERT INTO retention_operator.hold (policy, name, table_name, since) VALUES ('a/a', 'case-1', 'public.t', now())"
+        ))
+        .await;
+
+    let looked = owner.ledger(LedgerMode::Existing, false).await.unwrap();
+    let without_rights = engine(&other.url)
+        .ledger(LedgerMode::Existing, true)
+        .await
+        .unwrap();
+    let untouched: i32 = database
+        .scalar("SELECT version FROM retention_operator.meta")
+        .await;
+    let brought = owner.ledger(LedgerMode::Existing, true).await.unwrap();
+
+    let why = |access| match access {
+        LedgerAccess::Unusable(why) => why,
+        _ => panic!("used"),
+    };
+    let looked = why(looked);
+    assert!(looked.contains("of version 0"), "{looked}");
+    assert!(looked.contains("brings it up to date"), "{looked}");
+    let without_rights = why(without_rights);
+    let grant = format!(
+        "run: GRANT USAGE, CREATE ON SCHEMA retention_operator TO \"{}\"",
+        other.name
+    );
+    assert!(without_rights.contains(&grant), "{without_rights}");
+    assert!(without_rights.len() <= 256, "{without_rights}");
+    assert_eq!(untouched, 0);
+    let LedgerAccess::Usable(ledger) = brought else {
+        panic!("not brought up to date");
+    };
+    assert_eq!(ledger.view("a/b").await.unwrap().holds.len(), 1);
+    let version: i32 = database
+        .scalar("SELECT version FROM retention_operator.meta")
+        .await;
+    assert_eq!(version, 1);
+    let used = engine(&other.url)
+        .ledger(LedgerMode::Existing, true)
+        .await
+        .unwrap();
+    assert!(matches!(used, LedgerAccess::Usable(ledger) if ledger.writable().is_ok()));
+    let read = engine(&reader.url)
+        .ledger(LedgerMode::Existing, true)
+        .await
+        .unwrap();
+    assert!(matches!(read, LedgerAccess::Usable(ledger) if ledger.writable().is_err()));
+}
+
+#[tokio::test]
+async fn a_role_that_may_make_tables_in_the_schema_brings_a_ledger_of_others_up_to_date() {
+    let (database, owner) = table(1).await;
+    usable(&owner).await;
+    let other = database
+        .role(
+            "other",
+            "secret",
+            "GRANT USAGE, CREATE ON SCHEMA retention_operator TO {role};
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA retention_operator TO {role}",
+        )
+        .await;
+    database.execute(AGED).await;
+
+    let many: Vec<_> = (0..4)
+        .map(|_| {
+            let engine = engine(&other.url);
+            tokio::spawn(async move { engine.ledger(LedgerMode::Auto, true).await })
+        })
+        .collect();
+    for one in many {
+        let access = one.await.unwrap().unwrap();
+        assert!(matches!(access, LedgerAccess::Usable(_)));
+    }
+
+    // What it made is its own, and the first owner's to use.
+    let owners = owner.ledger(LedgerMode::Existing, true).await.unwrap();
+    assert!(matches!(owners, LedgerAccess::Usable(ledger) if ledger.writable().is_ok()));
+}
+
 #[rstest]
-#[case::newer("UPDATE retention_operator.meta SET version = 99", "version 99")]
+#[case::newer(
+    "UPDATE retention_operator.meta SET version = 99",
+    "version 99, newer than this operator"
+)]
+#[case::of_no_version("DELETE FROM retention_operator.meta", "lacks tables")]
 #[case::half("DROP TABLE retention_operator.hold", "lacks tables")]
 #[case::default(
     "ALTER TABLE retention_operator.lease ALTER owner SET DEFAULT public.evil()",
@@ -605,6 +713,42 @@ async fn a_hold_that_its_policy_no_longer_has_stays_until_it_is_released() {
     ledger.end_sweep(&end).await.unwrap();
     let left = ledger.view("a/a").await.unwrap().holds;
     assert_eq!(left.len(), 1, "what is not removed cannot be released");
+}
+
+#[tokio::test]
+async fn that_one_policy_was_asked_about_a_removed_hold_is_no_question_to_another() {
+    let (_database, engine) = table(1).await;
+    let ledger = usable(&engine).await;
+    let hold = OwnHold {
+        name: "case".to_owned(),
+        table: "t".to_owned(),
+        predicate: None,
+        reason: None,
+    };
+    enter(&*ledger, "a/a", &[], Some(std::slice::from_ref(&hold))).await;
+    let removed = enter(&*ledger, "a/a", &[], Some(&[])).await;
+    begin(&*ledger, "s1").await;
+    let end = SweepEnd {
+        id: "s1",
+        asked: vec![removed.holds[0].id],
+        ..SweepEnd::default()
+    };
+    ledger.end_sweep(&end).await.unwrap();
+    ledger.end_sweep(&end).await.unwrap();
+
+    let asked = |policy: &'static str| {
+        let ledger = Arc::clone(&ledger);
+        async move { ledger.view(policy).await.unwrap().holds[0].asked }
+    };
+
+    assert!(asked("shop/orders").await);
+    assert!(!asked("b/b").await);
+    enter(&*ledger, "a/a", &[], Some(std::slice::from_ref(&hold))).await;
+    enter(&*ledger, "a/a", &[], Some(&[])).await;
+    assert!(
+        !asked("shop/orders").await,
+        "it was placed again in between"
+    );
 }
 
 #[tokio::test]

@@ -376,6 +376,7 @@ async fn a_hold_that_its_policy_no_longer_has_stays_until_it_is_released() {
         outcome: "Blocked",
         message: "",
         done: Vec::new(),
+        unapproved: Vec::new(),
         released,
         asked,
     };

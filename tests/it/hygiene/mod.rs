@@ -1,6 +1,15 @@
 //! The audit's findings on real servers: what each check finds, and what it must leave alone.
 
+mod bloated_index;
+mod cost;
+mod indexes;
 mod invalid_index;
+mod policy;
+mod server;
+mod sqlite;
+mod statistics;
+mod tables;
+mod usage;
 
 use std::time::Duration;
 

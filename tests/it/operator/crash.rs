@@ -10,14 +10,10 @@ use sqlx::Row;
 use super::rig::{LATER, Rig, SOON};
 use super::tables::{rule, slow};
 use crate::support::postgres::TestDatabase;
+use crate::support::process::kills;
 use crate::support::wait::eventually;
 
 const ROWS: i64 = 60_000;
-
-/// How often the operator is killed: `RETENTION_OPERATOR_TEST_KILLS`, or 8.
-fn kills() -> u32 {
-    std::env::var("RETENTION_OPERATOR_TEST_KILLS").map_or(8, |kills| kills.parse().unwrap())
-}
 
 /// What the service did while the operator swept and died.
 #[derive(Default)]
@@ -85,7 +81,7 @@ async fn after_kills_at_random_moments_exactly_the_expired_rows_are_gone() {
         .await;
     let stop = Arc::new(AtomicBool::new(false));
     let service = tokio::spawn(service(rig.database.clone(), stop.clone()));
-    let kills = kills();
+    let kills = kills(8);
     // The sweep is slow enough to be killed that often in the middle of it.
     let step = ROWS * 42 / 100 / (i64::from(kills) + 2);
     let rate = u32::try_from(step).unwrap();

@@ -2,9 +2,9 @@
 
 mod audit;
 mod crash;
-mod mistakes;
 mod neighbours;
 mod quiet;
+mod repaired;
 pub mod rig;
 mod stop;
 mod successor;

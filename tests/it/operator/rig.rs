@@ -43,10 +43,15 @@ pub struct Rig {
 impl Rig {
     /// Starts an operator that watches a namespace of its own.
     pub async fn start(prefix: &str) -> Self {
+        let database = Postgres::shared().database(prefix).await;
+        Self::start_on(prefix, database).await
+    }
+
+    /// [`Rig::start`] with a database on a server that the caller may break.
+    pub async fn start_on(prefix: &str, database: TestDatabase) -> Self {
         let plane = ControlPlane::shared();
         apply_crd_once(plane);
         let namespace = plane.namespace(prefix);
-        let database = Postgres::shared().database(prefix).await;
         let port = free_port();
         let rig = Self {
             client: plane.client().await,
@@ -257,12 +262,7 @@ impl Rig {
 /// Waits until no session of an operator is open in a database: then its counters are flushed, too.
 pub async fn no_operator_session(database: &TestDatabase) {
     eventually(SOON, "the operator's sessions to end", async || {
-        let open: i64 = database
-            .scalar(
-                "SELECT count(*) FROM pg_stat_activity
-                 WHERE datname = current_database() AND application_name LIKE 'retention-operator%'",
-            )
-            .await;
+        let open = database.foreign_sessions().await;
         if open == 0 { Ok(()) } else { Err(open) }
     })
     .await;

@@ -9,10 +9,22 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
-use super::process::{Process, found_by, free_port, perhaps_found_by, run_dir, serve, unique};
+use super::process::{
+    Process, children, found_by, free_port, have_ended, kill9, perhaps_found_by, run_dir, serve,
+    unique,
+};
+use super::wait::eventually;
+
+/// The name of the tests' own sessions, as `pg_stat_activity` shows it.
+const TESTS: &str = "tests";
+/// A condition on `pg_stat_activity`: sessions of others than the tests, in the database that is asked.
+pub const FOREIGN: &str = "datname = current_database() AND backend_type = 'client backend' AND application_name <> 'tests'";
 
 /// The superuser's name and, because every server is a throw-away on loopback, its password.
 pub const SUPERUSER: &str = "postgres";
+
+/// For the end of processes that were killed: the postmaster gives those that it ends itself five seconds.
+const ENDING: Duration = Duration::from_secs(20);
 
 /// A server that accepts passwords (SCRAM) on 127.0.0.1.
 pub struct Postgres {
@@ -132,10 +144,49 @@ impl Postgres {
         self.process.wait(Duration::from_secs(30));
     }
 
-    /// Starts the server again after [`Postgres::crash`], on the same port and data, and waits until it answers.
+    /// SIGKILL of the server with all its processes: none of them writes anything any more.
+    pub fn kill9(&mut self) {
+        // While it is stopped it starts no more of them.
+        self.process.signal("STOP");
+        let all = children(self.pid());
+        kill9(&all);
+        self.process.kill9();
+        assert!(have_ended(&all, ENDING), "processes outlived SIGKILL");
+    }
+
+    /// SIGKILL of one process of the server, one that serves a client if there is one. The postmaster then ends all the others,
+    /// recovers from the WAL and goes on.
+    pub fn kill9_one(&mut self) {
+        let all = children(self.pid());
+        let title =
+            |id: &u32| fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let (clients, own): (Vec<u32>, Vec<u32>) = all
+            .iter()
+            .copied()
+            .partition(|id| title(id).contains("127.0.0.1("));
+        kill9(&fastrand::choice(clients).into_iter().collect::<Vec<_>>());
+        // A client's process may have ended by itself a moment before; the server's own do not.
+        if !have_ended(&all, Duration::from_secs(2)) {
+            kill9(&fastrand::choice(own).into_iter().collect::<Vec<_>>());
+        }
+        assert!(have_ended(&all, ENDING), "the server goes on");
+    }
+
+    /// Ends the server as an administrator does who is in a hurry: clients are cut off, and everything is written down.
+    pub fn stop(&mut self) {
+        self.process.signal("INT");
+        self.process.wait(Duration::from_secs(30));
+    }
+
+    /// Starts the server again after [`Postgres::crash`], [`Postgres::stop`] or [`Postgres::kill9`], on the same port and data, and waits until it answers.
     pub fn restart(&mut self) {
         self.process = start(&self.dir, self.port, self.bin.as_deref(), &self.settings);
         self.wait_ready();
+    }
+
+    /// A database that is there already.
+    pub fn existing(&self, name: &str) -> TestDatabase {
+        TestDatabase::new(name.to_owned(), self.port)
     }
 
     /// Creates a database of its own for a test.
@@ -192,6 +243,26 @@ impl TestDatabase {
         connect(&self.url).await
     }
 
+    /// Sessions in this database besides those that [`connect`] made and other than the caller's: an operator's have a name within
+    /// their transactions only.
+    pub async fn foreign_sessions(&self) -> i64 {
+        self.scalar(&format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE {FOREIGN}"
+        ))
+        .await
+    }
+
+    /// Waits until the server accepts connections: it may be recovering.
+    pub async fn answers(&self) {
+        let options: PgConnectOptions = self.url.parse().unwrap();
+        eventually(
+            Duration::from_secs(30),
+            "the server to answer",
+            async || options.connect().await.map(drop),
+        )
+        .await;
+    }
+
     /// Runs any number of statements as superuser.
     ///
     /// # Panics
@@ -240,6 +311,7 @@ impl TestDatabase {
 /// When the server refuses it.
 pub async fn connect(url: &str) -> PgConnection {
     let options: PgConnectOptions = url.parse().unwrap();
+    let options = options.application_name(TESTS);
     // PgBouncer refuses startup options that it does not track; tests go through it with this function too.
     options
         .extra_float_digits(None)

@@ -75,12 +75,66 @@ pub fn perhaps_found_by(name: &str, arguments: &[&str]) -> Option<PathBuf> {
     output.status.success().then_some(path)
 }
 
-/// A TCP port of 127.0.0.1 that was free a moment ago.
+/// How often a test kills something: `RETENTION_OPERATOR_TEST_KILLS`, or `default`.
+pub fn kills(default: u32) -> u32 {
+    std::env::var("RETENTION_OPERATOR_TEST_KILLS").map_or(default, |kills| kills.parse().unwrap())
+}
+
+/// The processes that a process has started and that still run.
+pub fn children(parent: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter(|id| matches!(stat(*id), Some((state, of)) if of == parent && !ended(&state)))
+        .collect()
+}
+
+/// State and parent of a process.
+fn stat(id: u32) -> Option<(String, u32)> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // Its name, which may hold anything, stands in parentheses before the rest.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+fn ended(state: &str) -> bool {
+    matches!(state, "Z" | "X")
+}
+
+/// Waits for the end of processes that somebody else waits for; `false`: some still run after `patience`.
+pub fn have_ended(ids: &[u32], patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    let running = |id: &u32| stat(*id).is_some_and(|(state, _)| !ended(&state));
+    while ids.iter().any(running) {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    true
+}
+
+/// SIGKILL to processes that this one did not start itself.
+pub fn kill9(ids: &[u32]) {
+    if !ids.is_empty() {
+        let ids = ids.iter().map(u32::to_string);
+        // One that has ended meanwhile is as good.
+        let mut kill = Command::new("sh");
+        kill.args(["-c", r#"kill -s KILL "$@" 2>/dev/null"#, "kill"])
+            .args(ids)
+            .status()
+            .unwrap();
+    }
+}
+
+/// A TCP port of 127.0.0.1 that was free a moment ago. It is below those that connections get, so that none takes it while its
+/// server is down.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .unwrap()
-        .port()
+    loop {
+        let port = fastrand::u16(12_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A name that no other call in this process returns: `prefix`, `separator` and a number.

@@ -1,34 +1,41 @@
 //! The indexes and foreign keys of a database.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, error::Error, str::FromStr};
 
-use sqlx::{Row, postgres::types::Oid};
+use sqlx::{
+    Row,
+    postgres::{PgRow, types::Oid},
+};
 
 use crate::{
     engine::postgres::{catalog::oid, session::Session, sql::constant},
     policy::hygiene::{
-        facts::{Facts, ForeignKey, ForeignKeyPart, Index, IndexKey},
+        facts::{Facts, ForeignKey, ForeignKeyPart, Index, IndexKey, Table},
         indexes::to_define,
     },
 };
 
-/// The catalog's vectors count from 0, which arrays on the wire must not. `pg_get_indexdef` of 40,000 indexes would take a second.
+/// The catalog's vectors count from 0, which arrays on the wire must not: they come as texts, since to make arrays of them takes the
+/// server as long as all the rest. `pg_get_indexdef` of 40,000 indexes would take a second.
 ///
 /// Trees of expressions hold where each word stood in its statement, and how a cast was spelled: both are no difference.
-/// They are sent as hashes, because only equality is asked of them.
+/// They are sent as hashes, because only equality is asked of them, and where a table has but one
+/// that begins with a column they need not be told apart: such indexes are compared with each other alone.
 ///
 /// An unfinished index may be at work right now: a build shows its progress, a concurrent drop or rebuild locks the index. Where the
 /// role may see only that something is built, but not what, a concurrent build's lock of the table must do.
 const INDEXES: &str = r"
-SELECT i.oid AS id, x.indrelid AS table, n.nspname::text AS schema, i.relname::text AS name, h.inhparent AS attached_to,
+WITH several AS MATERIALIZED (
+  SELECT s.indrelid, split_part(s.indkey::text, ' ', 1) AS first FROM pg_index s
+  WHERE s.indexprs IS NOT NULL OR s.indpred IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1)
+SELECT i.oid AS id, x.indrelid AS table, i.relname::text AS name, h.inhparent AS attached_to,
   m.amname::text AS method, x.indisunique, x.indisprimary, x.indisvalid, x.indisready, x.indnkeyatts AS key_count,
-  string_to_array(x.indkey::text, ' ')::int2[] AS columns, string_to_array(x.indclass::text, ' ')::oid[] AS operator_classes,
-  string_to_array(x.indcollation::text, ' ')::oid[] AS collations, string_to_array(x.indoption::text, ' ')::int2[] AS options,
-  hashtextextended(regexp_replace(x.indexprs::text, ':location -?\d+|:[a-z_]*format \d+', '', 'g'), 0)::text AS expressions,
-  hashtextextended(regexp_replace(x.indpred::text, ':location -?\d+|:[a-z_]*format \d+', '', 'g'), 0)::text AS predicate,
-  CASE WHEN regexp_replace(x.indpred::text, '\{NULLTEST :arg \{VAR :varno 1 :varattno \d+ [^{}]*\} :nulltesttype 1 [^{}]*\}', '', 'g')
-      ~ '^(\{BOOLEXPR :boolop and :args \( *\)[^{}]*\})?$'
-    THEN (SELECT array_agg(f[1]::int2) FROM regexp_matches(x.indpred::text, '\{NULLTEST :arg \{VAR :varno 1 :varattno (\d+) ', 'g') AS f) END AS not_null,
+  x.indkey::text AS columns, x.indclass::text AS operator_classes, x.indcollation::text AS collations, x.indoption::text AS options,
+  CASE WHEN x.indexprs IS NULL THEN NULL WHEN (x.indrelid, split_part(x.indkey::text, ' ', 1)) NOT IN (SELECT p.indrelid, p.first FROM several p) THEN 'the only one'
+    ELSE hashtextextended(regexp_replace(x.indexprs::text, ':(location|[a-z]+format) -?\d+', '', 'g'), 0)::text END AS expressions,
+  CASE WHEN x.indpred IS NULL THEN NULL WHEN (x.indrelid, split_part(x.indkey::text, ' ', 1)) NOT IN (SELECT p.indrelid, p.first FROM several p) THEN 'the only one'
+    ELSE hashtextextended(regexp_replace(x.indpred::text, ':(location|[a-z]+format) -?\d+', '', 'g'), 0)::text END AS predicate,
+  CASE WHEN x.indpred::text LIKE '{NULLTEST %' OR x.indpred::text LIKE '{BOOLEXPR :boolop and :args ({NULLTEST %' THEN left(x.indpred::text, 4000) END AS null_tests,
   k.conname::text AS constraint, i.relpages::int8 AS pages,
   x.indisreplident, x.indisclustered, x.indisexclusion, NOT x.indimmediate AS deferrable, NOT x.indislive AS dropping,
   x.indisunique AND NOT x.indisprimary AND coalesce((to_jsonb(x)->>'indnullsnotdistinct')::bool, false) AS nulls_not_distinct,
@@ -42,62 +49,116 @@ SELECT i.oid AS id, x.indrelid AS table, n.nspname::text AS schema, i.relname::t
     OR EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.datname = current_database() AND p.relid IS NULL)
       AND x.indrelid IN (SELECT l.relation FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'ShareUpdateExclusiveLock' AND l.relation IS NOT NULL
         AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))) AS being_built
-FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
+FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
 JOIN pg_am m ON m.oid = i.relam LEFT JOIN pg_inherits h ON h.inhrelid = i.oid
 LEFT JOIN pg_constraint k ON k.conindid = i.oid AND k.contype IN ('p', 'u', 'x') AND k.conrelid = x.indrelid
-WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'retention_operator')";
+WHERE i.relnamespace NOT IN (SELECT n.oid FROM pg_namespace n
+  WHERE n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast', 'retention_operator'))";
 
-pub(super) async fn indexes(session: &mut Session) -> Result<Vec<Index>, sqlx::Error> {
-    let rows = session.rows(constant(INDEXES)).await?;
-    rows.iter()
-        .map(|row| {
-            let columns: Vec<i16> = row.try_get("columns")?;
-            let key_count = usize::try_from(row.try_get::<i16, _>("key_count")?).unwrap_or(0);
-            let (keys, included) = columns.split_at(key_count.min(columns.len()));
-            let classes: Vec<Oid> = row.try_get("operator_classes")?;
-            let collations: Vec<Oid> = row.try_get("collations")?;
-            let options: Vec<i16> = row.try_get("options")?;
-            let keys = keys.iter().zip(classes).zip(collations).zip(options);
-            Ok(Index {
-                id: oid(row, "id")?,
-                table: oid(row, "table")?,
-                schema: row.try_get("schema")?,
-                name: row.try_get("name")?,
-                attached_to: row
-                    .try_get::<Option<Oid>, _>("attached_to")?
-                    .map(|oid| oid.0),
-                method: row.try_get("method")?,
-                unique: row.try_get("indisunique")?,
-                primary: row.try_get("indisprimary")?,
-                valid: row.try_get("indisvalid")?,
-                ready: row.try_get("indisready")?,
-                being_built: row.try_get("being_built")?,
-                constraint: row.try_get("constraint")?,
-                keys: keys
-                    .map(|(((column, class), collation), options)| IndexKey {
-                        column: *column,
-                        operator_class: class.0,
-                        collation: collation.0,
-                        options,
-                    })
-                    .collect(),
-                included: included.to_vec(),
-                expressions: row.try_get("expressions")?,
-                predicate: row.try_get("predicate")?,
-                pages: u64::try_from(row.try_get::<i64, _>("pages")?).unwrap_or(0),
-                replica_identity: row.try_get("indisreplident")?,
-                clustered: row.try_get("indisclustered")?,
-                exclusion: row.try_get("indisexclusion")?,
-                deferrable: row.try_get("deferrable")?,
-                nulls_not_distinct: row.try_get("nulls_not_distinct")?,
-                referred: row.try_get("referred")?,
-                dropping: row.try_get("dropping")?,
-                parameters: row.try_get("parameters")?,
-                not_null: row.try_get("not_null")?,
-                ..Index::default()
+/// The indexes of `tables`.
+pub(super) async fn indexes(
+    session: &mut Session,
+    tables: &HashMap<u32, Table>,
+) -> Result<Vec<Index>, sqlx::Error> {
+    // Put straight where they stay: there may be tens of thousands.
+    let mut indexes = Vec::new();
+    session
+        .collect(constant(INDEXES), |row| {
+            if let Some(table) = tables.get(&oid(row, "table")?) {
+                indexes.push(index(row, table)?);
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(indexes)
+}
+
+fn index(row: &PgRow, table: &Table) -> Result<Index, sqlx::Error> {
+    let columns: Vec<i16> = vector(row, "columns")?;
+    let key_count = usize::try_from(row.try_get::<i16, _>("key_count")?).unwrap_or(0);
+    let (keys, included) = columns.split_at(key_count.min(columns.len()));
+    let classes: Vec<u32> = vector(row, "operator_classes")?;
+    let collations: Vec<u32> = vector(row, "collations")?;
+    let options: Vec<i16> = vector(row, "options")?;
+    let keys = keys.iter().zip(classes).zip(collations).zip(options);
+    Ok(Index {
+        id: oid(row, "id")?,
+        table: table.id,
+        schema: table.schema.clone(),
+        name: row.try_get("name")?,
+        attached_to: row
+            .try_get::<Option<Oid>, _>("attached_to")?
+            .map(|oid| oid.0),
+        method: row.try_get("method")?,
+        unique: row.try_get("indisunique")?,
+        primary: row.try_get("indisprimary")?,
+        valid: row.try_get("indisvalid")?,
+        ready: row.try_get("indisready")?,
+        being_built: row.try_get("being_built")?,
+        constraint: row.try_get("constraint")?,
+        keys: keys
+            .map(|(((column, class), collation), options)| IndexKey {
+                column: *column,
+                operator_class: class,
+                collation,
+                options,
             })
+            .collect(),
+        included: included.to_vec(),
+        expressions: row.try_get("expressions")?,
+        predicate: row.try_get("predicate")?,
+        pages: u64::try_from(row.try_get::<i64, _>("pages")?).unwrap_or(0),
+        replica_identity: row.try_get("indisreplident")?,
+        clustered: row.try_get("indisclustered")?,
+        exclusion: row.try_get("indisexclusion")?,
+        deferrable: row.try_get("deferrable")?,
+        nulls_not_distinct: row.try_get("nulls_not_distinct")?,
+        referred: row.try_get("referred")?,
+        dropping: row.try_get("dropping")?,
+        parameters: row.try_get("parameters")?,
+        not_null: row
+            .try_get::<Option<&str>, _>("null_tests")?
+            .and_then(not_null),
+        ..Index::default()
+    })
+}
+
+/// A vector of the catalog as it prints itself: numbers with blanks between them.
+fn vector<T>(row: &PgRow, name: &str) -> Result<Vec<T>, sqlx::Error>
+where
+    T: FromStr,
+    T::Err: Error + Send + Sync + 'static,
+{
+    row.try_get::<&str, _>(name)?
+        .split_ascii_whitespace()
+        .map(|number| {
+            number
+                .parse()
+                .map_err(|reason| sqlx::Error::Decode(Box::new(reason)))
         })
         .collect()
+}
+
+/// The columns of a predicate that says nothing but `IS NOT NULL`, once or joined by AND.
+fn not_null(tree: &str) -> Option<Vec<i16>> {
+    let joined = tree.strip_prefix("{BOOLEXPR :boolop and :args (");
+    let mut rest = joined.unwrap_or(tree);
+    let mut columns = Vec::new();
+    while let Some(test) = rest
+        .trim_start()
+        .strip_prefix("{NULLTEST :arg {VAR :varno 1 :varattno ")
+    {
+        let (column, test) = test.split_once(' ')?;
+        let (_, test) = test.split_once('}')?;
+        let (_, after) = test.strip_prefix(" :nulltesttype 1 ")?.split_once('}')?;
+        columns.push(column.parse().ok()?);
+        rest = after;
+    }
+    let ended = match joined {
+        Some(_) => rest.starts_with(')') && !rest.contains('{') && rest.ends_with('}'),
+        None => rest.is_empty(),
+    };
+    (ended && !columns.is_empty()).then_some(columns)
 }
 
 const DEFINITIONS: &str = "\
@@ -128,12 +189,14 @@ pub(super) async fn define(session: &mut Session, facts: &mut Facts) -> Result<(
 }
 
 const FOREIGN_KEYS: &str = "\
-SELECT k.oid AS id, k.conname::text AS name, k.conrelid AS table, k.confrelid AS referred, k.conkey AS columns, k.convalidated, k.conindid AS relies_on, \
-  (SELECT array_agg(a.attname::text ORDER BY u.n) FROM unnest(k.conkey) WITH ORDINALITY AS u(number, n) \
-    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number) AS column_names, \
-  (SELECT array_agg(a.attcollation ORDER BY u.n) FROM unnest(k.conkey) WITH ORDINALITY AS u(number, n) \
-    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number) AS collations \
+SELECT k.oid AS id, k.conname::text AS name, k.conrelid AS table, k.confrelid AS referred, k.conkey AS columns, k.convalidated, k.conindid AS relies_on \
 FROM pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0";
+
+/// Their referring columns.
+const KEY_COLUMNS: &str = "\
+SELECT k.oid AS id, a.attnum AS number, a.attname::text AS name, a.attcollation AS collation \
+FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) \
+WHERE k.contype = 'f' AND k.conparentid = 0";
 
 /// The clones that a partitioned referring table gives to its partitions.
 const CLONES: &str = "\
@@ -141,27 +204,36 @@ SELECT k.oid AS id, k.conparentid AS parent, k.conrelid AS table, k.conkey AS co
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid WHERE k.contype = 'f' AND k.conparentid <> 0 AND c.relispartition";
 
 pub(super) async fn foreign_keys(session: &mut Session) -> Result<Vec<ForeignKey>, sqlx::Error> {
-    let rows = session.rows(constant(FOREIGN_KEYS)).await?;
+    let columns: HashMap<(u32, i16), (String, u32)> = session
+        .collect(constant(KEY_COLUMNS), |row| {
+            let place = (oid(row, "id")?, row.try_get("number")?);
+            Ok((place, (row.try_get("name")?, oid(row, "collation")?)))
+        })
+        .await?
+        .into_iter()
+        .collect();
     let mut parts = parts(session).await?;
-    rows.iter()
-        .map(|row| {
+    session
+        .collect(constant(FOREIGN_KEYS), |row| {
+            let id = oid(row, "id")?;
+            let numbers: Vec<i16> = row.try_get("columns")?;
+            let (column_names, collations) = numbers
+                .iter()
+                .map(|number| columns.get(&(id, *number)).cloned().unwrap_or_default())
+                .unzip();
             Ok(ForeignKey {
                 name: row.try_get("name")?,
                 table: oid(row, "table")?,
-                columns: row.try_get("columns")?,
-                column_names: row.try_get("column_names")?,
+                columns: numbers,
+                column_names,
                 referred: oid(row, "referred")?,
                 validated: row.try_get("convalidated")?,
-                collations: row
-                    .try_get::<Vec<Oid>, _>("collations")?
-                    .into_iter()
-                    .map(|oid| oid.0)
-                    .collect(),
+                collations,
                 relies_on: oid(row, "relies_on")?,
-                parts: parts.remove(&oid(row, "id")?).unwrap_or_default(),
+                parts: parts.remove(&id).unwrap_or_default(),
             })
         })
-        .collect()
+        .await
 }
 
 /// The partitions below each foreign key that was declared, by its number.
@@ -188,4 +260,32 @@ async fn parts(session: &mut Session) -> Result<HashMap<u32, Vec<ForeignKeyPart>
         }
     }
     Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const A: &str = "{NULLTEST :arg {VAR :varno 1 :varattno 2 :vartype 23 :varnullingrels (b) :location 31} :nulltesttype 1 :argisrow false :location 33}";
+    const B: &str = "{NULLTEST :arg {VAR :varno 1 :varattno 3 :vartype 23 :location 52} :nulltesttype 1 :argisrow false :location 54}";
+    const IS_NULL: &str = "{NULLTEST :arg {VAR :varno 1 :varattno 3 :vartype 23 :location 52} :nulltesttype 0 :argisrow false :location 54}";
+    const OTHER: &str = "{OPEXPR :opno 521 :args ({VAR :varno 1 :varattno 3} {CONST :constvalue 4 [ 3 0 ]}) :location 40}";
+
+    #[rstest]
+    #[case(A.to_owned(), Some(vec![2]))]
+    #[case(format!("{{BOOLEXPR :boolop and :args ({A} {B}) :location -1}}"), Some(vec![2, 3]))]
+    #[case(IS_NULL.to_owned(), None)]
+    #[case(format!("{{BOOLEXPR :boolop and :args ({A} {OTHER}) :location -1}}"), None)]
+    #[case(format!("{{BOOLEXPR :boolop and :args ({A} {IS_NULL}) :location -1}}"), None)]
+    #[case(format!("{{BOOLEXPR :boolop or :args ({A} {B}) :location -1}}"), None)]
+    #[case(format!("{{BOOLEXPR :boolop and :args ({A} {B}")[..200].to_owned(), None)]
+    #[case(OTHER.to_owned(), None)]
+    fn only_tests_for_null_leave_out_nothing_but_nulls(
+        #[case] tree: String,
+        #[case] columns: Option<Vec<i16>>,
+    ) {
+        assert_eq!(not_null(&tree), columns);
+    }
 }

@@ -20,9 +20,8 @@ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' \
   AND c.oid NOT IN (SELECT d.objid FROM pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'e')";
 
 pub(super) async fn tables(session: &mut Session) -> Result<HashMap<u32, Table>, sqlx::Error> {
-    let rows = session.rows(constant(TABLES)).await?;
-    rows.iter()
-        .map(|row| {
+    let tables = session
+        .collect(constant(TABLES), |row| {
             let id = oid(row, "id")?;
             let parent: Option<sqlx::postgres::types::Oid> = row.try_get("parent")?;
             let parent = parent.map(|oid| oid.0);
@@ -45,5 +44,6 @@ pub(super) async fn tables(session: &mut Session) -> Result<HashMap<u32, Table>,
             };
             Ok((id, table))
         })
-        .collect()
+        .await?;
+    Ok(tables.into_iter().collect())
 }

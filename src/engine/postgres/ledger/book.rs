@@ -22,8 +22,10 @@ const CONTROL: &str = "\
 SELECT CASE WHEN paused THEN coalesce(reason, '') END AS paused, revision FROM retention_operator.control WHERE one";
 const CLAIMS: &str = "\
 SELECT table_id, table_name, policy, rule, cluster FROM retention_operator.claim ORDER BY table_id";
+/// `$1`: the policy. Whether it was asked itself: that another one was says nothing of what this one would take.
 const HOLDS: &str = "\
-SELECT id, policy, name, table_name, predicate, cluster, removed_at IS NOT NULL AS removed, asked_at IS NOT NULL AS asked \
+SELECT id, policy, name, table_name, predicate, cluster, removed_at IS NOT NULL AS removed, \
+  coalesce($1::text = ANY (asked_by), false) AS asked \
 FROM retention_operator.hold ORDER BY id";
 /// What was pruned, and what every sweep that is remembered took. `$1`: the policy.
 const TOTALS: &str = "\
@@ -47,9 +49,9 @@ const NAME_CLUSTER: [&str; 2] = [
     "UPDATE retention_operator.hold SET cluster = $2::text WHERE policy = $1::text AND cluster IS DISTINCT FROM $2::text",
 ];
 const REMOVE_HOLDS: &str = "\
-UPDATE retention_operator.hold SET removed_at = clock_timestamp(), asked_at = NULL WHERE id = ANY ($1::int8[])";
+UPDATE retention_operator.hold SET removed_at = clock_timestamp(), asked_at = NULL, asked_by = NULL WHERE id = ANY ($1::int8[])";
 const RESTORE_HOLDS: &str = "\
-UPDATE retention_operator.hold SET removed_at = NULL, asked_at = NULL WHERE id = ANY ($1::int8[])";
+UPDATE retention_operator.hold SET removed_at = NULL, asked_at = NULL, asked_by = NULL WHERE id = ANY ($1::int8[])";
 const ADD_HOLD: &str = "\
 INSERT INTO retention_operator.hold (policy, name, table_name, predicate, reason, cluster, since) \
 VALUES ($1::text, $2::text, $3::text, $4::text, $5::text, $6::text, clock_timestamp())";
@@ -94,7 +96,7 @@ pub(super) async fn view(
         } else {
             claims(session, policy).await?
         },
-        holds: holds(session)
+        holds: holds(session, policy)
             .await?
             .into_iter()
             .map(|it| it.hold)
@@ -172,7 +174,7 @@ async fn enter_claims(session: &mut Session, entry: &Entry<'_>) -> Result<(), sq
 
 async fn enter_holds(session: &mut Session, entry: &Entry<'_>) -> Result<(), sqlx::Error> {
     let party = entry.party;
-    let known = holds(session).await?;
+    let known = holds(session, &party.policy).await?;
     let is = |hold: &LedgerHold, own: &OwnHold| {
         (&hold.name, &hold.table, &hold.predicate) == (&own.name, &own.table, &own.predicate)
     };
@@ -277,8 +279,10 @@ struct Known {
     cluster: Option<String>,
 }
 
-async fn holds(session: &mut Session) -> Result<Vec<Known>, sqlx::Error> {
-    let rows = session.rows(constant(HOLDS)).await?;
+async fn holds(session: &mut Session, policy: &str) -> Result<Vec<Known>, sqlx::Error> {
+    let rows = session
+        .rows(constant(HOLDS).bind(policy.to_owned()))
+        .await?;
     rows.iter()
         .map(|row| {
             Ok(Known {

@@ -37,7 +37,7 @@ pub(super) const TABLES: [(&str, &str); 9] = [
         "hold",
         "CREATE TABLE IF NOT EXISTS retention_operator.hold (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
          policy text NOT NULL, name text NOT NULL, table_name text NOT NULL, predicate text, reason text, cluster text, \
-         since timestamptz NOT NULL, removed_at timestamptz, asked_at timestamptz)",
+         since timestamptz NOT NULL, removed_at timestamptz, asked_at timestamptz, asked_by text[])",
     ),
     (
         "sweep",
@@ -63,6 +63,76 @@ pub(super) const TABLES: [(&str, &str); 9] = [
          sweep_id text NOT NULL, at timestamptz NOT NULL, rules jsonb NOT NULL, PRIMARY KEY (plan_hash, policy, sweep_id))",
     ),
 ];
+
+/// Tables that came after version 1, with the version that brought them: a ledger of an earlier version gets them. A table that
+/// its version should have was dropped by somebody, and is never made anew: what it knew of holds would be forgotten.
+pub(super) const LATER: [(&str, i32); 0] = [];
+
+/// What else brings a ledger from the version before to this one, in order; each statement is repeatable.
+pub(super) const UPGRADES: [(i32, &[&str]); 0] = [];
+
+/// The version that a table came with.
+fn since(later: &[(&str, i32)], name: &str) -> i32 {
+    later
+        .iter()
+        .find(|(table, _)| *table == name)
+        .map_or(1, |(_, version)| *version)
+}
+
+/// How a ledger that is there stands to this file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is of this version.
+    Fits,
+    /// It is older; `missing` tables are to be made.
+    Older { missing: Vec<&'static str> },
+    /// It is newer.
+    Newer,
+    /// Tables are missing that its version should have, or nobody knows which version that is.
+    Broken,
+}
+
+/// Judges a ledger of that version in which these tables are.
+pub(super) fn standing(version: Option<i32>, present: &[String]) -> Standing {
+    judge(version, present, VERSION, &names(), &LATER)
+}
+
+fn judge(
+    version: Option<i32>,
+    present: &[String],
+    current: i32,
+    tables: &[&'static str],
+    later: &[(&str, i32)],
+) -> Standing {
+    let Some(version) = version else {
+        return Standing::Broken;
+    };
+    if version > current {
+        return Standing::Newer;
+    }
+    let missing: Vec<&str> = tables
+        .iter()
+        .copied()
+        .filter(|name| !present.iter().any(|present| present == name))
+        .collect();
+    if missing.iter().any(|name| since(later, name) <= version) {
+        Standing::Broken
+    } else if version < current {
+        Standing::Older { missing }
+    } else {
+        Standing::Fits
+    }
+}
+
+/// Who may do what with the claims, which is what one may do with every table of a ledger. Owners are among them.
+pub(super) const GRANTED: &str = "\
+SELECT DISTINCT pg_get_userbyid(a.grantee)::text AS role, a.privilege_type AS right \
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a \
+WHERE n.nspname = 'retention_operator' AND c.relname = 'claim' AND a.grantee <> 0 AND pg_get_userbyid(a.grantee) <> current_user \
+  AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')";
+
+/// `$1`: the version that the ledger has now.
+pub(super) const UPGRADED: &str = "UPDATE retention_operator.meta SET version = $1::int4 WHERE one";
 
 pub(super) const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS retention_operator";
 
@@ -105,8 +175,8 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN pg_name
 WHERE n.nspname = 'retention_operator' AND c11.nspname = 'pg_catalog' AND c.relname = ANY ($1::text[])";
 
 /// The tables' names.
-pub(super) fn names() -> Vec<String> {
-    TABLES.iter().map(|(name, _)| (*name).to_owned()).collect()
+pub(super) fn names() -> Vec<&'static str> {
+    TABLES.iter().map(|(name, _)| *name).collect()
 }
 
 #[cfg(test)]
@@ -121,5 +191,54 @@ mod tests {
                 assert!(!statement.contains(word), "{name}: {word}");
             }
         }
+    }
+
+    #[test]
+    fn what_came_later_is_listed_in_order_and_up_to_this_version() {
+        let versions = LATER
+            .iter()
+            .map(|(_, version)| version)
+            .chain(UPGRADES.iter().map(|(version, _)| version));
+        for version in versions {
+            assert!(*version > 1, "the first version brought it");
+            assert!(*version <= VERSION, "{version} is still to come");
+        }
+        assert!(LATER.iter().all(|(name, _)| names().contains(name)));
+        assert!(UPGRADES.is_sorted_by_key(|(version, _)| *version));
+    }
+
+    /// `claim` is of the first version, `note` of the second and `mark` of the third.
+    fn judged(version: Option<i32>, present: &[&str]) -> Standing {
+        let present: Vec<String> = present.iter().map(|&name| name.to_owned()).collect();
+        let later = [("note", 2), ("mark", 3)];
+        judge(version, &present, 3, &["claim", "note", "mark"], &later)
+    }
+
+    #[test]
+    fn an_older_ledger_gets_what_came_after_it() {
+        let older = |missing: &[&'static str]| Standing::Older {
+            missing: missing.to_vec(),
+        };
+
+        assert_eq!(judged(Some(1), &["claim"]), older(&["note", "mark"]));
+        assert_eq!(judged(Some(2), &["claim", "note"]), older(&["mark"]));
+        // Made by somebody who ran the printed statements and did not come to the end.
+        assert_eq!(judged(Some(1), &["claim", "mark"]), older(&["note"]));
+        assert_eq!(judged(Some(2), &["claim", "note", "mark"]), older(&[]));
+        assert_eq!(judged(Some(3), &["claim", "note", "mark"]), Standing::Fits);
+    }
+
+    #[test]
+    fn a_table_that_the_ledgers_version_should_have_is_never_made_anew() {
+        assert_eq!(judged(Some(1), &["note", "mark"]), Standing::Broken);
+        assert_eq!(judged(Some(2), &["claim"]), Standing::Broken);
+        assert_eq!(judged(Some(3), &["claim", "note"]), Standing::Broken);
+        assert_eq!(judged(None, &["claim", "note", "mark"]), Standing::Broken);
+    }
+
+    #[test]
+    fn a_newer_ledger_is_left_alone_whatever_it_has() {
+        assert_eq!(judged(Some(4), &["claim"]), Standing::Newer);
+        assert_eq!(judged(Some(4), &["claim", "note", "mark"]), Standing::Newer);
     }
 }

@@ -21,6 +21,7 @@ use crate::{
             session::{Session, Sessions},
             sql::{Sql, constant, fixed, literal},
         },
+        sweeper,
     },
     policy::plan::RulePlan,
 };
@@ -34,7 +35,7 @@ const ATTEMPTS: u32 = 3;
 
 /// `$1`: the table. Who holds the lease, and whether it has lapsed, by the database's clock.
 const HOLDER: &str = "\
-SELECT owner, policy, beat < clock_timestamp() - make_interval(secs => lapse_seconds) AS lapsed \
+SELECT owner, token, beat < clock_timestamp() - make_interval(secs => lapse_seconds) AS lapsed \
 FROM retention_operator.lease WHERE table_id = $1::int8";
 /// As far as the ledger does not know the rule yet; what it took so far. `$1`: the sweep, `$2`: the rule, `$3`: the table.
 const RULE: &str = "\
@@ -45,13 +46,13 @@ ON CONFLICT (sweep_id, rule, table_id) DO UPDATE SET cutoff = excluded.cutoff, r
   rows_total = excluded.rows_total, rows_approved = excluded.rows_approved, done = false \
 RETURNING rows_deleted, rows_archived";
 /// Takes what is free, lapsed or one's own. `$1`: the table, `$2`: its name, `$3`: the new token, `$4`: who, `$5`: the policy,
-/// `$6`: server and timeline, `$7`: seconds until it lapses.
+/// `$6`: server and timeline, `$7`: seconds until it lapses, `$8`: the token of a holder whose process has ended.
 const TAKE: &str = "\
 INSERT INTO retention_operator.lease AS l (table_id, table_name, token, owner, policy, life, beat, lapse_seconds) \
 VALUES ($1::int8, $2::text, $3::text, $4::text, $5::text, $6::text, clock_timestamp(), $7::int4) \
 ON CONFLICT (table_id) DO UPDATE SET table_name = excluded.table_name, token = excluded.token, owner = excluded.owner, \
   policy = excluded.policy, life = excluded.life, beat = excluded.beat, lapse_seconds = excluded.lapse_seconds \
-WHERE l.owner = excluded.owner OR l.beat < clock_timestamp() - make_interval(secs => l.lapse_seconds) \
+WHERE l.owner = excluded.owner OR l.beat < clock_timestamp() - make_interval(secs => l.lapse_seconds) OR l.token = $8::text \
 RETURNING 1 AS taken";
 /// Ends the backend whose open transaction has updated the row: its number stands in the row itself. `$1`: the table.
 const END_HOLDER: &str = "\
@@ -135,11 +136,15 @@ impl Lease {
         entry: &SweepEntry,
     ) -> Result<Option<u64>, sqlx::Error> {
         let held = session.rows(constant(HOLDER).bind(self.table_id)).await?;
+        let mut ended = None;
         if let Some(row) = held.first() {
             // Looked at first, because taking waits for whoever is at the row.
             let owner: String = row.try_get("owner")?;
             if owner != entry.sweeper && !row.try_get::<bool, _>("lapsed")? {
-                return Ok(None);
+                if !sweeper::has_ended(&owner) {
+                    return Ok(None);
+                }
+                ended = Some(row.try_get::<String, _>("token")?);
             }
         }
         let signed = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
@@ -172,7 +177,8 @@ impl Lease {
                     .bind(entry.sweeper.clone())
                     .bind(entry.policy.clone())
                     .bind(life)
-                    .bind(i32::try_from(lapse.as_secs()).unwrap_or(i32::MAX)),
+                    .bind(i32::try_from(lapse.as_secs()).unwrap_or(i32::MAX))
+                    .bind(ended),
             )
             .await?;
         Ok((!taken.is_empty()).then_some(recorded))
@@ -193,7 +199,7 @@ impl Lease {
                 tracing::warn!(
                     table = self.table,
                     ended,
-                    "ended the session that held a lapsed lease"
+                    "ended the session that held a lease whose holder is gone"
                 );
                 Ok(())
             }
@@ -202,7 +208,7 @@ impl Lease {
                 Err(failed(
                     sessions,
                     settings,
-                    "ending the session that holds a lapsed lease",
+                    "ending the session that holds a lease whose holder is gone",
                     &reason,
                 ))
             }

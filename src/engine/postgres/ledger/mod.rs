@@ -3,6 +3,7 @@
 mod book;
 mod ddl;
 mod lease;
+mod memory;
 mod sweeps;
 
 use std::sync::Arc;
@@ -15,14 +16,15 @@ use super::{
     Settings, catalog,
     error::{self, Doing},
     session::{Session, Sessions},
-    sql::{self, Begin},
+    sql::{self, Begin, Sql},
     sweep::Sweep,
 };
 use crate::{
     engine::{
         Cursor, EngineError, TableSweep,
         ledger::{
-            Entry, Ledger, LedgerAccess, LedgerView, RuleRecord, SweepBegin, SweepEnd, SweepEntry,
+            Entry, Ledger, LedgerAccess, LedgerView, Remember, Remembered, RuleRecord, SweepBegin,
+            SweepEnd, SweepEntry,
         },
     },
     policy::{claims::LedgerMode, plan::RulePlan},
@@ -47,9 +49,22 @@ pub(super) struct PostgresLedger {
 
 /// What there is.
 enum Found {
-    Nothing { may_create: bool },
+    Nothing {
+        may_create: bool,
+    },
     Unusable(String),
-    Ledger { may_write: bool },
+    /// Of an older operator.
+    Older(Older),
+    Ledger {
+        may_write: bool,
+    },
+}
+
+/// What brings an older ledger up to date.
+struct Older {
+    version: i32,
+    missing: Vec<&'static str>,
+    may_complete: bool,
 }
 
 /// Looks for the ledger, and makes it where `create` and the role allow.
@@ -62,11 +77,13 @@ pub(super) async fn access(
     if mode == LedgerMode::Off {
         return Ok(LedgerAccess::Absent { note: None });
     }
-    let mut session = sessions.begin(&settings.read()).await?;
-    let survey = survey(&mut session, &sessions.server().user).await;
-    let (found, identity) =
-        survey.map_err(|reason| failed(sessions, settings, "looking for the ledger", &reason))?;
-    session.release().await;
+    let (mut found, identity) = look(sessions, settings).await?;
+    if let Found::Older(older) = &found {
+        match bring_up_to_date(sessions, settings, older, create).await? {
+            Ok(()) => found = look(sessions, settings).await?.0,
+            Err(why) => found = Found::Unusable(why),
+        }
+    }
     let usable = |may_write| {
         LedgerAccess::Usable(Arc::new(PostgresLedger {
             sessions: Arc::clone(sessions),
@@ -77,6 +94,11 @@ pub(super) async fn access(
     };
     match found {
         Found::Unusable(why) => Ok(LedgerAccess::Unusable(why)),
+        // It was brought up to date a moment ago.
+        Found::Older(_) => Err(EngineError::Ledger(
+            "somebody else changes the ledger's version: have only one version of the operator run"
+                .to_owned(),
+        )),
         Found::Ledger { may_write } => Ok(usable(may_write)),
         Found::Nothing { .. } if mode != LedgerMode::Auto || !create => {
             Ok(LedgerAccess::Absent { note: None })
@@ -102,6 +124,52 @@ pub(super) async fn access(
     }
 }
 
+async fn look(
+    sessions: &Arc<Sessions>,
+    settings: &Settings,
+) -> Result<(Found, Identity), EngineError> {
+    let mut session = sessions.begin(&settings.read()).await?;
+    let survey = survey(&mut session, &sessions.server().user).await;
+    let found =
+        survey.map_err(|reason| failed(sessions, settings, "looking for the ledger", &reason))?;
+    session.release().await;
+    Ok(found)
+}
+
+/// Makes what an older ledger lacks, where `create` and the role allow; else says who has to.
+async fn bring_up_to_date(
+    sessions: &Arc<Sessions>,
+    settings: &Settings,
+    older: &Older,
+    create: bool,
+) -> Result<Result<(), String>, EngineError> {
+    let role = &sessions.server().user;
+    let what = format!(
+        "the database has a ledger of version {}, and this operator works with version {}",
+        older.version,
+        ddl::VERSION
+    );
+    if !older.may_complete {
+        return Ok(Err(format!(
+            "{what}: role {role:?} may not bring it up to date; run: GRANT USAGE, CREATE ON SCHEMA {} TO {}",
+            ddl::SCHEMA,
+            sql::identifier(role)
+        )));
+    }
+    if !create {
+        return Ok(Err(format!(
+            "{what}: the next sweep, or an operator in a cluster, brings it up to date"
+        )));
+    }
+    match complete(sessions, settings, older).await {
+        Ok(()) => Ok(Ok(())),
+        Err(error @ (EngineError::ReadOnly(_) | EngineError::Permission(_))) => Ok(Err(format!(
+            "{what}: it could not be brought up to date: {error}"
+        ))),
+        Err(error) => Err(error),
+    }
+}
+
 async fn survey(session: &mut Session, role: &str) -> Result<(Found, Identity), sqlx::Error> {
     let row = session.row(sql::constant(ddl::SURVEY)).await?;
     let database = catalog::oid(&row, "database")?;
@@ -120,12 +188,20 @@ async fn survey(session: &mut Session, role: &str) -> Result<(Found, Identity), 
         return Ok((nothing, identity));
     }
     let tables = session
-        .rows(sql::constant(ddl::SHAPE).bind(ddl::names()))
+        .rows(
+            sql::constant(ddl::SHAPE).bind(
+                ddl::names()
+                    .iter()
+                    .map(|&name| name.to_owned())
+                    .collect::<Vec<_>>(),
+            ),
+        )
         .await?;
     if tables.is_empty() {
         return Ok((nothing, identity));
     }
     let unusable = |why: String| Ok((Found::Unusable(why), identity.clone()));
+    let mut names = Vec::with_capacity(tables.len());
     for table in &tables {
         let name: String = table.try_get("name")?;
         if !table.try_get::<bool, _>("plain")? {
@@ -134,12 +210,14 @@ async fn survey(session: &mut Session, role: &str) -> Result<(Found, Identity), 
                 ddl::SCHEMA
             ));
         }
+        names.push(name);
     }
-    if tables.len() < ddl::TABLES.len() {
-        return unusable(format!(
-            "schema {} lacks tables of the ledger: drop it if it is not in use, or rename it if it is not the operator's",
-            ddl::SCHEMA
-        ));
+    let broken = format!(
+        "schema {} lacks tables of the ledger: drop it if it is not in use, or rename it if it is not the operator's",
+        ddl::SCHEMA
+    );
+    if !names.iter().any(|name| name == "meta") {
+        return unusable(broken);
     }
     let every = |right: &str| -> Result<bool, sqlx::Error> {
         for table in &tables {
@@ -163,12 +241,23 @@ async fn survey(session: &mut Session, role: &str) -> Result<(Found, Identity), 
         .first()
         .map(|row| row.try_get("version"))
         .transpose()?;
-    if version != Some(ddl::VERSION) {
-        return unusable(format!(
-            "the database has a ledger of version {}, this operator works with version {}: use one that fits",
-            version.map_or_else(|| "?".to_owned(), |version| version.to_string()),
-            ddl::VERSION
-        ));
+    match (ddl::standing(version, &names), version) {
+        (ddl::Standing::Fits, _) => {}
+        (ddl::Standing::Older { missing }, Some(version)) => {
+            let older = Older {
+                version,
+                missing,
+                may_complete: !in_recovery && row.try_get("may_fill")?,
+            };
+            return Ok((Found::Older(older), identity));
+        }
+        (ddl::Standing::Newer, Some(version)) => {
+            return unusable(format!(
+                "the database has a ledger of version {version}, newer than this operator, which works with version {}: use an operator that is as new",
+                ddl::VERSION
+            ));
+        }
+        _ => return unusable(broken),
     }
     let may_write = !in_recovery && every("may_write")?;
     Ok((Found::Ledger { may_write }, identity))
@@ -204,6 +293,7 @@ pub(super) fn creation() -> Vec<String> {
     statements.extend(
         ddl::TABLES
             .iter()
+            .chain(&memory::TABLES)
             .map(|(_, statement)| (*statement).to_owned()),
     );
     statements.push(ddl::INDEX.to_owned());
@@ -235,6 +325,7 @@ async fn make(
             session.raw(&sql::fixed(statement)).await?;
         }
         session.raw(&sql::fixed(ddl::INDEX)).await?;
+        memory::make(&mut session).await?;
         let meta = sql::constant(ddl::META)
             .bind(ddl::VERSION)
             .bind(identity.system.clone())
@@ -245,6 +336,59 @@ async fn make(
     }
     .await;
     finish(session, sessions, settings, "making the ledger", made).await
+}
+
+/// Brings an older ledger up to date in one transaction. Whoever may use its claims may use its new tables.
+async fn complete(
+    sessions: &Arc<Sessions>,
+    settings: &Settings,
+    older: &Older,
+) -> Result<(), EngineError> {
+    let mut session = sessions.begin(&settings.write()).await?;
+    let completed = async {
+        session.row(sql::constant(LOCK).bind(key())).await?;
+        let granted = session.rows(sql::constant(ddl::GRANTED)).await?;
+        for (name, statement) in ddl::TABLES {
+            if !older.missing.contains(&name) {
+                continue;
+            }
+            session.raw(&sql::fixed(statement)).await?;
+            for row in &granted {
+                let (role, right): (String, String) = (row.try_get("role")?, row.try_get("right")?);
+                let right = match right.as_str() {
+                    "SELECT" => "SELECT",
+                    "INSERT" => "INSERT",
+                    "UPDATE" => "UPDATE",
+                    _ => "DELETE",
+                };
+                let grant = format!(
+                    "GRANT {right} ON {} TO {}",
+                    sql::table(ddl::SCHEMA, name),
+                    sql::identifier(&role)
+                );
+                session.raw(&Sql::made(grant)).await?;
+            }
+        }
+        for (version, statements) in ddl::UPGRADES {
+            for statement in statements {
+                if version > older.version {
+                    session.raw(&sql::fixed(statement)).await?;
+                }
+            }
+        }
+        let upgraded = sql::constant(ddl::UPGRADED).bind(ddl::VERSION);
+        session.execute(upgraded).await?;
+        Ok(())
+    }
+    .await;
+    finish(
+        session,
+        sessions,
+        settings,
+        "bringing the ledger up to date",
+        completed,
+    )
+    .await
 }
 
 /// Whoever changes the book waits for whoever is at it.
@@ -314,6 +458,31 @@ impl PostgresLedger {
                 Err(self.failed("locking the ledger", &reason))
             }
         }
+    }
+
+    /// What is remembered over time; `Err`: tables are missing, and whether they may be made.
+    async fn recall(&self, policy: &str) -> Result<Result<Remembered, bool>, EngineError> {
+        let begin = Begin {
+            one_snapshot: true,
+            ..self.settings.read()
+        };
+        let mut session = self.sessions.begin(&begin).await?;
+        let role = &self.sessions.server().user;
+        let recalled = async {
+            Ok(match memory::look(&mut session, role).await? {
+                memory::There::Missing { may_create } => Err(may_create),
+                memory::There::Unusable(why) => Ok(Remembered {
+                    note: Some(why),
+                    ..Remembered::default()
+                }),
+                memory::There::All { may_write } => Ok(Remembered {
+                    writable: may_write && self.may_write,
+                    ..memory::read(&mut session, policy).await?
+                }),
+            })
+        }
+        .await;
+        self.finish(session, "reading the ledger", recalled).await
     }
 
     fn failed(&self, what: &str, reason: &sqlx::Error) -> EngineError {
@@ -389,6 +558,34 @@ impl Ledger for PostgresLedger {
         let mut session = self.at_the_book().await?;
         let ended = sweeps::end(&mut session, end).await;
         self.finish(session, "entering the sweep's end into the ledger", ended)
+            .await
+    }
+
+    async fn remembered(&self, policy: &str, create: bool) -> Result<Remembered, EngineError> {
+        match self.recall(policy).await? {
+            Err(may_create) if create && may_create && self.may_write => {
+                let mut session = self.at_the_book().await?;
+                let made = memory::make(&mut session).await;
+                self.finish(session, "adding to the ledger", made).await?;
+            }
+            Err(_) => {
+                return Ok(Remembered {
+                    note: Some(
+                        "nothing is kept over time: the ledger is older than the tables for it; run as its owner what retention-operator grants prints".to_owned(),
+                    ),
+                    ..Remembered::default()
+                });
+            }
+            Ok(remembered) => return Ok(remembered),
+        }
+        let again = self.recall(policy).await?;
+        Ok(again.unwrap_or_default())
+    }
+
+    async fn remember(&self, remember: &Remember) -> Result<(), EngineError> {
+        let mut session = self.at_the_book().await?;
+        let written = memory::write(&mut session, remember).await;
+        self.finish(session, "writing down what the audit saw", written)
             .await
     }
 }

@@ -44,11 +44,16 @@ UPDATE retention_operator.sweep SET ended_at = CASE WHEN $2::boolean THEN clock_
 const DONE: &str = "\
 UPDATE retention_operator.sweep_rule r SET done = true FROM unnest($2::text[], $3::int8[]) AS d(rule, table_id) \
 WHERE r.sweep_id = $1::text AND r.rule = d.rule AND r.table_id = d.table_id";
+const UNAPPROVED: &str = "\
+UPDATE retention_operator.sweep_rule r SET rows_approved = NULL FROM unnest($2::text[], $3::int8[]) AS d(rule, table_id) \
+WHERE r.sweep_id = $1::text AND r.rule = d.rule AND r.table_id = d.table_id";
 const RELEASED: &str = "\
 DELETE FROM retention_operator.hold WHERE id = ANY ($1::int8[]) AND removed_at IS NOT NULL";
+/// `$1`: holds, `$2`: the sweep that asked.
 const ASKED: &str = "\
-UPDATE retention_operator.hold SET asked_at = clock_timestamp() WHERE id = ANY ($1::int8[]) AND removed_at IS NOT NULL \
-AND asked_at IS NULL";
+UPDATE retention_operator.hold h SET asked_at = clock_timestamp(), asked_by = array_append(h.asked_by, s.policy) \
+FROM retention_operator.sweep s WHERE s.id = $2::text AND h.id = ANY ($1::int8[]) AND h.removed_at IS NOT NULL \
+AND NOT coalesce(s.policy = ANY (h.asked_by), false)";
 
 /// The book is locked.
 pub(super) async fn begin(
@@ -91,17 +96,18 @@ pub(super) async fn end(session: &mut Session, end: &SweepEnd<'_>) -> Result<(),
         .bind(end.outcome.to_owned())
         .bind(end.message.to_owned());
     session.execute(update).await?;
-    if !end.done.is_empty() {
-        let (rules, tables): (Vec<String>, Vec<i64>) = end
-            .done
-            .iter()
-            .map(|(rule, table)| (rule.clone(), i64::from(*table)))
-            .unzip();
-        let done = constant(DONE)
-            .bind(end.id.to_owned())
-            .bind(rules)
-            .bind(tables);
-        session.execute(done).await?;
+    for (statement, of) in [(DONE, &end.done), (UNAPPROVED, &end.unapproved)] {
+        if !of.is_empty() {
+            let (rules, tables): (Vec<String>, Vec<i64>) = of
+                .iter()
+                .map(|(rule, table)| (rule.clone(), i64::from(*table)))
+                .unzip();
+            let update = constant(statement)
+                .bind(end.id.to_owned())
+                .bind(rules)
+                .bind(tables);
+            session.execute(update).await?;
+        }
     }
     if !end.released.is_empty() {
         let released = constant(RELEASED).bind(end.released.clone());
@@ -109,7 +115,11 @@ pub(super) async fn end(session: &mut Session, end: &SweepEnd<'_>) -> Result<(),
     }
     if !end.asked.is_empty() {
         session
-            .execute(constant(ASKED).bind(end.asked.clone()))
+            .execute(
+                constant(ASKED)
+                    .bind(end.asked.clone())
+                    .bind(end.id.to_owned()),
+            )
             .await?;
     }
     Ok(())

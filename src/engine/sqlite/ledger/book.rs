@@ -18,8 +18,10 @@ const CONTROL: &str = "\
 SELECT CASE WHEN paused IS NOT 0 THEN coalesce(reason, '') END AS paused, revision FROM retention_operator_control WHERE one = 1";
 const CLAIMS: &str = "\
 SELECT table_id, table_name, policy, rule, cluster FROM retention_operator_claim ORDER BY table_id";
+/// `?1`: the policy. Whether it was asked itself: that another one was says nothing of what this one would take.
 const HOLDS: &str = "\
-SELECT id, policy, name, table_name, predicate, cluster, removed_at IS NOT NULL AS removed, asked_at IS NOT NULL AS asked \
+SELECT id, policy, name, table_name, predicate, cluster, removed_at IS NOT NULL AS removed, \
+  coalesce(instr(asked_by, char(10) || ?1 || char(10)) > 0, 0) AS asked \
 FROM retention_operator_hold ORDER BY id";
 /// What was pruned, and what every sweep that is remembered took. `?1`: the policy.
 const TOTALS: &str = "\
@@ -41,9 +43,8 @@ const NAME_CLUSTER: [&str; 2] = [
     "UPDATE retention_operator_hold SET cluster = ?2 WHERE policy = ?1 AND cluster IS NOT ?2",
 ];
 const REMOVE_HOLD: &str = "\
-UPDATE retention_operator_hold SET removed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), asked_at = NULL WHERE id = ?1";
-const RESTORE_HOLD: &str =
-    "UPDATE retention_operator_hold SET removed_at = NULL, asked_at = NULL WHERE id = ?1";
+UPDATE retention_operator_hold SET removed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), asked_at = NULL, asked_by = NULL WHERE id = ?1";
+const RESTORE_HOLD: &str = "UPDATE retention_operator_hold SET removed_at = NULL, asked_at = NULL, asked_by = NULL WHERE id = ?1";
 const ADD_HOLD: &str = "\
 INSERT INTO retention_operator_hold (policy, name, table_name, predicate, reason, cluster, since) \
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))";
@@ -68,7 +69,7 @@ pub(super) async fn view(session: &mut Session, policy: &str) -> Result<LedgerVi
         paused,
         revision,
         claims: claims(session).await?,
-        holds: holds(session)
+        holds: holds(session, policy)
             .await?
             .into_iter()
             .map(|it| it.hold)
@@ -128,7 +129,7 @@ async fn enter_claims(session: &mut Session, entry: &Entry<'_>) -> Result<(), sq
 
 async fn enter_holds(session: &mut Session, entry: &Entry<'_>) -> Result<(), sqlx::Error> {
     let party = entry.party;
-    let known = holds(session).await?;
+    let known = holds(session, &party.policy).await?;
     let is = |hold: &LedgerHold, own: &OwnHold| {
         (&hold.name, &hold.table, &hold.predicate) == (&own.name, &own.table, &own.predicate)
     };
@@ -199,8 +200,10 @@ struct Known {
     cluster: Option<String>,
 }
 
-async fn holds(session: &mut Session) -> Result<Vec<Known>, sqlx::Error> {
-    let rows = session.rows(constant(HOLDS)).await?;
+async fn holds(session: &mut Session, policy: &str) -> Result<Vec<Known>, sqlx::Error> {
+    let rows = session
+        .rows(constant(HOLDS).bind(policy.to_owned()))
+        .await?;
     rows.iter()
         .map(|row| {
             Ok(Known {

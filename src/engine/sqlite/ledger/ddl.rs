@@ -33,7 +33,7 @@ pub(super) const TABLES: [(&str, &str); 9] = [
     (
         "retention_operator_hold",
         "CREATE TABLE retention_operator_hold (id INTEGER PRIMARY KEY, policy TEXT NOT NULL, name TEXT NOT NULL, \
-         table_name TEXT NOT NULL, predicate TEXT, reason TEXT, cluster TEXT, since TEXT NOT NULL, removed_at TEXT, asked_at TEXT)",
+         table_name TEXT NOT NULL, predicate TEXT, reason TEXT, cluster TEXT, since TEXT NOT NULL, removed_at TEXT, asked_at TEXT, asked_by TEXT)",
     ),
     (
         "retention_operator_sweep",

@@ -47,11 +47,16 @@ UPDATE retention_operator_sweep SET ended_at = CASE ?2 WHEN 1 THEN strftime('%Y-
   message = ?4 WHERE id = ?1";
 const DONE: &str = "\
 UPDATE retention_operator_sweep_rule SET done = 1 WHERE sweep_id = ?1 AND rule = ?2 AND table_id = ?3";
+const UNAPPROVED: &str = "\
+UPDATE retention_operator_sweep_rule SET rows_approved = NULL WHERE sweep_id = ?1 AND rule = ?2 AND table_id = ?3";
 const RELEASED: &str =
     "DELETE FROM retention_operator_hold WHERE id = ?1 AND removed_at IS NOT NULL";
+/// `?1`: the hold, `?2`: the sweep that asked. The policies that were asked stand in lines of their own.
 const ASKED: &str = "\
-UPDATE retention_operator_hold SET asked_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE id = ?1 AND removed_at IS NOT NULL \
-AND asked_at IS NULL";
+UPDATE retention_operator_hold AS h SET asked_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), \
+  asked_by = coalesce(h.asked_by, char(10)) || s.policy || char(10) \
+FROM retention_operator_sweep s WHERE s.id = ?2 AND h.id = ?1 AND h.removed_at IS NOT NULL \
+AND coalesce(instr(h.asked_by, char(10) || s.policy || char(10)), 0) = 0";
 
 /// The transaction alone may write.
 pub(super) async fn begin(
@@ -108,18 +113,22 @@ pub(super) async fn end(session: &mut Session, end: &SweepEnd<'_>) -> Result<(),
         .bind(end.outcome.to_owned())
         .bind(end.message.to_owned());
     session.execute(update).await?;
-    for (rule, table) in &end.done {
-        let done = constant(DONE)
-            .bind(end.id.to_owned())
-            .bind(rule.clone())
-            .bind(i64::from(*table));
-        session.execute(done).await?;
+    for (statement, of) in [(DONE, &end.done), (UNAPPROVED, &end.unapproved)] {
+        for (rule, table) in of {
+            let update = constant(statement)
+                .bind(end.id.to_owned())
+                .bind(rule.clone())
+                .bind(i64::from(*table));
+            session.execute(update).await?;
+        }
     }
     for id in &end.released {
         session.execute(constant(RELEASED).bind(*id)).await?;
     }
     for id in &end.asked {
-        session.execute(constant(ASKED).bind(*id)).await?;
+        session
+            .execute(constant(ASKED).bind(*id).bind(end.id.to_owned()))
+            .await?;
     }
     Ok(())
 }

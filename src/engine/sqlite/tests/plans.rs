@@ -4,7 +4,6 @@ use sqlx::{Connection, Row};
 use super::{Database, Encoding};
 use crate::engine::sqlite::{
     catalog,
-    keys::Pairs,
     obstacles::{HeldColumns, Obstacles},
     sql::WalkStatements,
 };
@@ -47,14 +46,14 @@ async fn a_range_is_found_by_the_key_whatever_the_statistics_say(
     let mut session = database.engine.read().await.unwrap();
     let found = catalog::table(&mut session, "x").await.unwrap().unwrap();
     session.close().await;
-    let obstacles = Obstacles {
+    let statements = WalkStatements::new(&Obstacles {
         plan: &plan,
-        keys: &[],
-        pairs: &Pairs::new(),
+        keys: &found.facts.incoming,
+        pairs: &found.pairs,
         rows: &found.key.unwrap(),
-        held: &HeldColumns::new(),
-    };
-    let statements = WalkStatements::new(&obstacles).unwrap();
+        held: &HeldColumns::default(),
+    })
+    .unwrap();
     let mut own = database.connect(false).await;
 
     for sql in [

@@ -1,12 +1,31 @@
 //! One file a check (or a pair that shares its comparison): thresholds, evidence, advice. Pure.
 
+pub(super) mod bloated_index;
+mod bloated_table;
+mod constant_column;
+mod constraint_not_validated;
 mod duplicate_index;
+mod empty_table;
 mod foreign_key_without_index;
+mod freeze_age;
+mod integer_exhaustion;
 mod invalid_index;
+#[cfg(test)]
+mod made_up;
+mod never_analyzed;
+mod no_primary_key;
+mod old_snapshot;
+mod partitions_expired;
 mod redundant_index;
+mod replica_identity;
+mod row_security;
+mod rule_column_without_index;
 #[cfg(test)]
 mod samples;
+mod slot_holding_wal;
+mod table_without_retention;
 mod unused_index;
+mod unused_table;
 
 use super::{Context, Facts, Finding, indexes::Indexes};
 
@@ -19,7 +38,24 @@ pub const ALL: &[Run] = &[
     duplicate_index::check,
     redundant_index::check,
     invalid_index::check,
+    bloated_index::check,
     foreign_key_without_index::check,
+    integer_exhaustion::check,
+    freeze_age::check,
+    old_snapshot::check,
+    slot_holding_wal::check,
+    no_primary_key::check,
+    constraint_not_validated::check,
+    unused_table::check,
+    empty_table::check,
+    never_analyzed::check,
+    bloated_table::check,
+    constant_column::check,
+    table_without_retention::check,
+    partitions_expired::check,
+    rule_column_without_index::check,
+    row_security::check,
+    replica_identity::check,
 ];
 
 /// The indexes whose definitions are wanted: those that advice would drop, or complete.

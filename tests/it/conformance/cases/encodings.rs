@@ -87,6 +87,30 @@ fn local(encoding: &str, format: &str) -> Case {
     .stays("younger younger_if_it_were_utc")
 }
 
+/// Rows `old` and `new` whose unit is another one than is stated.
+fn misread(encoding: &str, encode: &str) -> Case {
+    let rows = |encode: &str| {
+        let (old, new) = (encode.replace("at", "{old}"), encode.replace("at", "{new}"));
+        format!(
+            "CREATE TABLE t (id text, at bigint); INSERT INTO t VALUES ('old', {old}), ('new', {new}), ('zero', 0)"
+        )
+    };
+    Case::of(&rows(encode))
+        .on_sqlite(&rows(&of_sqlite(encode)))
+        .rule(&format!("{{encoding: {encoding}}}"))
+        .stays("new old zero")
+}
+
+/// All of them would have expired.
+fn wrong_unit(encoding: &str, encode: &str) -> Case {
+    misread(encoding, encode).limited("is a time before 1980")
+}
+
+/// None of them ever expires.
+fn too_late(encoding: &str, encode: &str) -> Case {
+    misread(encoding, encode).reported(0, 0, 0)
+}
+
 fn refused(kind: &str, encoding: &str, reason: &'static str, words: &'static str) -> Case {
     Case::of(&format!(
         "CREATE TABLE t (id int, at {kind}); INSERT INTO t (id) VALUES (1)"
@@ -103,6 +127,11 @@ cases_everywhere! {
     microseconds: encoded("EpochMicros", "bigint", MICROS, &["0", "-1"]);
     seconds_are_not_taken_for_milliseconds: encoded("EpochMillis", "bigint", MILLIS, &[])
         .setup_then("INSERT INTO t VALUES ('seconds', 1700000000)").stays("new null");
+
+    seconds_that_are_stated_as_milliseconds: wrong_unit("EpochMillis", SECONDS);
+    milliseconds_that_are_stated_as_microseconds: wrong_unit("EpochMicros", MILLIS);
+    milliseconds_that_are_stated_as_seconds: too_late("EpochSeconds", MILLIS);
+    times_of_long_ago_beside_others: encoded("EpochSeconds", "bigint", SECONDS, &[]).setup_then("INSERT INTO t VALUES ('ancient', 1)").stays("new null");
 
     iso_texts_in_utc: encoded("Iso8601", "text", ISO, &["''", "'yesterday'", "'20200101T000000Z'"]);
     fourteen_digits: encoded("Compact14", "text", COMPACT, &["''", "'2020'", "'2020010100000x'", "'202001010000000'"]);

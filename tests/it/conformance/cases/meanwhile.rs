@@ -80,10 +80,10 @@ cases! {
         INSERT INTO p2 VALUES (2, {old}), (3, {new}); ALTER TABLE t ATTACH PARTITION p2 FOR VALUES IN (2, 3)").reported(2, 0, 0).stays("3");
     a_partition_is_attached_between_chunks: Case::of("CREATE TABLE t (id int, at timestamptz) PARTITION BY LIST (id);
         CREATE TABLE p1 PARTITION OF t FOR VALUES IN (1); INSERT INTO t VALUES (1, {old})").after_first_chunk("CREATE TABLE p2 (id int, at timestamptz);
-        INSERT INTO p2 VALUES (2, {old}), (3, {new}); ALTER TABLE t ATTACH PARTITION p2 FOR VALUES IN (2, 3)").reported(1, 0, 0).stays("2 3").then_stays("3");
+        INSERT INTO p2 VALUES (2, {old}), (3, {new}); ALTER TABLE t ATTACH PARTITION p2 FOR VALUES IN (2, 3)").reported(2, 0, 0).stays("3");
     a_partition_is_detached: Case::of("CREATE TABLE t (id int, at timestamptz) PARTITION BY LIST (id);
         CREATE TABLE p1 PARTITION OF t FOR VALUES IN (1); CREATE TABLE p2 PARTITION OF t FOR VALUES IN (2); INSERT INTO t VALUES (1, {old}), (2, {old})")
-        .rows("SELECT id::text FROM t UNION ALL SELECT id::text FROM p2").meanwhile("ALTER TABLE t DETACH PARTITION p2").stays("2").reported(1, 0, 1);
+        .rows("SELECT id::text FROM t UNION ALL SELECT id::text FROM p2").meanwhile("ALTER TABLE t DETACH PARTITION p2").stays("2").reported(1, 0, 0);
     a_partition_is_detached_between_chunks: Case::of("CREATE TABLE t (id int, at timestamptz) PARTITION BY LIST (id);
         CREATE TABLE p1 PARTITION OF t FOR VALUES IN (1); CREATE TABLE p2 PARTITION OF t FOR VALUES IN (2); INSERT INTO t VALUES (1, {old}), (2, {old})")
         .rows("SELECT id::text FROM p1 UNION ALL SELECT id::text FROM p2").after_first_chunk("ALTER TABLE t DETACH PARTITION p2")

@@ -1,0 +1,134 @@
+//! What an audit says of the use of tables and indexes, and what it writes down so that the next one can say more.
+
+use super::{AuditReport, Book, RuleAudit, Surroundings};
+use crate::{
+    engine::{
+        Engine, EngineError,
+        ledger::{DayPoint, Remember, Remembered},
+    },
+    policy::{
+        check::CheckedPolicy,
+        hygiene::{Facts, Severity},
+        usage::{Change, LogQuery, observe, with_log},
+    },
+};
+
+/// What is remembered, as far as the ledger tells.
+pub(super) async fn recall(book: &Book, around: &Surroundings) -> Result<Remembered, EngineError> {
+    let Some(ledger) = &book.ledger else {
+        return Ok(Remembered::default());
+    };
+    let create = around.enters && ledger.writable().is_ok();
+    match ledger.remembered(&around.party.policy, create).await {
+        // An audit can do without.
+        Err(error @ (EngineError::ReadOnly(_) | EngineError::Permission(_))) => Ok(Remembered {
+            note: Some(format!("nothing is kept over time: {error}")),
+            ..Remembered::default()
+        }),
+        Err(EngineError::LockTimeout { .. }) => Ok(Remembered::default()),
+        other => other,
+    }
+}
+
+/// Looks at the use of everything; the facts then hold it, and so do the rules.
+pub(super) async fn look(
+    engine: &dyn Engine,
+    policy: &CheckedPolicy,
+    facts: &mut Facts,
+    remembered: &Remembered,
+    rules: &mut [RuleAudit],
+) -> Result<Option<Change>, EngineError> {
+    let after_days = policy.unused_after_days;
+    let mut observed = observe(facts, remembered.usage.as_ref(), after_days);
+    for rule in rules {
+        let Ok(findings) = &mut rule.result else {
+            continue;
+        };
+        let id = findings.plan.table.id;
+        if let Some(observation) = observed.tables.get(&id) {
+            findings.usage = observation.clone();
+        }
+        let log = policy
+            .rules
+            .iter()
+            .find(|(name, _)| *name == rule.name)
+            .and_then(|(_, checked)| checked.as_ref().ok()?.usage.as_ref());
+        if let Some(log) = log {
+            let table = &findings.plan.table;
+            let query = LogQuery::new(log, &table.schema, &table.name);
+            let logged = engine.last_logged(&query, after_days).await?;
+            let seen = std::mem::take(&mut findings.usage);
+            findings.usage = with_log(seen, &logged, findings.as_of, after_days);
+            observed.tables.insert(id, findings.usage.clone());
+        }
+    }
+    observed.enter(facts);
+    facts.unseen.append(&mut observed.notes);
+    Ok(observed.change)
+}
+
+/// Writes down what the audit saw, where it may. The report then says since when each finding is there, and why nothing could be
+/// written.
+pub(super) async fn remember(
+    book: &Book,
+    around: &Surroundings,
+    report: &mut AuditReport,
+    remembered: Remembered,
+    change: Option<Change>,
+) {
+    report.first_seen = remembered.first_seen;
+    report.unseen.extend(remembered.note);
+    let (Some(ledger), true, true) = (&book.ledger, around.enters, remembered.writable) else {
+        return;
+    };
+    let remember = Remember {
+        policy: around.party.policy.clone(),
+        at: report.facts.now,
+        usage: change,
+        findings: report
+            .findings
+            .iter()
+            .flatten()
+            .map(|finding| finding.id.clone())
+            .collect(),
+        today: today(report),
+    };
+    match ledger.remember(&remember).await {
+        Ok(()) => {
+            for id in remember.findings {
+                report.first_seen.entry(id).or_insert(remember.at);
+            }
+        }
+        // Somebody else is at it: the next audit will do.
+        Err(EngineError::LockTimeout { .. }) => {}
+        Err(error) => report
+            .unseen
+            .push(format!("nothing is kept over time: {error}")),
+    }
+}
+
+fn today(report: &AuditReport) -> DayPoint {
+    let measured = report
+        .rules
+        .iter()
+        .filter_map(|rule| rule.result.as_ref().ok());
+    let expired: Vec<i64> = measured
+        .clone()
+        .filter_map(|findings| findings.expired.map(|expired| expired.value))
+        .collect();
+    let open = |severity| {
+        let open = report
+            .findings
+            .iter()
+            .flatten()
+            .filter(|it| it.severity == severity && !report.suppress.contains(&it.id));
+        i64::try_from(open.count()).unwrap_or(i64::MAX)
+    };
+    DayPoint {
+        size_bytes: report.facts.size_bytes,
+        expired_rows: (!expired.is_empty() || report.rules.is_empty())
+            .then(|| expired.iter().sum()),
+        dead_rows: measured.map(|findings| findings.dead_rows).sum(),
+        findings: [Severity::Critical, Severity::Warning, Severity::Info].map(open),
+    }
+}

@@ -1,0 +1,311 @@
+//! `no-primary-key`: nothing tells one row of a table from another. Rows can then not be changed one by one, replicas and
+//! repacking tools cannot follow, duplicates go unseen.
+//!
+//! A table with another unique key that is total (never NULL, no predicate, no expression) ranks lower. Partitions and heirs are
+//! counted with the table at the top; one that differs from its siblings is noticed.
+
+use std::collections::HashSet;
+
+use crate::policy::hygiene::{
+    Advice, Check, Context, Facts, Finding, Severity,
+    facts::{Kind, Table, TotalKey},
+    sql_name,
+    tree::Trees,
+    words,
+};
+use crate::policy::table::quoted;
+
+pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
+    let trees = Trees::of(facts);
+    let keys = Keys::of(facts);
+    for head in trees.heads() {
+        if head.kind == Kind::Materialized || keys.primary.contains(&head.id) {
+            continue;
+        }
+        let parent = head.inherits.and_then(|parent| facts.tables.get(&parent));
+        if parent.is_some_and(|parent| !keys.has(parent)) {
+            continue;
+        }
+        if let Some(key) = keys.total(head) {
+            findings.push(other_key(facts, head, key));
+        } else if head.kind == Kind::Partitioned {
+            partitioned(head, &trees, &keys, findings);
+        } else {
+            findings.push(none(head, trees.family(head).len() - 1, "inherit from it"));
+        }
+    }
+}
+
+/// Which tables have a key.
+struct Keys<'a> {
+    primary: HashSet<u32>,
+    total: &'a [TotalKey],
+}
+
+impl<'a> Keys<'a> {
+    fn of(facts: &'a Facts) -> Self {
+        let primary = facts.indexes.iter().filter(|index| index.primary);
+        Self {
+            primary: primary.map(|index| index.table).collect(),
+            total: &facts.total_keys,
+        }
+    }
+
+    fn total(&self, table: &Table) -> Option<&'a TotalKey> {
+        let of_table = self.total.iter().filter(|key| key.table == table.id);
+        of_table.min_by(|one, other| one.name.cmp(&other.name))
+    }
+
+    fn has(&self, table: &Table) -> bool {
+        self.primary.contains(&table.id) || self.total(table).is_some()
+    }
+}
+
+fn partitioned(head: &Table, trees: &Trees<'_>, keys: &Keys<'_>, findings: &mut Vec<Finding>) {
+    let leaves = trees.leaves(head);
+    let (with, without): (Vec<&Table>, Vec<&Table>) =
+        leaves.iter().copied().partition(|leaf| keys.has(leaf));
+    if with.is_empty() {
+        findings.push(none(head, leaves.len(), "are its partitions"));
+        return;
+    }
+    findings.push(Finding::new(
+        Check::NoPrimaryKey,
+        Severity::Info,
+        head.object(),
+        format!(
+            "no primary key of its own; {} of its {} partitions have a key each",
+            with.len(),
+            leaves.len()
+        ),
+        Advice::words(
+            "a key that holds over all partitions has the partition key among its columns: ADD PRIMARY KEY on the partitioned table takes over the partitions' keys where they fit",
+        ),
+    ));
+    for leaf in without {
+        let mut finding = none(leaf, 0, "");
+        finding
+            .evidence
+            .push_str("; its sibling partitions have one");
+        findings.push(finding);
+    }
+}
+
+fn none(table: &Table, others: usize, relation: &str) -> Finding {
+    let mut evidence =
+        "no primary key, and no other unique key whose columns are all NOT NULL (catalog)"
+            .to_owned();
+    if let Some(rows) = table.rows.filter(|rows| *rows > 0.0) {
+        evidence.push_str(&format!("; {}", words::rows(rows)));
+    }
+    if others > 0 {
+        evidence.push_str(&format!("; {others} tables {relation}"));
+    }
+    Finding::new(
+        Check::NoPrimaryKey,
+        Severity::Warning,
+        table.object(),
+        evidence,
+        Advice::words(format!(
+            "find the columns that tell rows apart, build CREATE UNIQUE INDEX CONCURRENTLY over them, set them NOT NULL and ALTER TABLE {} ADD PRIMARY KEY USING INDEX it; where there are none, add an identity column in a quiet hour: that rewrites the table",
+            sql_name(&table.schema, &table.name)
+        )),
+    )
+}
+
+fn other_key(facts: &Facts, table: &Table, key: &TotalKey) -> Finding {
+    let evidence = format!(
+        "no primary key; unique key {} ({}) tells rows apart, its columns are NOT NULL",
+        key.name,
+        key.columns.join(", ")
+    );
+    let advice = key_advice(facts, table, key);
+    Finding::new(
+        Check::NoPrimaryKey,
+        Severity::Info,
+        table.object(),
+        evidence,
+        advice,
+    )
+}
+
+/// The index itself becomes the primary key where the server takes it; else it can at least be the replica identity.
+fn key_advice(facts: &Facts, table: &Table, key: &TotalKey) -> Advice {
+    let name = sql_name(&table.schema, &table.name);
+    let index_name = quoted(&key.name);
+    let index = facts.indexes.iter().find(|index| index.id == key.index);
+    let is_plain = index.is_some_and(|index| {
+        index.constraint.is_none()
+            && index.method == "btree"
+            && index.included.is_empty()
+            && index.keys.iter().all(|key| key.options == 0)
+    });
+    if is_plain && table.kind == Kind::Table {
+        let columns: Vec<String> = key.columns.iter().map(|column| quoted(column)).collect();
+        return Advice::run(
+            "make the unique index the primary key: a short lock, nothing is rebuilt",
+            format!("ALTER TABLE {name} ADD PRIMARY KEY USING INDEX {index_name};"),
+            Some(format!(
+                "ALTER TABLE {name} DROP CONSTRAINT {index_name}; CREATE UNIQUE INDEX CONCURRENTLY {index_name} ON {name} ({});",
+                columns.join(", ")
+            )),
+        );
+    }
+    if key.immediate && table.kind == Kind::Table {
+        return Advice::run(
+            "let subscribers tell the rows apart by it; a primary key over the same columns would build a second index",
+            format!("ALTER TABLE {name} REPLICA IDENTITY USING INDEX {index_name};"),
+            table
+                .detail
+                .identity
+                .keyword()
+                .map(|identity| format!("ALTER TABLE {name} REPLICA IDENTITY {identity};")),
+        );
+    }
+    Advice::words(
+        "the unique key does what a primary key would, except for tools that look for one",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::hygiene::{checks::made_up::*, facts::Index};
+
+    fn primary(table: u32) -> Index {
+        Index {
+            id: table + 1_000,
+            table,
+            name: "pk".to_owned(),
+            primary: true,
+            unique: true,
+            valid: true,
+            ..Index::default()
+        }
+    }
+
+    fn total(table: u32) -> TotalKey {
+        TotalKey {
+            table,
+            index: 500,
+            name: "t_a".to_owned(),
+            columns: vec!["a".to_owned()],
+            immediate: true,
+        }
+    }
+
+    fn found(facts: &Facts) -> Vec<(String, Severity)> {
+        run(check, facts, &Context::default())
+            .into_iter()
+            .map(|finding| (finding.object, finding.severity))
+            .collect()
+    }
+
+    #[test]
+    fn a_table_without_any_key_is_found_and_one_with_a_primary_key_is_not() {
+        let mut facts = tables([table(1, "bare"), table(2, "good")]);
+        facts.indexes = vec![primary(2)];
+
+        assert_eq!(
+            found(&facts),
+            [("public.bare".to_owned(), Severity::Warning)]
+        );
+    }
+
+    #[test]
+    fn another_total_key_ranks_lower_and_can_become_the_primary_one() {
+        let mut facts = tables([table(1, "t")]);
+        facts.total_keys = vec![total(1)];
+        facts.indexes = vec![Index {
+            id: 500,
+            table: 1,
+            name: "t_a".to_owned(),
+            method: "btree".to_owned(),
+            unique: true,
+            valid: true,
+            ..Index::default()
+        }];
+
+        let findings = run(check, &facts, &Context::default());
+
+        assert_eq!(findings[0].severity, Severity::Info);
+        assert_eq!(
+            findings[0].advice.apply.as_deref(),
+            Some(r#"ALTER TABLE "public"."t" ADD PRIMARY KEY USING INDEX "t_a";"#)
+        );
+        assert!(findings[0].advice.undo.is_some());
+    }
+
+    #[test]
+    fn the_index_of_a_constraint_can_only_be_the_replica_identity() {
+        let mut facts = tables([table(1, "t")]);
+        facts.total_keys = vec![total(1)];
+
+        let findings = run(check, &facts, &Context::default());
+
+        let advice = &findings[0].advice;
+        assert_eq!(
+            advice.apply.as_deref(),
+            Some(r#"ALTER TABLE "public"."t" REPLICA IDENTITY USING INDEX "t_a";"#)
+        );
+        assert_eq!(
+            advice.undo.as_deref(),
+            Some(r#"ALTER TABLE "public"."t" REPLICA IDENTITY DEFAULT;"#)
+        );
+    }
+
+    #[test]
+    fn partitions_are_counted_with_their_table() {
+        let facts = tables([parent(1, "p"), partition(2, "p1", 1), partition(3, "p2", 1)]);
+
+        assert_eq!(found(&facts), [("public.p".to_owned(), Severity::Warning)]);
+    }
+
+    #[test]
+    fn the_partition_whose_siblings_have_a_key_is_noticed() {
+        let mut facts = tables([
+            parent(1, "p"),
+            partition(2, "p1", 1),
+            partition(3, "p2", 1),
+            partition(4, "p3", 1),
+        ]);
+        facts.indexes = vec![primary(2), primary(4)];
+
+        assert_eq!(
+            found(&facts),
+            [
+                ("public.p".to_owned(), Severity::Info),
+                ("public.p2".to_owned(), Severity::Warning)
+            ]
+        );
+    }
+
+    #[test]
+    fn heirs_are_counted_with_their_parent_unless_it_has_a_key() {
+        let heir = |id, name| Table {
+            inherits: Some(1),
+            ..table(id, name)
+        };
+        let mut facts = tables([table(1, "old"), heir(2, "old1"), heir(3, "old2")]);
+        assert_eq!(
+            found(&facts),
+            [("public.old".to_owned(), Severity::Warning)]
+        );
+
+        facts.indexes = vec![primary(1), primary(2)];
+        assert_eq!(
+            found(&facts),
+            [("public.old2".to_owned(), Severity::Warning)]
+        );
+    }
+
+    #[test]
+    fn a_materialized_view_needs_no_key() {
+        let facts = tables([Table {
+            kind: Kind::Materialized,
+            ..table(1, "m")
+        }]);
+
+        assert_eq!(found(&facts), []);
+    }
+}

@@ -1,0 +1,437 @@
+//! All tables and indexes of a database at one sample.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Break, Counters, Observation, State, Usage, Window, glance,
+    window::{Advanced, Sample},
+};
+use crate::policy::hygiene::{
+    Facts,
+    facts::{Index, Kind, Table},
+    object, part,
+};
+
+/// Samples closer together than this are not written down.
+const SHORTEST_GAP: SignedDuration = SignedDuration::from_mins(5);
+/// What a sweep read reaches the server's counters a little later, and what it looked at before it began counts for it, too.
+const SWEEP_SLACK: SignedDuration = SignedDuration::from_mins(10);
+
+/// What a ledger remembers of the use of a database's tables and indexes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// The server at the last sample; `None`: no sample was taken yet.
+    pub state: Option<State>,
+    /// Windows by the keys of their things.
+    pub windows: HashMap<i64, Window>,
+    /// The tables that the operator's own sweeps went to, by the numbers that their rules found, and until when.
+    pub swept: HashMap<u32, Timestamp>,
+}
+
+/// What a sample changes in that memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// When the sample was taken on which it rests: another one in between makes it void.
+    pub previous: Option<Timestamp>,
+    /// The server now.
+    pub state: State,
+    /// New and changed windows, with their keys and the names of their things.
+    pub windows: Vec<(i64, String, Window)>,
+    /// Keys of things that are gone.
+    pub gone: Vec<i64>,
+}
+
+/// What is known of the use of a database's tables and indexes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// By the tables' numbers.
+    pub tables: HashMap<u32, Observation>,
+    /// By the indexes' numbers.
+    pub indexes: HashMap<u32, Observation>,
+    /// What to write down; `None`: nothing, or not yet.
+    pub change: Option<Change>,
+    /// What holds for all of them, in sentences.
+    pub notes: Vec<String>,
+}
+
+impl Observed {
+    /// Enters what is known into the facts that the checks look at.
+    pub fn enter(&self, facts: &mut Facts) {
+        for (id, table) in &mut facts.tables {
+            if let Some(observation) = self.tables.get(id) {
+                table.usage = observation.usage.clone();
+            }
+        }
+        for index in &mut facts.indexes {
+            if let Some(observation) = self.indexes.get(&index.id) {
+                index.usage = observation.usage.clone();
+            }
+        }
+    }
+}
+
+const OF: &str = "the use of tables and indexes";
+/// On one node only: said where others read, too.
+const THIS_NODE: &str = "this node only: standbys count their own reads";
+const NOT_COUNTED: &str = "not everybody's use is counted: track_counts is off";
+const A_STANDBY: &str = "this node only: a standby counts its own reads, and keeps no samples";
+
+/// What the counters in `facts` say together with what is remembered; `None`: nothing is. `after_days`: from how many days without
+/// use on a thing is called unused.
+#[must_use]
+pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Observed {
+    let Some(node) = &facts.node else {
+        return Observed::default();
+    };
+    let counters = Counted::of(facts);
+    // A standby's counters are its own, and what is remembered are those of its primary.
+    let Some(memory) = memory.filter(|_| !node.standby) else {
+        let note = node.standby.then(|| A_STANDBY.to_owned());
+        let look = |counters: Option<&Counters>| Observation {
+            note: note.clone(),
+            ..glance(counters, node.reset)
+        };
+        let mut observed = Observed {
+            tables: leaves(facts)
+                .map(|table| (table.id, look(counters.tables.get(&table.id))))
+                .collect(),
+            indexes: facts
+                .indexes
+                .iter()
+                .map(|index| (index.id, look(facts.counters.get(&index.id))))
+                .collect(),
+            change: None,
+            notes: note.iter().map(|note| format!("{OF}: {note}")).collect(),
+        };
+        fold(facts, &mut observed);
+        return observed;
+    };
+    let (state, broken) = match &memory.state {
+        None => (State::first(node), Some(Break::FirstSeen)),
+        Some(before) => before.next(node),
+    };
+    let previous = memory.state.as_ref().map(|state| state.node.at);
+    // Somebody else was faster: the sample is older than what is remembered.
+    let late = broken.is_none() && previous.is_some_and(|previous| node.at <= previous);
+    let reach = Reach::of(facts, memory, previous);
+    let mut sampler = Sampler {
+        memory,
+        state: &state,
+        previous,
+        broken,
+        late,
+        after_days,
+        note: node.has_standbys.then(|| THIS_NODE.to_owned()),
+        seen: HashSet::with_capacity(memory.windows.len()),
+        windows: Vec::new(),
+    };
+    let mut observed = Observed::default();
+    for table in leaves(facts) {
+        let Some(counters) = counters.tables.get(&table.id) else {
+            continue;
+        };
+        let sample = Sample {
+            id: table.id,
+            counters: *counters,
+            by_number: true,
+            swept: reach.swept.contains(&table.id),
+            blind: reach.blind.contains(&table.id),
+        };
+        let name = || object(&table.schema, &table.name);
+        let observation = sampler.sample(table_key(table), name, &sample);
+        observed.tables.insert(table.id, observation);
+    }
+    for index in &facts.indexes {
+        let Some(counters) = facts.counters.get(&index.id) else {
+            continue;
+        };
+        let sample = Sample {
+            id: index.id,
+            counters: *counters,
+            by_number: false,
+            swept: reach.swept.contains(&index.table),
+            blind: reach.blind.contains(&index.table),
+        };
+        let name = || {
+            index
+                .object(facts)
+                .unwrap_or_else(|| part(&index.schema, "?", &index.name))
+        };
+        let observation = sampler.sample(index_key(index), name, &sample);
+        observed.indexes.insert(index.id, observation);
+    }
+    let Sampler { seen, windows, .. } = sampler;
+    let due = previous.is_none_or(|previous| node.at.duration_since(previous) >= SHORTEST_GAP);
+    if !late && (broken.is_some() || due) {
+        observed.change = Some(Change {
+            previous,
+            windows,
+            gone: memory
+                .windows
+                .keys()
+                .filter(|key| !seen.contains(key))
+                .copied()
+                .collect(),
+            state,
+        });
+    }
+    if node.has_standbys {
+        observed.notes.push(format!("{OF}: {THIS_NODE}"));
+    }
+    fold(facts, &mut observed);
+    observed
+}
+
+struct Sampler<'a> {
+    memory: &'a Memory,
+    state: &'a State,
+    previous: Option<Timestamp>,
+    broken: Option<Break>,
+    late: bool,
+    after_days: u32,
+    note: Option<String>,
+    seen: HashSet<i64>,
+    windows: Vec<(i64, String, Window)>,
+}
+
+impl Sampler<'_> {
+    fn sample(&mut self, key: i64, name: impl FnOnce() -> String, sample: &Sample) -> Observation {
+        if !self.seen.insert(key) {
+            // Two things with one key cannot be told apart.
+            return Observation::default();
+        }
+        let before = self.memory.windows.get(&key);
+        if self.late {
+            return match before {
+                Some(window) => self.judge(window),
+                None => Observation::unknown(Break::FirstSeen.reason()),
+            };
+        }
+        let now = self.state.node.at;
+        let Advanced { window, changed } =
+            Window::advance(before, sample, now, self.previous, self.broken);
+        let observation = self.judge(&window);
+        if changed {
+            self.windows.push((key, name(), window));
+        }
+        observation
+    }
+
+    fn judge(&self, window: &Window) -> Observation {
+        let mut observation = window.judge(self.state, self.after_days);
+        if !self.state.node.counting && !matches!(observation.usage, Usage::Used { .. }) {
+            observation = Observation::unknown(NOT_COUNTED);
+        }
+        observation.note.clone_from(&self.note);
+        observation
+    }
+}
+
+/// Tables that hold rows themselves.
+fn leaves(facts: &Facts) -> impl Iterator<Item = &Table> {
+    facts
+        .tables
+        .values()
+        .filter(|table| table.kind != Kind::Partitioned)
+}
+
+/// The counters of tables, the scans of their indexes among them.
+struct Counted {
+    tables: HashMap<u32, Counters>,
+}
+
+impl Counted {
+    fn of(facts: &Facts) -> Self {
+        let mut tables: HashMap<u32, Counters> = leaves(facts)
+            .filter_map(|table| Some((table.id, *facts.counters.get(&table.id)?)))
+            .collect();
+        for index in &facts.indexes {
+            let (Some(table), Some(own)) =
+                (tables.get_mut(&index.table), facts.counters.get(&index.id))
+            else {
+                continue;
+            };
+            table.reads = table.reads.saturating_add(own.reads);
+            table.last_read = table.last_read.max(own.last_read);
+        }
+        Self { tables }
+    }
+}
+
+/// The tables whose counters the operator's own sweeps move.
+struct Reach {
+    /// Ever.
+    swept: HashSet<u32>,
+    /// Since the last sample.
+    blind: HashSet<u32>,
+}
+
+impl Reach {
+    fn of(facts: &Facts, memory: &Memory, previous: Option<Timestamp>) -> Self {
+        let within = |select: &dyn Fn(Timestamp) -> bool| {
+            let chosen = memory.swept.iter().filter(|(_, until)| select(**until));
+            closure(facts, chosen.map(|(id, _)| *id).collect())
+        };
+        Self {
+            swept: within(&|_| true),
+            blind: within(&|until| {
+                previous.is_none_or(|previous| {
+                    until
+                        .saturating_add(SWEEP_SLACK)
+                        .is_ok_and(|until| until >= previous)
+                })
+            }),
+        }
+    }
+}
+
+/// With what a sweep goes to beside its own table: the parts, and the tables that refer to them.
+fn closure(facts: &Facts, roots: HashSet<u32>) -> HashSet<u32> {
+    if roots.is_empty() {
+        return roots;
+    }
+    let mut next: HashMap<u32, Vec<u32>> = HashMap::new();
+    for table in facts.tables.values() {
+        for parent in table.partition_of.into_iter().chain(table.inherits) {
+            next.entry(parent).or_default().push(table.id);
+        }
+    }
+    for key in &facts.foreign_keys {
+        next.entry(key.referred).or_default().push(key.table);
+    }
+    // Rows of a partition are referred to through the tables above it.
+    let mut reached = roots.clone();
+    for root in &roots {
+        let mut id = *root;
+        while let Some(parent) = facts.tables.get(&id).and_then(|table| table.partition_of) {
+            if !reached.insert(parent) {
+                break;
+            }
+            id = parent;
+        }
+    }
+    let mut open: Vec<u32> = reached.iter().copied().collect();
+    while let Some(id) = open.pop() {
+        for id in next.get(&id).into_iter().flatten() {
+            if reached.insert(*id) {
+                open.push(*id);
+            }
+        }
+    }
+    reached
+}
+
+/// Partitioned tables and indexes are used as their parts are.
+fn fold(facts: &Facts, observed: &mut Observed) {
+    let parents = facts
+        .tables
+        .values()
+        .filter_map(|table| Some((table.id, table.partition_of?)))
+        .collect::<HashMap<_, _>>();
+    let tables = facts
+        .tables
+        .values()
+        .filter(|table| table.kind == Kind::Partitioned)
+        .map(|table| table.id);
+    upwards(&parents, tables, &mut observed.tables);
+    let parents = facts
+        .indexes
+        .iter()
+        .filter_map(|index| Some((index.id, index.attached_to?)))
+        .collect::<HashMap<_, _>>();
+    let indexes = facts
+        .indexes
+        .iter()
+        .filter(|index| {
+            let table = facts.tables.get(&index.table);
+            table.is_some_and(|table| table.kind == Kind::Partitioned)
+        })
+        .map(|index| index.id);
+    upwards(&parents, indexes, &mut observed.indexes);
+}
+
+fn upwards(
+    parents: &HashMap<u32, u32>,
+    wholes: impl Iterator<Item = u32>,
+    known: &mut HashMap<u32, Observation>,
+) {
+    let wholes: HashSet<u32> = wholes.collect();
+    if wholes.is_empty() {
+        return;
+    }
+    let mut parts: HashMap<u32, Vec<u32>> = HashMap::new();
+    for part in parents.keys().filter(|id| !wholes.contains(id)) {
+        let mut id = *part;
+        // No tree is deeper than the number of its members.
+        for _ in 0..=parents.len() {
+            let Some(parent) = parents.get(&id) else {
+                break;
+            };
+            parts.entry(*parent).or_default().push(*part);
+            id = *parent;
+        }
+    }
+    for whole in wholes {
+        let of = parts.get(&whole).into_iter().flatten();
+        // A part of which nothing is known makes the whole unknown, unless another one is used.
+        let none = Observation::unknown("nothing is known of one of its partitions");
+        let folded = Observation::of_parts(of.map(|part| known.get(part).unwrap_or(&none)));
+        let folded = folded.unwrap_or_else(|| Observation::unknown("it has no partitions"));
+        known.insert(whole, folded);
+    }
+}
+
+fn table_key(table: &Table) -> i64 {
+    key(&["table", &table.schema, &table.name])
+}
+
+/// Schema, name and definition: the number changes with every REINDEX CONCURRENTLY, and the table may be renamed.
+fn index_key(index: &Index) -> i64 {
+    // Spelled out: what a ledger holds must not change with the code.
+    let keys = index.keys.iter().map(|key| {
+        format!(
+            "{}/{}/{}/{}",
+            key.column, key.operator_class, key.collation, key.options
+        )
+    });
+    let included = index.included.iter().map(|column| format!("+{column}"));
+    let columns: Vec<String> = keys.chain(included).collect();
+    let definition = format!("{} {} {}", index.method, index.unique, columns.join(","));
+    let parts = [index.expressions.as_deref(), index.predicate.as_deref()]
+        .map(|tree| without_places(tree.unwrap_or_default()));
+    key(&[
+        "index",
+        &index.schema,
+        &index.name,
+        &definition,
+        &parts[0],
+        &parts[1],
+    ])
+}
+
+fn key(parts: &[&str]) -> i64 {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.finalize()[..8]);
+    i64::from_be_bytes(first)
+}
+
+/// A tree as the server stores it says where in its statement each part stood; a copy of the index forgets that.
+fn without_places(tree: &str) -> String {
+    const PLACE: &str = ":location ";
+    let mut parts = tree.split(PLACE);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str(
+            part.trim_start_matches(|letter: char| letter == '-' || letter.is_ascii_digit()),
+        );
+    }
+    out
+}
