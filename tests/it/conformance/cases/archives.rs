@@ -31,7 +31,6 @@ cases_everywhere! {
     one_whose_column_is_of_another_type: refused("CREATE TABLE attic (id text, at timestamptz, n int)", "ALTER TABLE");
     one_with_a_column_that_nobody_fills: refused("CREATE TABLE attic (id int, at timestamptz, n int, who text NOT NULL)", "ALTER TABLE");
     a_view_is_none: refused("CREATE VIEW attic AS SELECT * FROM t", "is a view");
-    the_table_itself_is_none: table("").rule_is("{archive: {table: {name: t}}}").refused("ArchiveMismatch", "name another table");
     one_that_does_not_take_a_row: table("CREATE TABLE attic (id int CHECK (id <> 2), at timestamptz, n int)").rows(BOTH)
         .failed("archive", "constraint").stays("t1 t2 t3");
     one_that_has_a_row_already: table("CREATE TABLE attic (id int PRIMARY KEY, at timestamptz, n int); INSERT INTO attic (id) VALUES (2)").rows(BOTH)
