@@ -1,5 +1,6 @@
 //! The SQLite engine on real files: what it reads, what it deletes, and what it leaves alone.
 
+mod archive_table;
 mod catalog;
 mod concurrent;
 mod dependents;

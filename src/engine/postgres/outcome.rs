@@ -22,10 +22,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Which server, and which of its timelines, an xid belongs to.
 const LIFE: &str = "SELECT (SELECT system_identifier::text FROM pg_control_system()) || '/' || \
     (SELECT timeline_id::text FROM pg_control_checkpoint()) AS life";
-/// Changes with every crash of the server: its statistics begin anew, also where the postmaster itself lived on. It changes,
-/// too, when somebody resets them.
-const RECOVERY: &str = "SELECT extract(epoch FROM pg_postmaster_start_time())::text || '/' || \
-    coalesce((SELECT extract(epoch FROM stats_reset)::text FROM pg_stat_bgwriter), '') AS recovery";
+/// Changes with every crash of the server, whose statistics begin anew with it, also where the postmaster itself lives on, and
+/// does not with a restart, which forgets no number. It changes, too, when somebody resets the statistics.
+const RECOVERY: &str = "SELECT extract(epoch FROM \
+    coalesce((SELECT stats_reset FROM pg_stat_bgwriter), pg_postmaster_start_time()))::text AS recovery";
 const STATUS: &str = "SELECT pg_xact_status($1::text::xid8) AS status";
 /// SQLSTATE of a question for a transaction that has not begun yet.
 const NOT_BEGUN: &str = "22023";

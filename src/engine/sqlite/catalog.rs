@@ -255,11 +255,14 @@ fn kind(word: &str) -> TableKind {
     }
 }
 
-fn is_system(name: &str) -> bool {
+pub(super) fn is_system(name: &str) -> bool {
     let is_sqlite = name
         .get(..7)
         .is_some_and(|prefix| prefix.eq_ignore_ascii_case("sqlite_"));
-    is_sqlite || name.starts_with(LEDGER)
+    is_sqlite
+        || name
+            .get(..LEDGER.len())
+            .is_some_and(|prefix| prefix.eq_ignore_ascii_case(LEDGER))
 }
 
 /// A table's number: a hash (FNV-1a) of its name, without regard to case. A table has no other sign that lasts: VACUUM moves its

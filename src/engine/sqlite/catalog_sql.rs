@@ -10,6 +10,15 @@ pub(super) const RESOLVE: &str = "
 pub(super) const COLUMNS: &str = "
     SELECT name, type, pk, hidden FROM pragma_table_xinfo(?1, 'main') ORDER BY cid";
 
+/// A relation of any kind; SQLite compares its name without regard to case.
+pub(super) const RELATION: &str = "
+    SELECT type, strict FROM pragma_table_list WHERE schema = 'main' AND name = ?1 COLLATE NOCASE";
+
+/// Columns of a table, generated ones too, with what a row without them would get.
+pub(super) const ALL_COLUMNS: &str = "
+    SELECT name, type, \"notnull\" AS not_null, (dflt_value IS NOT NULL OR pk <> 0) AS filled, hidden IN (2, 3) AS generated
+      FROM pragma_table_xinfo(?1, 'main') ORDER BY cid";
+
 /// Columns of indexes, in their order; of an expression the name is NULL.
 pub(super) const INDEXES: &str = "
     SELECT l.name AS index_name, l.origin, l.partial, x.name, x.coll, x.key, x.desc

@@ -62,6 +62,13 @@ pub(super) fn is_kept_by_a_key(error: &sqlx::Error, sets: bool) -> bool {
     })
 }
 
+/// What a constraint, or a trigger, said.
+pub(super) fn of_constraint(error: &sqlx::Error) -> Option<&str> {
+    said(error)
+        .filter(|(code, _)| primary(*code) == CONSTRAINT)
+        .map(|(_, message)| message)
+}
+
 /// Whether what was being committed is on disk cannot be said.
 pub(super) fn is_unclear(error: &sqlx::Error) -> bool {
     said(error).is_none_or(|(code, _)| primary(code) == IOERR)

@@ -3,12 +3,14 @@
 //! There is no server: the lock of the whole database is the fence, taken with `BEGIN IMMEDIATE` for one chunk at a time, and the
 //! ledger's lease is it between two chunks. What is only read is read through connections that cannot write.
 
+mod archive_table;
 mod audit;
 mod catalog;
 mod catalog_sql;
 mod connect;
 mod error;
 mod expiry;
+mod form;
 mod hygiene;
 mod hygiene_sql;
 mod keys;
@@ -290,6 +292,14 @@ impl Engine for SqliteEngine {
         }
         session.close().await;
         Ok(())
+    }
+
+    async fn check_archive(&self, plan: &RulePlan) -> Result<Option<String>, EngineError> {
+        let mut session = self.read().await?;
+        let looked =
+            archive_table::look(&mut session, &self.connector, self.statement_timeout, plan).await;
+        session.close().await;
+        looked
     }
 
     async fn open_sweep(

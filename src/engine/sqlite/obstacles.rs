@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::Row;
 
 use super::{
+    archive_table::Archive,
     catalog::{self, Key},
     keys::Pairs,
     predicate,
@@ -289,18 +290,22 @@ fn alias(level: usize) -> String {
     }
 }
 
-/// Counts what a session deletes from some tables, whoever caused it: SQLite's own counters tell nothing of single tables, and
-/// count what triggers and `SET NULL` change, too. Temporary triggers fire for this session only.
+/// What a session does by itself whenever rows go: it counts what is deleted from some tables, whoever caused it, as SQLite's own
+/// counters tell nothing of single tables, and count what triggers and `SET NULL` change, too; and it archives. Temporary triggers
+/// fire for this session only.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counters(Vec<String>);
 
 impl Counters {
-    pub(super) fn of(tables: &[&str]) -> Self {
+    pub(super) fn of(tables: &[&str], archive: Option<&Archive>) -> Self {
         let mut statements = Vec::new();
-        if !tables.is_empty() {
+        if !tables.is_empty() || archive.is_some() {
             statements.push("PRAGMA temp_store = 2".to_owned());
-            statements.push("CREATE TEMP TABLE retention_gone (n INTEGER NOT NULL)".to_owned());
-            statements.push("INSERT INTO temp.retention_gone VALUES (0)".to_owned());
+            statements.push(
+                "CREATE TEMP TABLE retention_gone (n INTEGER NOT NULL, kept INTEGER NOT NULL)"
+                    .to_owned(),
+            );
+            statements.push("INSERT INTO temp.retention_gone VALUES (0, 0)".to_owned());
         }
         for (n, table) in tables.iter().enumerate() {
             statements.push(format!(
@@ -309,6 +314,7 @@ impl Counters {
                 identifier(table)
             ));
         }
+        statements.extend(archive.iter().flat_map(|archive| archive.triggers()));
         Self(statements)
     }
 
@@ -327,19 +333,22 @@ impl Counters {
     /// Begins at 0, in the transaction that the session is in.
     pub(super) async fn reset(&self, session: &mut Session) -> Result<(), sqlx::Error> {
         if self.is_used() {
-            let reset = sql::constant("UPDATE temp.retention_gone SET n = 0");
+            let reset = sql::constant("UPDATE temp.retention_gone SET n = 0, kept = 0");
             session.execute(reset).await?;
         }
         Ok(())
     }
 
-    /// Rows that are gone since then.
-    pub(super) async fn gone(&self, session: &mut Session) -> Result<u64, sqlx::Error> {
+    /// Rows of the reached tables that are gone since then, and rows that the archive kept.
+    pub(super) async fn gone(&self, session: &mut Session) -> Result<(u64, u64), sqlx::Error> {
         if !self.is_used() {
-            return Ok(0);
+            return Ok((0, 0));
         }
-        let read = sql::constant("SELECT n FROM temp.retention_gone");
-        let gone: i64 = session.row(read).await?.try_get("n")?;
-        Ok(u64::try_from(gone).unwrap_or(0))
+        let read = sql::constant("SELECT n, kept FROM temp.retention_gone");
+        let row = session.row(read).await?;
+        let number = |name: &str| -> Result<u64, sqlx::Error> {
+            Ok(u64::try_from(row.try_get::<i64, _>(name)?).unwrap_or(0))
+        };
+        Ok((number("n")?, number("kept")?))
     }
 }

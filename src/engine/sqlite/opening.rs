@@ -39,10 +39,10 @@ pub(super) fn not_supported(plan: &RulePlan, reason: &str) -> EngineError {
 pub(super) fn check(plan: &RulePlan, now: &Table, columns: &[String]) -> Result<(), EngineError> {
     let facts = &now.facts;
     let table = plan.table.qualified();
-    // Rows that should be archived must never just be deleted.
-    if plan.archive.is_some() {
+    // What goes along would not be archived.
+    if plan.archive.is_some() && plan.dependents == Dependents::Cascade {
         return Err(EngineError::NotSupported(
-            "archives are not carried out on SQLite".to_owned(),
+            "dependents: Cascade does not go with an archive".to_owned(),
         ));
     }
     if let TableKind::Unsupported(word) = &facts.kind {

@@ -9,9 +9,11 @@ use async_trait::async_trait;
 use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{
+    archive_table::{self, Archive},
     catalog::{self, ROWS_PER_PAGE, Table},
     connect::Connector,
     error::{self, Doing},
+    form::{Form, Forms, MAX_ROUNDS},
     ledger::Lease,
     obstacles::{Counters, HeldColumns, Obstacles, held_columns},
     opening::{check, columns, not_supported},
@@ -46,6 +48,8 @@ pub(super) struct Sweep {
     statements: WalkStatements,
     look: Sql,
     counters: Counters,
+    /// The archive table, `main.table`, into which the rows go.
+    archive: Option<String>,
     /// Of the rule's own table rows may go along.
     counts_itself: bool,
     forms: Forms,
@@ -66,71 +70,6 @@ pub(super) struct Sweep {
     next: Option<Form>,
 }
 
-/// How a range is deleted, from the fastest form to the one that cannot fail.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Form {
-    /// One statement.
-    #[default]
-    Plain,
-    /// Without the rows that a row keeps which refers to them; `insists`: keys that cannot be set keep rows, too.
-    Careful { insists: bool },
-    /// Nothing is deleted: what is expired is counted as blocked.
-    Count,
-}
-
-/// Which forms a plan's deletes have.
-#[derive(Clone, Copy, Debug)]
-struct Forms {
-    /// The plain form is never tried.
-    careful: bool,
-    /// Foreign keys may keep single rows.
-    yields: bool,
-    /// Keys that cannot be set may keep rows, too.
-    insists: bool,
-    /// Rows that are gone may free others of the same table.
-    repeats: bool,
-}
-
-impl Forms {
-    fn of(obstacles: &Obstacles<'_>) -> Self {
-        let plan = obstacles.plan;
-        let referred = !obstacles.keys.is_empty();
-        Self {
-            careful: match plan.dependents {
-                Dependents::Refuse => false,
-                Dependents::Skip => referred,
-                Dependents::Cascade => obstacles.is_held(),
-            },
-            yields: referred && plan.dependents != Dependents::Refuse,
-            insists: obstacles.may_be_set(),
-            repeats: obstacles.refers_to_itself(),
-        }
-    }
-
-    fn first(self, wary: bool) -> Form {
-        if self.careful || (self.yields && wary) {
-            Form::Careful { insists: false }
-        } else {
-            Form::Plain
-        }
-    }
-
-    /// What to try after `form` failed on a range of so many rows; `None`: the same on less of it.
-    fn after(self, form: Form, rows: u64) -> Option<Form> {
-        match form {
-            Form::Plain => Some(Form::Careful { insists: false }),
-            Form::Careful { insists: false } if self.insists => {
-                Some(Form::Careful { insists: true })
-            }
-            _ if rows > 1 => None,
-            _ => Some(Form::Count),
-        }
-    }
-}
-
-/// Rows of a table that refer to each other go from the last to the first, one round each, in at most so many rounds a chunk.
-const MAX_ROUNDS: u32 = 50;
-
 /// A chunk whose transaction is open.
 #[derive(Debug, Default)]
 struct OpenChunk {
@@ -142,6 +81,8 @@ struct OpenChunk {
     rows: u64,
     cascaded: u64,
     blocked: u64,
+    /// Rows that the archive kept.
+    kept: u64,
 }
 
 impl Sweep {
@@ -161,22 +102,17 @@ impl Sweep {
             table: Some(&plan.table.name),
             limit: statement_timeout,
         };
-        let opening = async {
-            session.begin_read().await?;
-            let table = catalog::table(&mut session, &plan.table.name).await?;
-            let held = held_columns(&mut session, plan).await?;
-            let schema = schema(&mut session).await?;
-            Ok((table, held, schema))
+        let failed = |reason: sqlx::Error| error::running(doing("beginning the sweep of"), &reason);
+        if plan.archive.is_some() {
+            let found = found(&mut session, plan).await.map_err(failed)?.0;
+            session.rollback().await;
+            check(plan, &there(plan, found)?, &columns)?;
+            archive_table::prepare(&mut session, connector, statement_timeout, plan).await?;
         }
-        .await;
-        let (found, held, schema) = opening.map_err(|reason: sqlx::Error| {
-            error::running(doing("beginning the sweep of"), &reason)
-        })?;
+        let (found, held, schema) = found(&mut session, plan).await.map_err(failed)?;
+        let archive = archive_table::find(&mut session, connector, statement_timeout, plan).await?;
         session.rollback().await;
-        let found = found.ok_or_else(|| EngineError::TableChanged {
-            table: plan.table.qualified(),
-            reason: "there is no such table any more".to_owned(),
-        })?;
+        let found = there(plan, found)?;
         check(plan, &found, &columns)?;
         let key = found
             .key
@@ -194,18 +130,16 @@ impl Sweep {
             Dependents::Skip | Dependents::Cascade => Vec::new(),
         };
         let reached = obstacles.tables();
-        let counters = Counters::of(&reached);
-        counters
-            .install(&mut session)
-            .await
-            .map_err(|reason| error::running(doing("beginning the sweep of"), &reason))?;
+        let counters = Counters::of(&reached, archive.as_ref());
+        counters.install(&mut session).await.map_err(failed)?;
         Ok(Self {
             statements: WalkStatements::new(&obstacles)?,
             look: sql::look(&referrers, plan.table.id),
             counts_itself: reached.contains(&plan.table.name.as_str()),
             counters,
             forms: Forms::of(&obstacles),
-            fingerprint: fingerprint(&found, &columns, &held),
+            fingerprint: fingerprint(&found, &columns, &held, archive.as_ref()),
+            archive: archive.map(|archive| archive.qualified()),
             narrow: None,
             wary: false,
             next: None,
@@ -299,7 +233,11 @@ impl Sweep {
     /// Ends a chunk that deleted rows; `false`: the lease is not held any more, and nothing was committed.
     async fn end(&mut self, chunk: &OpenChunk) -> Result<bool, sqlx::Error> {
         let taken = chunk.rows.saturating_add(chunk.cascaded);
-        let counted = self.lease.finish(&mut self.session, taken, 0).await?;
+        let archived = self.archived(chunk.rows);
+        let counted = self
+            .lease
+            .finish(&mut self.session, taken, archived)
+            .await?;
         if counted {
             self.session.commit().await?;
         }
@@ -318,9 +256,20 @@ impl Sweep {
         let held = held_columns(&mut self.session, &self.plan)
             .await
             .map_err(|reason| self.error("looking at", &reason))?;
-        if fingerprint(&found, &self.columns, &held) != self.fingerprint {
+        let archive = archive_table::find(
+            &mut self.session,
+            &self.connector,
+            self.statement_timeout,
+            &self.plan,
+        )
+        .await
+        .map_err(|error| match error {
+            EngineError::Archive(reason) => self.changed(&reason),
+            other => other,
+        })?;
+        if fingerprint(&found, &self.columns, &held, archive.as_ref()) != self.fingerprint {
             return Err(self.changed(
-                "a column that the rule reads, a trigger, the key, or a foreign key to the table changed",
+                "a column that the rule reads or archives, a trigger, the key, or a foreign key to the table changed",
             ));
         }
         self.position = Position::start(schema);
@@ -413,6 +362,15 @@ impl Sweep {
                 return Ok(None);
             };
             match self.attempt(form, &last).await {
+                Ok(taken) if self.archived(taken.rows) != taken.kept => {
+                    return Err(EngineError::Archive(format!(
+                        "archive table {} kept {} of {} rows of {}, which a trigger or a constraint may have caused: nothing of this chunk was moved",
+                        self.archive.as_deref().unwrap_or_default(),
+                        taken.kept,
+                        taken.rows,
+                        self.table
+                    )));
+                }
                 Ok(taken) => {
                     self.wary = form != Form::Plain && taken.blocked > 0;
                     let pages = walked.div_ceil(u64::from(ROWS_PER_PAGE));
@@ -426,7 +384,7 @@ impl Sweep {
                     let report = Chunk {
                         rows: chunk.rows,
                         pages: chunk.pages,
-                        archived_rows: 0,
+                        archived_rows: self.archived(chunk.rows),
                         cascaded_rows: chunk.cascaded,
                         blocked_rows: chunk.blocked,
                         wal_bytes: 0,
@@ -443,8 +401,23 @@ impl Sweep {
                     self.session.rollback().await;
                     form = self.yields(form, walked);
                 }
-                Err(reason) => return Err(self.error("deleting expired rows of", &reason)),
+                Err(reason) => return Err(self.not_taken(&reason)),
             }
+        }
+    }
+
+    /// So many of these rows are in the archive.
+    fn archived(&self, rows: u64) -> u64 {
+        if self.archive.is_some() { rows } else { 0 }
+    }
+
+    fn not_taken(&self, reason: &sqlx::Error) -> EngineError {
+        match (&self.archive, error::of_constraint(reason)) {
+            (Some(archive), Some(message)) => EngineError::Archive(format!(
+                "moving rows of {} into archive table {archive}: {message}: nothing of this chunk was moved",
+                self.table
+            )),
+            _ => self.error("deleting expired rows of", reason),
         }
     }
 
@@ -485,7 +458,8 @@ impl Sweep {
             let row = self.session.row(left.query(&values)).await?;
             taken.blocked = u64::try_from(row.try_get::<i64, _>("n")?).unwrap_or(0);
         }
-        let gone = self.counters.gone(&mut self.session).await?;
+        let (gone, kept) = self.counters.gone(&mut self.session).await?;
+        taken.kept = kept;
         let own = if self.counts_itself { taken.rows } else { 0 };
         taken.cascaded = gone.saturating_sub(own);
         Ok(taken)
@@ -601,7 +575,31 @@ async fn schema(session: &mut Session) -> Result<i64, sqlx::Error> {
 }
 
 /// What must not change while the table is walked.
-fn fingerprint(table: &Table, columns: &[String], held: &HeldColumns) -> String {
+fn fingerprint(
+    table: &Table,
+    columns: &[String],
+    held: &HeldColumns,
+    archive: Option<&Archive>,
+) -> String {
     let held: BTreeMap<_, _> = held.iter().collect();
-    format!("{} {held:?}", table.fingerprint(columns))
+    let archive = archive.map(Archive::told);
+    format!("{} {held:?} {archive:?}", table.fingerprint(columns))
+}
+
+/// The plan's table as it is now, the columns that holds read, and the state of the schema, in a transaction that begins here.
+async fn found(
+    session: &mut Session,
+    plan: &RulePlan,
+) -> Result<(Option<Table>, HeldColumns, i64), sqlx::Error> {
+    session.begin_read().await?;
+    let table = catalog::table(session, &plan.table.name).await?;
+    let held = held_columns(session, plan).await?;
+    Ok((table, held, schema(session).await?))
+}
+
+fn there(plan: &RulePlan, found: Option<Table>) -> Result<Table, EngineError> {
+    found.ok_or_else(|| EngineError::TableChanged {
+        table: plan.table.qualified(),
+        reason: "there is no such table any more".to_owned(),
+    })
 }

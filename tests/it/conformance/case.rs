@@ -19,6 +19,8 @@ pub struct Case {
     pub rules: Vec<Rule>,
     /// The policy's holds.
     pub holds: Vec<Value>,
+    /// Done to the ledger, which is made first: `{ledger}` before its tables' names, `{table}` and `{table_id}` for `t`, `{now}`.
+    pub ledger: Option<String>,
     /// More fields of the policy's spec.
     pub spec: Map<String, Value>,
     /// Run by the service once the cutoffs are fixed, before the first chunk.
@@ -94,6 +96,7 @@ impl Case {
             grants: None,
             rules: Vec::new(),
             holds: Vec::new(),
+            ledger: None,
             spec: Map::new(),
             meanwhile: Vec::new(),
             after_first_chunk: Vec::new(),
@@ -198,6 +201,12 @@ impl Case {
     /// See [`Case::grants`](field@Case::grants).
     pub fn with_rights(mut self, grants: &str) -> Self {
         self.grants = Some(grants.to_owned());
+        self
+    }
+
+    /// See [`Case::ledger`](field@Case::ledger).
+    pub fn with_ledger(mut self, sql: &str) -> Self {
+        self.ledger = Some(sql.to_owned());
         self
     }
 

@@ -7,8 +7,10 @@ use jiff::Timestamp;
 use retention_operator::api::RetentionPolicy;
 use retention_operator::api::validate::check_document;
 use retention_operator::audit::{AuditReport, Surroundings, audit};
+use retention_operator::engine::ledger::LedgerAccess;
 use retention_operator::engine::{Chunk, DatabaseTarget, Engine, open};
 use retention_operator::policy::check::{CheckedPolicy, check as read};
+use retention_operator::policy::claims::LedgerMode;
 use retention_operator::sweep::{
     Control, ControlError, Order, RuleEnd, RuleProgress, StopReason, SweepError, SweepReport,
     SweepState, Trigger, sweep_policy,
@@ -51,6 +53,12 @@ async fn run(target: Target, place: Place, case: &Case) {
         let schema = "GRANT USAGE ON SCHEMA {schema} TO {role}";
         service.run(schema).await;
         service.run(grants).await;
+    }
+    if let Some(sql) = &case.ledger {
+        let schema = place.schema.as_deref().unwrap_or("main");
+        service
+            .run(&in_the_ledger(&place.url, schema, sql).await)
+            .await;
     }
     let before = service.rows(&case.rows).await;
     let mut holder = match &case.open_transaction {
@@ -160,6 +168,27 @@ pub async fn sweep_by(
     let swept = sweep_policy(engine, policy, &order, &mut state, control).await;
     engine.close().await;
     (audited, swept)
+}
+
+/// Makes the ledger; the statement that a case has for it, on this engine.
+async fn in_the_ledger(url: &str, schema: &str, sql: &str) -> String {
+    let settings: RetentionPolicy = serde_json::from_value(Case::of("").document(None)).unwrap();
+    let engine = engine(url, &read(&settings.spec));
+    let LedgerAccess::Usable(_) = engine.ledger(LedgerMode::Auto, true).await.unwrap() else {
+        panic!("no ledger");
+    };
+    let table = format!("{schema}.t");
+    let found = engine.tables(&[table.parse().unwrap()]).await.unwrap();
+    engine.close().await;
+    let (ledger, now) = if url.starts_with("sqlite:") {
+        ("retention_operator_", "'2026-01-01T00:00:00.000Z'")
+    } else {
+        ("retention_operator.", "now()")
+    };
+    sql.replace("{ledger}", ledger)
+        .replace("{table_id}", &found[0].as_ref().unwrap().id.to_string())
+        .replace("{table}", &table)
+        .replace("{now}", now)
 }
 
 /// The engine with a policy's own settings.

@@ -370,6 +370,21 @@ async fn a_hold_that_its_policy_no_longer_has_stays_until_it_is_released() {
 
     let removed = enter(ledger.as_ref(), "shop/one", &[], &[]).await;
     let id = removed.holds[0].id;
+    // Who was asked is told by the sweep that asked.
+    let sweep = SweepRecord {
+        id: "s1".to_owned(),
+        trigger: "Request".to_owned(),
+        spec: "mark".to_owned(),
+        started: "2026-11-22T03:00:00Z".parse().unwrap(),
+        database_time: Some("2026-11-22T03:00:01Z".parse().unwrap()),
+        rules: Vec::new(),
+    };
+    let begin = SweepBegin {
+        party: &party("shop/one", "one"),
+        sweep: &sweep,
+        approved: None,
+    };
+    ledger.begin_sweep(&begin).await.unwrap();
     let ended = |asked: Vec<i64>, released: Vec<i64>| SweepEnd {
         id: "s1",
         ended: true,

@@ -193,10 +193,12 @@ async fn a_role_that_may_read_no_statistics_is_told_so_and_guesses_nothing() {
     engine.close().await;
     assert_eq!(facts.btrees.len(), 1);
     assert!(facts.btrees[0].columns.is_empty());
-    assert_eq!(
-        facts.unseen,
-        [
-            "bloat of indexes: the role may not read the statistics of the tables of 1 large ones; that takes SELECT on them"
-        ]
+    assert!(
+        facts.unseen.contains(
+            &"bloat of indexes: the role may not read the statistics of the tables of 1 large ones; that takes SELECT on them"
+                .to_owned()
+        ),
+        "{:?}",
+        facts.unseen
     );
 }

@@ -29,7 +29,7 @@ async fn whatever_is_killed_every_row_is_in_one_place(#[case] ledger: &str) {
     let began = Instant::now();
 
     let mut seen = Seen::default();
-    let step = EXPIRED / (i64::from(blows) + 2);
+    let step = EXPIRED / (2 * i64::from(blows) + 2);
     for number in 0..blows {
         let blow = Blow::number(number);
         let rows = fastrand::i64(1..step);

@@ -16,6 +16,9 @@ use service::ROWS;
 /// Rows that have expired at the start.
 const EXPIRED: i64 = ROWS * 4 / 10;
 
+/// The walk may be over while so many are left: those that the service moved or inserted behind it.
+const HARDLY_ANY: i64 = 500;
+
 /// What is done to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Blow {
@@ -61,7 +64,7 @@ impl Blow {
 }
 
 /// A server on which a commit takes long enough to be hit, and its database with rows that are slow to delete: the walk over
-/// those that have expired takes about as many seconds as there will be blows.
+/// those that have expired takes two seconds for each blow.
 async fn server(prefix: &str, blows: u32) -> (Postgres, TestDatabase) {
     let postgres = Postgres::start_own(&[
         ("autovacuum", "off"),
@@ -73,7 +76,7 @@ async fn server(prefix: &str, blows: u32) -> (Postgres, TestDatabase) {
         ("commit_siblings", "0"),
     ]);
     let database = postgres.database(prefix).await;
-    let seconds = f64::from(blows) / 12_000.0;
+    let seconds = 2.0 * f64::from(blows) / 12_000.0;
     database
         .execute(&format!(
             "{};
@@ -99,7 +102,7 @@ fn spec(ledger: &str) -> Value {
     })
 }
 
-/// Waits until some more rows were archived, or nothing is left to archive. `watched` is asked again and again for what to say
+/// Waits until some more rows were archived, or hardly any are left. `watched` is asked again and again for what to say
 /// should it take too long.
 async fn progress(
     database: &TestDatabase,
@@ -112,7 +115,7 @@ async fn progress(
     eventually(LATER, &what, async || {
         let said = watched();
         let now = archived(database).await;
-        if now >= before + rows || service::expired(database).await == 0 {
+        if now >= before + rows || service::expired(database).await < HARDLY_ANY {
             Ok(())
         } else {
             Err((before, now, said))

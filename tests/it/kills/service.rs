@@ -17,7 +17,7 @@ pub const ROWS: i64 = 30_000;
 pub fn tables() -> String {
     format!(
         "CREATE TABLE logs (id bigint PRIMARY KEY, at timestamptz, note text);
-         INSERT INTO logs SELECT n, now() - CASE WHEN n % 10 < 4 THEN interval '31 days' ELSE interval '1 day' END, 'row ' || n
+         INSERT INTO logs SELECT n, now() - CASE WHEN n % 10 < 4 THEN interval '31 days' ELSE interval '1 day' END, repeat('row ' || n, 20)
            FROM generate_series(1, {ROWS}) n;
          ANALYZE logs; CREATE TABLE before AS TABLE logs;
          CREATE TABLE journal (seq bigserial PRIMARY KEY, id bigint, at timestamptz, note text, gone boolean, what text)"
@@ -48,7 +48,7 @@ const CHANGES: [(&str, &str, bool); 5] = [
     ),
     (
         "deleted",
-        "DELETE FROM logs WHERE id = $1 AND id % 20 = 1 RETURNING *",
+        "DELETE FROM logs WHERE id = $1 / 20 * 20 + 1 RETURNING *",
         false,
     ),
 ];

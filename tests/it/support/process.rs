@@ -100,19 +100,17 @@ fn ended(state: &str) -> bool {
     matches!(state, "Z" | "X")
 }
 
-/// Waits until processes that somebody else waits for have ended.
-pub fn wait_for_the_end_of(ids: &[u32]) {
-    eventually_blocking(GRACE, "the end of processes", || {
-        let running: Vec<_> = ids
-            .iter()
-            .filter(|id| stat(**id).is_some_and(|(state, _)| !ended(&state)))
-            .collect();
-        if running.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{running:?} still run"))
+/// Waits for the end of processes that somebody else waits for; `false`: some still run after `patience`.
+pub fn have_ended(ids: &[u32], patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    let running = |id: &u32| stat(*id).is_some_and(|(state, _)| !ended(&state));
+    while ids.iter().any(running) {
+        if Instant::now() >= deadline {
+            return false;
         }
-    });
+        thread::sleep(Duration::from_millis(10));
+    }
+    true
 }
 
 /// SIGKILL to processes that this one did not start itself.
@@ -128,12 +126,15 @@ pub fn kill9(ids: &[u32]) {
     }
 }
 
-/// A TCP port of 127.0.0.1 that was free a moment ago.
+/// A TCP port of 127.0.0.1 that was free a moment ago. It is below those that connections get, so that none takes it while its
+/// server is down.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .unwrap()
-        .port()
+    loop {
+        let port = fastrand::u16(12_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A name that no other call in this process returns: `prefix`, `separator` and a number.

@@ -42,8 +42,7 @@ SELECT pg_is_in_recovery() AS standby, d.oid::int8::text AS database, \
   CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END AS timeline, \
   counting, concat_ws('/', CASE WHEN NOT counting THEN 'off' END, (SELECT extract(epoch FROM b.stats_reset) FROM pg_stat_bgwriter b), \
     (SELECT extract(epoch FROM w.stats_reset) FROM pg_stat_wal w)) AS epoch, \
-  EXISTS (SELECT FROM pg_stat_replication r WHERE r.pid NOT IN (SELECT s.active_pid FROM pg_replication_slots s \
-    WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL)) AS has_standbys, \
+  EXISTS (SELECT FROM pg_stat_replication) AS has_standbys, \
   has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') AS may_identify \
 FROM pg_database d, LATERAL (SELECT current_setting('track_counts') = 'on' AND NOT EXISTS (SELECT FROM pg_db_role_setting s \
   WHERE s.setdatabase IN (0, d.oid) AND s.setconfig::text ILIKE '%track_counts=%')) AS t(counting) \

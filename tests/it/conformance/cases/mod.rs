@@ -47,6 +47,8 @@ macro_rules! cases_everywhere {
     };
 }
 
+mod archives;
+mod claims;
 mod dependents;
 mod encodings;
 mod hostile;
