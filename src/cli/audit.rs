@@ -53,7 +53,7 @@ enum Format {
 pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     let offline = offline::open(&arguments.input)?;
     // A baseline that cannot be read is said before the database is bothered.
-    arguments.gate.check()?;
+    let baseline = arguments.gate.baseline()?;
     let result = audit::audit(
         offline.engine.as_ref(),
         &offline.checked,
@@ -67,7 +67,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     report::apply_audit(&mut status, &found, now);
     offline.judge(&mut status, &found, now);
     let findings = found.findings.take().unwrap_or_default();
-    let judged = arguments.gate.judge(findings, &offline.checked.suppress)?;
+    let judged = arguments
+        .gate
+        .judge(findings, &offline.checked.suppress, baseline.as_ref());
     let audited = Audited {
         policy: &offline.policy,
         file: &arguments.input.file.to_string_lossy(),

@@ -53,25 +53,23 @@ pub(super) struct Judged {
 }
 
 impl Gate {
-    /// Reads the baseline for nothing but its errors.
-    pub(super) fn check(&self) -> Result<(), String> {
-        self.baseline
-            .as_deref()
-            .map_or(Ok(()), |file| read(file).map(drop))
+    /// The ids that the baseline has, if there is one.
+    ///
+    /// # Errors
+    /// In words, when it cannot be read.
+    pub(super) fn baseline(&self) -> Result<Option<HashSet<String>>, String> {
+        self.baseline.as_deref().map(read).transpose()
     }
 
     /// Judges findings; their order stays.
-    ///
-    /// # Errors
-    /// In words, when the baseline cannot be read.
     pub(super) fn judge(
         &self,
         findings: Vec<Finding>,
         suppress: &[String],
-    ) -> Result<Vec<Judged>, String> {
-        let baseline = self.baseline.as_deref().map(read).transpose()?;
+        baseline: Option<&HashSet<String>>,
+    ) -> Vec<Judged> {
         let least = self.fail_on.map(FailOn::severity);
-        Ok(judge(findings, suppress, baseline.as_ref(), least))
+        judge(findings, suppress, baseline, least)
     }
 }
 
