@@ -1,6 +1,6 @@
 //! Figures as evidence shows them: rounded down, so that a status is not written anew for each transaction.
 
-use jiff::{Timestamp, tz::TimeZone};
+pub(super) use super::words::day;
 
 /// Down to two digits: `2144000000` becomes `2100 million`, `83` stays.
 pub(super) fn about(number: u64) -> String {
@@ -35,11 +35,6 @@ pub(super) fn bytes(bytes: u64) -> String {
             || format!("{bytes} B"),
             |(power, unit)| format!("{} {unit}", bytes >> power),
         )
-}
-
-/// The day of an instant, in UTC.
-pub(super) fn day(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::UTC).date().to_string()
 }
 
 #[cfg(test)]
