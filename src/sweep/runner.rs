@@ -418,7 +418,7 @@ async fn chunks(
             return Ok(Stop::End(RuleEnd::Stopped(reason)));
         }
         let target = ChunkTarget {
-            pages: pacer.next_pages(),
+            pages: pacer.next_pages(tally.report.rows_deleted, sweep.progress()),
         };
         let expected = pacer.expected(target.pages).max(1);
         let counted = sweep.recorded().is_some();

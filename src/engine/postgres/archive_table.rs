@@ -165,11 +165,11 @@ async fn create(
         for statement in statements {
             session.raw(&Sql::made(statement)).await?;
         }
-        session.raw(&sql::fixed("COMMIT")).await
+        session.commit().await
     }
     .await;
     match created {
-        Ok(_) => Ok(()),
+        Ok(()) => Ok(()),
         Err(reason) => {
             session.rollback().await;
             let name = format!("{}.{}", judge.schema, judge.name);

@@ -401,8 +401,8 @@ impl TableSweep for Sweep {
             self.advance(chunk.range);
             return Ok(CommitOutcome::Committed);
         };
-        let outcome = match self.session.raw(&sql::fixed("COMMIT")).await {
-            Ok(_) => CommitOutcome::Committed,
+        let outcome = match self.session.commit().await {
+            Ok(()) => CommitOutcome::Committed,
             Err(reason) if error::session_survives(&reason) => {
                 self.session.rollback().await;
                 let doing = Doing {
@@ -481,6 +481,6 @@ impl TableSweep for Sweep {
             lease.give_back(&mut self.session, &self.settings).await;
         }
         let Self { session, .. } = *self;
-        session.close().await;
+        session.give_back().await;
     }
 }

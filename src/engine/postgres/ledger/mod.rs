@@ -437,7 +437,7 @@ async fn finish<T>(
     outcome: Result<T, sqlx::Error>,
 ) -> Result<T, EngineError> {
     let outcome = match outcome {
-        Ok(value) => session.commit().await.map(|()| value),
+        Ok(value) => session.commit_and_give_back().await.map(|()| value),
         Err(reason) => {
             session.abandon().await;
             Err(reason)
