@@ -185,7 +185,7 @@ impl Walk<'_> {
         let is_last = || !keys.keys.iter().any(|key| members.contains(&key.referred));
         let too_far =
             cascades && !circle && (path.len() >= MAX_DEPTH || self.left == 0) && !is_last();
-        let followed = !(cascades && circle) && !too_far;
+        let followed = !(too_far || cascades && circle);
         let mut below = Vec::new();
         if followed && cascades {
             self.left = self.left.saturating_sub(1);

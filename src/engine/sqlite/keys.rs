@@ -185,7 +185,7 @@ impl<'a> Walk<'a> {
         let is_last = || !self.keys.iter().any(|other| other.refers_to(&key.child));
         let too_far =
             cascades && !circle && (path.len() >= MAX_DEPTH || self.left == 0) && !is_last();
-        let followed = !(cascades && circle) && !too_far;
+        let followed = !(too_far || cascades && circle);
         let mut below = Vec::new();
         if followed && cascades {
             self.left = self.left.saturating_sub(1);
