@@ -69,7 +69,7 @@ pub enum EngineError {
         reason: String,
     },
     /// A statement ran into a timeout.
-    #[error("a statement on {what} took longer than {limit}")]
+    #[error("a statement on {what} took longer than {limit} (database.statementTimeout)")]
     StatementTimeout {
         /// What it worked on.
         what: String,

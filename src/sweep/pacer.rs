@@ -146,6 +146,11 @@ impl Pacer {
         pages.min(needed.saturating_add(pages / MARGIN).max(1))
     }
 
+    /// A chunk of so many pages ran into the statement timeout.
+    pub(super) fn gave_way(&mut self, pages: u32) {
+        self.sizer.give_way(pages);
+    }
+
     /// Rows that `pages` may give, with room to spare.
     pub(super) fn expected(&self, pages: u32) -> u64 {
         rounded(self.rows_per_page * f64::from(pages) * 1.25)

@@ -27,6 +27,8 @@ const UNLIMITED_RESERVATION: u64 = 1_000_000;
 const LEAST_RESERVATION: u64 = 1_000;
 /// How often a sweep tries again after a transient error before it gives up; the waits add up to about four minutes.
 const MAX_RETRIES: u32 = 12;
+/// The same, where a single page takes too long.
+const MAX_RETRIES_OF_A_PAGE: u32 = 5;
 
 /// While sweeps are paused in the database, it is looked at this often.
 const PAUSE_GLANCE: Duration = Duration::from_secs(2);
@@ -389,7 +391,7 @@ async fn walk(
             Err(EngineError::HoldsChanged) => {
                 return Ok(Stop::End(RuleEnd::Stopped(StopReason::HoldsChanged)));
             }
-            Err(error) if error.is_transient() && failures < MAX_RETRIES => {
+            Err(error) if error.is_transient() && failures < patience(&error, &pacer) => {
                 failures += 1;
                 tracing::warn!(rule = plan.rule, %error, failures, "the sweep waits and tries again");
                 control.waits(&tally.report.progress, error.category());
@@ -400,6 +402,14 @@ async fn walk(
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// How often it is tried again. A chunk that takes too long becomes smaller, down to a page.
+fn patience(error: &EngineError, pacer: &Pacer) -> u32 {
+    match error {
+        EngineError::StatementTimeout { .. } if pacer.next_pages() == 1 => MAX_RETRIES_OF_A_PAGE,
+        _ => MAX_RETRIES,
     }
 }
 
@@ -442,6 +452,10 @@ async fn chunks(
                     return Ok(Stop::End(RuleEnd::Stopped(reason)));
                 }
                 continue;
+            }
+            Err(error @ EngineError::StatementTimeout { .. }) => {
+                pacer.gave_way(target.pages);
+                return Err(error);
             }
             chunk => chunk?,
         };

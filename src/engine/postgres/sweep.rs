@@ -121,7 +121,7 @@ impl Sweep {
         let careful = match plan.dependents {
             Dependents::Refuse => false,
             Dependents::Skip => !opening.facts.incoming.is_empty(),
-            Dependents::Cascade => obstacles.is_held(),
+            Dependents::Cascade => obstacles.is_held() || obstacles.goes_too_far(),
         };
         let mut leaves = opening
             .facts

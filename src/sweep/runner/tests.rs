@@ -35,6 +35,8 @@ struct Table {
     /// Answers to `pressure` before the quiet ones begin.
     pressures: Vec<Pressure>,
     waiters: u32,
+    /// A chunk of more pages than this takes too long; 0: none does.
+    slow_from: u32,
 }
 
 #[derive(Clone, Default)]
@@ -129,6 +131,13 @@ fn unimplemented<T>(what: &str) -> Result<T, EngineError> {
 #[async_trait]
 impl TableSweep for FakeSweep {
     async fn delete_next(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
+        let slow_from = self.fake.with(|table| table.slow_from);
+        if slow_from > 0 && target.pages >= slow_from {
+            return Err(EngineError::StatementTimeout {
+                what: "public.logs".to_owned(),
+                limit: "30s".to_owned(),
+            });
+        }
         let (start, waiters, rows, end) = self.fake.with(|table| {
             let end = (self.next + target.pages as usize).min(table.pages.len());
             let rows = table.pages[self.next..end].iter().sum();
@@ -381,6 +390,36 @@ async fn an_estimate_of_nothing_walks_all_the_same() {
     let report = sweep(&fake, unlimited(), Some(0), &Watcher::default()).await;
 
     assert_eq!((report.rows_deleted, fake.left()), (5, 0));
+}
+
+#[tokio::test]
+async fn chunks_that_take_too_long_become_smaller() {
+    let fake = Fake::new(ordered(30, 0));
+    fake.with(|table| table.slow_from = 3);
+
+    let report = sweep(&fake, unlimited(), None, &Watcher::default()).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
+        "{:?}",
+        report.end
+    );
+    assert_eq!((report.rows_deleted, fake.left()), (300, 0));
+}
+
+#[tokio::test]
+async fn a_single_page_that_takes_too_long_is_given_up_soon() {
+    let fake = Fake::new(ordered(30, 0));
+    fake.with(|table| table.slow_from = 1);
+    let watcher = Watcher::default();
+
+    let report = sweep(&fake, unlimited(), None, &watcher).await;
+
+    let RuleEnd::Failed(error) = report.end else {
+        panic!("{:?}", report.end);
+    };
+    assert_eq!(error.category(), "statement_timeout");
+    assert_eq!(watcher.waited.lock().unwrap().len(), 5);
 }
 
 #[tokio::test]
