@@ -26,6 +26,16 @@ pub enum StopReason {
     Paused,
     /// Holds on the database changed: the sweep is planned anew.
     HoldsChanged,
+    /// The database can only be read: it is a standby now, or somebody set it read-only.
+    NotPrimary,
+}
+
+impl StopReason {
+    /// Whether to go on is to be asked at once; else it is worth asking only after a while.
+    #[must_use]
+    pub fn is_of_the_moment(self) -> bool {
+        self != Self::NotPrimary
+    }
 }
 
 impl fmt::Display for StopReason {
@@ -39,6 +49,9 @@ impl fmt::Display for StopReason {
             Self::LeadershipLost => "another instance took over",
             Self::Paused => "sweeps are paused in the database's ledger",
             Self::HoldsChanged => "holds on the database changed",
+            Self::NotPrimary => {
+                "the database can only be read: it is a standby now, or was set read-only"
+            }
         })
     }
 }

@@ -112,7 +112,9 @@ impl Pacer {
             match veto(&pressure, &self.pace) {
                 None => return Ok(None),
                 Some(Veto::NotPrimary) => {
-                    return Err(EngineError::ReadOnly(
+                    // The same address may lead to the new primary soon, but not over this connection.
+                    self.looked = None;
+                    return Err(EngineError::NotPrimary(
                         "the server became a standby: point the policy at the primary".to_owned(),
                     ));
                 }

@@ -207,7 +207,7 @@ fn same_domain(one: Cutoff, other: Cutoff) -> bool {
 fn check_database(facts: &DatabaseFacts, operator: Timestamp) -> Result<(), Refusal> {
     if facts.in_recovery {
         return Err(Refusal::new(
-            "NotPrimary",
+            reason::NOT_PRIMARY,
             "the address leads to a standby, which can only be read: name the primary",
         ));
     }

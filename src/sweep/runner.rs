@@ -136,6 +136,7 @@ pub async fn sweep_rule(
     };
     let end = match run(engine, plan, pace, estimate, control, &mut tally, under).await {
         Ok(end) => end,
+        Err(error) if takes_no_writes(&error, &tally) => RuleEnd::Stopped(StopReason::NotPrimary),
         Err(error) => RuleEnd::Failed(error),
     };
     let mut report = tally.report;
@@ -389,10 +390,17 @@ async fn walk(
             Err(EngineError::HoldsChanged) => {
                 return Ok(Stop::End(RuleEnd::Stopped(StopReason::HoldsChanged)));
             }
-            Err(error) if error.is_transient() && failures < MAX_RETRIES => {
+            Err(error)
+                if (error.is_transient() || takes_no_writes(&error, tally))
+                    && failures < MAX_RETRIES =>
+            {
                 failures += 1;
                 tracing::warn!(rule = plan.rule, %error, failures, "the sweep waits and tries again");
-                control.waits(&tally.report.progress, error.category());
+                let reason = match takes_no_writes(&error, tally) {
+                    true => Veto::NotPrimary.as_str(),
+                    false => error.category(),
+                };
+                control.waits(&tally.report.progress, reason);
                 rest(control, tally, backoff(failures)).await;
                 if let Some(reason) = control.stop() {
                     return Ok(Stop::End(RuleEnd::Stopped(reason)));
@@ -400,6 +408,16 @@ async fn walk(
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// The database takes no writes any more, as after a failover: nothing that anybody did wrong. One that was read-only before the
+/// first row went is a matter of its settings.
+fn takes_no_writes(error: &EngineError, tally: &Tally) -> bool {
+    match error {
+        EngineError::NotPrimary(_) => true,
+        EngineError::ReadOnly(_) => tally.report.progress.rows_done > 0,
+        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@ mod catalog;
 mod crash;
 mod dependents;
 mod encoding;
+mod failover;
 mod faults;
 mod ledger;
 mod pressure;

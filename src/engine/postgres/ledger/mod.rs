@@ -17,6 +17,7 @@ use super::{
     error::{self, Doing},
     session::{Session, Sessions},
     sql::{self, Begin, Sql},
+    standby,
     sweep::Sweep,
 };
 use crate::{
@@ -460,6 +461,18 @@ impl PostgresLedger {
         }
     }
 
+    /// What an error means, where only the server itself can say.
+    async fn told(&self, error: EngineError) -> EngineError {
+        match self.sessions.acquire().await {
+            Ok(mut session) => {
+                let told = standby::told(&mut session, &self.settings, error).await;
+                session.close().await;
+                told
+            }
+            Err(_) => error,
+        }
+    }
+
     /// What is remembered over time; `Err`: tables are missing, and whether they may be made.
     async fn recall(&self, policy: &str) -> Result<Result<Remembered, bool>, EngineError> {
         let begin = Begin {
@@ -541,7 +554,10 @@ impl Ledger for PostgresLedger {
         from: Option<Cursor>,
         entry: &SweepEntry,
     ) -> Result<Box<dyn TableSweep>, EngineError> {
-        let lease = Lease::acquire(&self.sessions, &self.settings, plan, entry).await?;
+        let lease = match Lease::acquire(&self.sessions, &self.settings, plan, entry).await {
+            Ok(lease) => lease,
+            Err(error) => return Err(self.told(error).await),
+        };
         match Sweep::open(&self.sessions, &self.settings, plan, from, true).await {
             Ok(sweep) => Ok(Box::new(sweep.under(lease))),
             Err(error) => {
