@@ -42,6 +42,8 @@ pub(super) struct Pacer {
     rows: u64,
     /// The last chunk's pages gave much less than the ones before.
     thin: bool,
+    /// A ledger that comes up ends the sweep.
+    looks_for_ledger: bool,
 }
 
 /// Rows of an average page; `None`: unknown.
@@ -83,7 +85,13 @@ impl Pacer {
             pages: 0,
             rows: 0,
             thin: false,
+            looks_for_ledger: false,
         }
+    }
+
+    /// The sweep was planned without a ledger, and must not miss one.
+    pub(super) fn look_for_a_ledger(&mut self) {
+        self.looks_for_ledger = true;
     }
 
     /// Waits while the database forbids to go on. `Some`: the sweep has to stop.
@@ -102,6 +110,9 @@ impl Pacer {
                 return Ok(None);
             }
             let pressure = sweep.pressure().await?;
+            if self.looks_for_ledger && pressure.has_ledger {
+                return Ok(Some(StopReason::LedgerMade));
+            }
             self.openness
                 .observe(&pressure, self.transactions, since.unwrap_or_default());
             self.looked = Some(Instant::now());

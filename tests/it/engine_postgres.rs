@@ -9,10 +9,12 @@ mod encoding;
 mod failover;
 mod faults;
 mod ledger;
+mod ledger_made;
 mod pressure;
 mod proof;
 mod refusals;
 mod resumed;
+mod seen;
 mod sweep;
 
 use std::time::Duration;

@@ -305,6 +305,16 @@ async fn sweep(
     estimate: Option<u64>,
     watcher: &Watcher,
 ) -> RuleReport {
+    sweep_beside(fake, limits, estimate, watcher, Books::Missing).await
+}
+
+async fn sweep_beside(
+    fake: &Fake,
+    limits: Limits,
+    estimate: Option<u64>,
+    watcher: &Watcher,
+    books: Books<'_>,
+) -> RuleReport {
     let plan = plan(fake, limits);
     let progress = RuleProgress::new("logs", plan.cutoff);
     sweep_rule(
@@ -314,7 +324,7 @@ async fn sweep(
         estimate,
         progress,
         watcher,
-        None,
+        books,
     )
     .await
 }
@@ -635,4 +645,39 @@ async fn whoever_waits_behind_a_chunk_gets_a_longer_rest() {
             .iter()
             .all(|why| why == "WaitersBehindUs")
     );
+}
+
+fn beside_a_ledger() -> Fake {
+    let fake = Fake::new(ordered(40, 0));
+    fake.with(|table| {
+        table.pressures = vec![Pressure {
+            has_ledger: true,
+            ..Pressure::default()
+        }];
+    });
+    fake
+}
+
+#[tokio::test]
+async fn a_ledger_that_somebody_made_stops_a_sweep_that_was_planned_without_one() {
+    let fake = beside_a_ledger();
+
+    let report = sweep(&fake, unlimited(), Some(400), &Watcher::default()).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Stopped(StopReason::LedgerMade)),
+        "{:?}",
+        report.end
+    );
+    assert_eq!(fake.left(), 400);
+}
+
+#[tokio::test]
+async fn a_policy_that_wants_no_ledger_is_swept_beside_one() {
+    let fake = beside_a_ledger();
+    let watcher = Watcher::default();
+
+    let report = sweep_beside(&fake, unlimited(), Some(400), &watcher, Books::Off).await;
+
+    assert!(matches!(report.end, RuleEnd::Complete { remaining: 0 }));
 }

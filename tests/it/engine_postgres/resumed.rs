@@ -161,7 +161,7 @@ fn end<'a>(report: &'a SweepReport, rule: &str) -> &'a RuleEnd {
 }
 
 /// Another policy's holds, as that policy enters them.
-async fn hold(ledger: &dyn Ledger, holds: &[OwnHold]) {
+pub(super) async fn hold(ledger: &dyn Ledger, holds: &[OwnHold]) {
     let party = Party {
         policy: "shop/holder".to_owned(),
         sweeper: "holder".to_owned(),

@@ -174,6 +174,11 @@ SELECT c.relname::text AS name, \
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN pg_namespace c11 \
 WHERE n.nspname = 'retention_operator' AND c11.nspname = 'pg_catalog' AND c.relname = ANY ($1::text[])";
 
+/// The names of the first version's tables.
+pub(super) fn first_names() -> impl Iterator<Item = &'static str> {
+    names().into_iter().filter(|name| since(&LATER, name) == 1)
+}
+
 /// The tables' names.
 pub(super) fn names() -> Vec<&'static str> {
     TABLES.iter().map(|(name, _)| *name).collect()

@@ -267,6 +267,11 @@ async fn survey(session: &mut Session, role: &str) -> Result<(Found, Identity), 
 const IDENTIFIER: &str =
     "SELECT system_identifier::text AS identifier FROM pg_catalog.pg_control_system()";
 
+/// The tables that every ledger has, whatever its version.
+pub(super) fn first_tables() -> Vec<String> {
+    ddl::first_names().map(str::to_owned).collect()
+}
+
 /// What gives a role the use of a ledger that is there.
 pub(super) fn grant(role: &str) -> String {
     format!("{}; {}", grant_schema(role), grant_tables(role))
