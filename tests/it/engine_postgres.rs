@@ -10,6 +10,7 @@ mod failover;
 mod faults;
 mod ledger;
 mod ledger_made;
+mod ledger_versions;
 mod pressure;
 mod proof;
 mod refusals;
