@@ -48,6 +48,8 @@ pub(super) struct Pacer {
     rows: u64,
     /// The last chunk's pages gave much less than the ones before.
     thin: bool,
+    /// A ledger that comes up ends the sweep.
+    looks_for_ledger: bool,
 }
 
 /// Rows of an average page; `None`: unknown.
@@ -87,7 +89,13 @@ impl Pacer {
             pages: 0,
             rows: 0,
             thin: false,
+            looks_for_ledger: false,
         }
+    }
+
+    /// The sweep was planned without a ledger, and must not miss one.
+    pub(super) fn look_for_a_ledger(&mut self) {
+        self.looks_for_ledger = true;
     }
 
     /// Waits while the database forbids to go on. `Some`: the sweep has to stop.
@@ -106,6 +114,9 @@ impl Pacer {
                 return Ok(None);
             }
             let pressure = sweep.pressure().await?;
+            if self.looks_for_ledger && pressure.has_ledger {
+                return Ok(Some(StopReason::LedgerMade));
+            }
             self.openness
                 .observe(&pressure, self.transactions, since.unwrap_or_default());
             self.looked = Some(Instant::now());
@@ -116,7 +127,9 @@ impl Pacer {
             match veto(&pressure, &self.pace) {
                 None => return Ok(None),
                 Some(Veto::NotPrimary) => {
-                    return Err(EngineError::ReadOnly(
+                    // The same address may lead to the new primary soon, but not over this connection.
+                    self.looked = None;
+                    return Err(EngineError::NotPrimary(
                         "the server became a standby: point the policy at the primary".to_owned(),
                     ));
                 }
@@ -149,6 +162,11 @@ impl Pacer {
     /// A chunk of so many pages ran into the statement timeout.
     pub(super) fn gave_way(&mut self, pages: u32) {
         self.sizer.give_way(pages);
+    }
+
+    /// The chunks cannot become smaller.
+    pub(super) fn is_at_a_page(&self) -> bool {
+        self.sizer.next_pages() == 1
     }
 
     /// Rows that `pages` may give, with room to spare.

@@ -6,6 +6,7 @@ mod concurrent;
 mod dependents;
 mod keys;
 mod ledger;
+mod ledger_versions;
 mod offline;
 mod offline_ledger;
 mod random;

@@ -190,14 +190,7 @@ impl Leaf {
         if let Some(gone) = ledger::gone(reason) {
             return gone;
         }
-        match error::code(reason) {
-            // BEGIN and LOCK TABLE say it in other words than DELETE does.
-            Some("0A000" | "55000") => EngineError::ReadOnly(format!(
-                "{} does not accept writes: it is a standby",
-                server.address
-            )),
-            _ => error::running(server, doing, reason),
-        }
+        error::running(server, doing, reason)
     }
 
     fn changed(&self, reason: &str) -> EngineError {

@@ -270,6 +270,12 @@ impl Session {
         self.give_back().await;
     }
 
+    /// Closes the connection and all that lie idle beside it.
+    pub(super) async fn forget_all(&mut self) {
+        self.connection = None;
+        self.sessions.close().await;
+    }
+
     /// Ends the session.
     pub(super) async fn close(mut self) {
         if let Some(connection) = self.connection.take() {

@@ -18,7 +18,7 @@ use crate::{
         pace::Pressure,
         table::{LeafFacts, TableFacts, TableKind, TableName},
     },
-    sweep::{ControlError, SweepState},
+    sweep::{ControlError, Outcome, SweepReport, SweepState},
 };
 
 /// What the fake database holds and remembers.
@@ -314,6 +314,16 @@ async fn sweep(
     estimate: Option<u64>,
     watcher: &Watcher,
 ) -> RuleReport {
+    sweep_beside(fake, limits, estimate, watcher, Books::Missing).await
+}
+
+async fn sweep_beside(
+    fake: &Fake,
+    limits: Limits,
+    estimate: Option<u64>,
+    watcher: &Watcher,
+    books: Books<'_>,
+) -> RuleReport {
     let plan = plan(fake, limits);
     let progress = RuleProgress::new("logs", plan.cutoff);
     sweep_rule(
@@ -323,7 +333,7 @@ async fn sweep(
         estimate,
         progress,
         watcher,
-        None,
+        books,
     )
     .await
 }
@@ -568,15 +578,81 @@ async fn a_sweep_that_waits_can_be_stopped_and_has_deleted_nothing() {
     );
 }
 
+fn standby() -> Pressure {
+    Pressure {
+        in_recovery: true,
+        ..Pressure::default()
+    }
+}
+
 #[tokio::test]
-async fn a_server_that_became_a_standby_ends_the_sweep() {
+async fn a_failover_is_waited_for_and_named() {
     let fake = Fake::new(ordered(40, 0));
+    fake.with(|table| table.pressures = vec![standby(); 3]);
+    let watcher = Watcher::default();
+
+    let report = sweep(&fake, unlimited(), Some(400), &watcher).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
+        "{:?}",
+        report.end
+    );
+    assert_eq!(watcher.waited.lock().unwrap().as_slice(), ["NotPrimary"; 3]);
+}
+
+#[tokio::test]
+async fn a_server_that_stays_a_standby_stops_the_sweep_which_can_go_on() {
+    let fake = Fake::new(ordered(40, 0));
+    fake.with(|table| table.pressures = vec![standby(); 100]);
+
+    let rule = sweep(&fake, unlimited(), Some(400), &Watcher::default()).await;
+
+    assert!(
+        matches!(rule.end, RuleEnd::Stopped(StopReason::NotPrimary)),
+        "{:?}",
+        rule.end
+    );
+    assert_eq!(fake.left(), 400);
+    let report = SweepReport {
+        rules: vec![rule],
+        totals: None,
+    };
+    assert!(report.goes_on());
+    assert_eq!(report.outcome(), Outcome::Cancelled);
+}
+
+fn read_only() -> EngineError {
+    EngineError::ReadOnly("somebody set it so".to_owned())
+}
+
+#[tokio::test]
+async fn a_database_that_is_set_read_only_under_way_stops_the_sweep_which_can_go_on() {
+    let fake = Fake::new(ordered(4_000, 0));
     fake.with(|table| {
-        table.pressures = vec![Pressure {
-            in_recovery: true,
-            ..Pressure::default()
-        }];
+        table.commit_answers = vec![Ok(CommitOutcome::Committed)];
+        table
+            .commit_answers
+            .extend((0..100).map(|_| Err(read_only())));
     });
+    let watcher = Watcher::default();
+
+    let report = sweep(&fake, unlimited(), Some(40_000), &watcher).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Stopped(StopReason::NotPrimary)),
+        "{:?}",
+        report.end
+    );
+    assert!(report.rows_deleted > 0 && fake.left() > 0);
+    let waited = watcher.waited.lock().unwrap();
+    assert!(waited.iter().all(|why| why == "NotPrimary"), "{waited:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_was_read_only_before_the_first_row_fails_the_rule() {
+    let fake = Fake::new(ordered(40, 0));
+    fake.with(|table| table.commit_answers = vec![Err(read_only())]);
 
     let report = sweep(&fake, unlimited(), Some(400), &Watcher::default()).await;
 
@@ -585,7 +661,6 @@ async fn a_server_that_became_a_standby_ends_the_sweep() {
         "{:?}",
         report.end
     );
-    assert_eq!(fake.left(), 400);
 }
 
 #[tokio::test]
@@ -609,4 +684,39 @@ async fn whoever_waits_behind_a_chunk_gets_a_longer_rest() {
             .iter()
             .all(|why| why == "WaitersBehindUs")
     );
+}
+
+fn beside_a_ledger() -> Fake {
+    let fake = Fake::new(ordered(40, 0));
+    fake.with(|table| {
+        table.pressures = vec![Pressure {
+            has_ledger: true,
+            ..Pressure::default()
+        }];
+    });
+    fake
+}
+
+#[tokio::test]
+async fn a_ledger_that_somebody_made_stops_a_sweep_that_was_planned_without_one() {
+    let fake = beside_a_ledger();
+
+    let report = sweep(&fake, unlimited(), Some(400), &Watcher::default()).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Stopped(StopReason::LedgerMade)),
+        "{:?}",
+        report.end
+    );
+    assert_eq!(fake.left(), 400);
+}
+
+#[tokio::test]
+async fn a_policy_that_wants_no_ledger_is_swept_beside_one() {
+    let fake = beside_a_ledger();
+    let watcher = Watcher::default();
+
+    let report = sweep_beside(&fake, unlimited(), Some(400), &watcher, Books::Off).await;
+
+    assert!(matches!(report.end, RuleEnd::Complete { remaining: 0 }));
 }
