@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// Values of a call that takes any number: SQLite's own functions take 127 in some builds, and a compound SELECT 500.
+const MAX_VALUES: usize = 100;
+
 /// The predicate as SQL, in parentheses.
 pub(super) fn print(predicate: &Predicate, plan: &RulePlan) -> Result<String, EngineError> {
     print_for(predicate, &plan.table.columns, "t")
@@ -473,10 +476,19 @@ impl Printer<'_> {
                     );
                 }
             },
-            // The smallest whole number has no counterpart: abs() fails on it.
-            Function::Abs => format!(
-                "(CASE WHEN typeof({first}) NOT IN ('integer', 'real') THEN NULL WHEN {first} < 0 THEN - {first} ELSE {first} END)"
-            ),
+            // The smallest whole number has no counterpart: abs() fails on it. What is more than a column is printed once: calls in
+            // calls would double with every level.
+            Function::Abs => match arguments.first() {
+                Some(Expr::Column(_)) => absolute(first),
+                _ => format!("(SELECT {} FROM (SELECT {first} AS v))", absolute("v")),
+            },
+            Function::Coalesce | Function::Greatest | Function::Least
+                if printed.len() > MAX_VALUES =>
+            {
+                return refuse(format!(
+                    "coalesce, greatest and least take at most {MAX_VALUES} values"
+                ));
+            }
             Function::Coalesce if printed.len() == 1 => format!("({first})"),
             Function::Coalesce => format!("coalesce({all})"),
             Function::NullIf => {
@@ -500,6 +512,12 @@ impl Printer<'_> {
             }
         })
     }
+}
+
+fn absolute(value: &str) -> String {
+    format!(
+        "(CASE WHEN typeof({value}) NOT IN ('integer', 'real') THEN NULL WHEN {value} < 0 THEN - {value} ELSE {value} END)"
+    )
 }
 
 /// A pattern of LIKE as one of GLOB.
