@@ -66,7 +66,7 @@ pub fn columns(printed: &str) -> Result<Vec<String>, String> {
                 "SELECT" => ["(", "ALL"].contains(&before),
                 "FROM" => true,
                 "ALL" => before == "UNION",
-                "v" => !called,
+                "v" | "w" => !called,
                 _ if WORDS.contains(&word) => true,
                 _ => called && FUNCTIONS.contains(&word),
             };
