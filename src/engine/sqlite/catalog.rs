@@ -284,20 +284,27 @@ pub(super) async fn columns(
 }
 
 fn column_facts(row: &SqliteRow) -> Result<ColumnFacts, sqlx::Error> {
-    let declared: String = row.try_get("type")?;
-    Ok(ColumnFacts {
-        name: row.try_get("name")?,
+    Ok(declared(
+        row.try_get("name")?,
+        &row.try_get::<String, _>("type")?,
+    ))
+}
+
+/// A column by its name and the type that its table declares, empty where it declares none.
+pub(super) fn declared(name: &str, declared: &str) -> ColumnFacts {
+    ColumnFacts {
+        name: name.to_owned(),
         type_name: if declared.is_empty() {
             NO_TYPE.to_owned()
         } else {
-            declared
+            declared.to_owned()
         },
         // Whatever is declared: each value has its own type.
         time_domain: None,
         storage: Some(Storage::Any),
         safe_in_predicates: true,
         is_temporal: false,
-    })
+    }
 }
 
 struct Index {
