@@ -350,11 +350,13 @@ async fn sequences(session: &mut Session, schema: &Schema) -> Result<Vec<Sequenc
             min: 1,
             max: i64::MAX,
             increment: 1,
+            type_name: String::new(),
             cycles: false,
             last: row.try_get("last")?,
             columns: vec![FedColumn {
                 table: described.table.id,
                 name: column.name.clone(),
+                type_name: String::new(),
                 max: Some(i64::MAX),
                 by: Feed::Identity,
             }],

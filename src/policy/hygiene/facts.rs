@@ -181,8 +181,10 @@ pub struct Index {
     pub not_null: Option<Vec<i16>>,
     /// The statement that makes it, where a check needs it ([`super::indexes::to_define`]).
     pub definition: Option<Box<str>>,
-    /// The constraint as `ADD CONSTRAINT name` takes it, likewise.
+    /// The constraint as `ADD CONSTRAINT name` takes it, likewise; over the index itself where that may be.
     pub constraint_definition: Option<Box<str>>,
+    /// Statements that give it what its definition does not hold, likewise: comments, statistics targets, marks of its table.
+    pub marks: Box<[String]>,
 }
 
 impl Index {
@@ -222,6 +224,8 @@ pub struct ForeignKey {
     pub referred: u32,
     /// Existing rows were checked.
     pub validated: bool,
+    /// `NOT ENFORCED`: nothing is looked up for it.
+    pub not_enforced: bool,
     /// The collations of the referring columns.
     pub collations: Vec<u32>,
     /// The unique index of the referred table that it relies on.

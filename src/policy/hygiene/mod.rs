@@ -11,6 +11,7 @@ mod figures;
 mod finding;
 pub mod indexes;
 mod sqlite;
+mod statements;
 mod table_facts;
 mod tree;
 mod words;

@@ -5,6 +5,7 @@ mod cost;
 mod indexes;
 mod invalid_index;
 mod policy;
+mod real;
 mod server;
 mod sqlite;
 mod statistics;
