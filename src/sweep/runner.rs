@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use passes::Passes;
+
 use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer};
 use crate::{
     engine::{
@@ -365,6 +367,7 @@ async fn walk(
     }
     let mut cursor: Option<Cursor> = None;
     let mut failures = 0;
+    let mut passes = Passes::new(plan, &tally.report);
     loop {
         let opened = match books {
             Books::Under(under) => {
@@ -402,6 +405,7 @@ async fn walk(
                     Err(reason) => return Ok(Stop::End(RuleEnd::Stopped(reason))),
                 }
             }
+            Ok(Stop::WalkedThrough) if passes.another(&mut tally.report) => cursor = None,
             Ok(stop) => return Ok(stop),
             Err(EngineError::HoldsChanged) => {
                 return Ok(Stop::End(RuleEnd::Stopped(StopReason::HoldsChanged)));
@@ -638,5 +642,6 @@ pub(super) fn rounded(rows: f64) -> u64 {
     rows
 }
 
+mod passes;
 #[cfg(test)]
 mod tests;

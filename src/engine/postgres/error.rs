@@ -53,8 +53,10 @@ pub(super) fn said(error: &sqlx::Error) -> String {
 
 /// What the server said, with its hint; never the statement.
 fn words(error: &PgDatabaseError) -> String {
-    match error.hint() {
-        Some(hint) => format!("{} ({hint})", error.message()),
+    // Other details may hold the values of rows; that of a publication which does not fit its table says why.
+    let detail = error.detail().filter(|_| error.code() == "42P10");
+    match error.hint().or(detail) {
+        Some(more) => format!("{} ({more})", error.message()),
         None => error.message().to_owned(),
     }
 }

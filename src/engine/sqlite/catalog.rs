@@ -210,6 +210,7 @@ pub(super) async fn table(session: &mut Session, name: &str) -> Result<Option<Ta
         // The rights are those of the file; that is seen when it is opened.
         may_select: true,
         may_delete: true,
+        hindered_part: None,
         leading_index_columns: Vec::new(),
         total_bytes: 0,
     };

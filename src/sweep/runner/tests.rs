@@ -290,6 +290,7 @@ fn plan(fake: &Fake, limits: Limits) -> RulePlan {
             delete_triggers: Vec::new(),
             may_select: true,
             may_delete: true,
+            hindered_part: None,
             leading_index_columns: Vec::new(),
             total_bytes: 0,
         },
