@@ -584,7 +584,9 @@ impl Printer<'_> {
         };
         let member = match member {
             Expr::Text(name)
-                if name.is_empty() || name.starts_with(['$', '[']) || name.contains('"') =>
+                if name.is_empty()
+                    || name.starts_with(['$', '['])
+                    || name.contains(['"', '\\']) =>
             {
                 return refuse(format!("'{name}' would be a path and not a member's name"));
             }
@@ -675,9 +677,11 @@ impl Printer<'_> {
 /// What `print` makes of two sides, each of which it may mention as often as it likes: what is more than a column or a literal is
 /// evaluated once, and mentioned by a name.
 fn named(exprs: [&Expr; 2], sides: [String; 2], print: impl Fn(&str, &str) -> String) -> String {
-    let [left, right] = exprs.map(|expr| match expr {
-        Expr::Column(_) | Expr::Number(_) | Expr::Text(_) | Expr::Bool(_) | Expr::Null => false,
-        _ => true,
+    let [left, right] = exprs.map(|expr| {
+        !matches!(
+            expr,
+            Expr::Column(_) | Expr::Number(_) | Expr::Text(_) | Expr::Bool(_) | Expr::Null
+        )
     });
     let [first, second] = &sides;
     let printed = print(
