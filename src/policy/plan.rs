@@ -246,7 +246,9 @@ fn check_domain(
             ));
         }
         (None, _, None) => {
-            return refuse("name a timestamp, timestamptz or date column".to_owned());
+            return refuse(
+                "name a timestamp, timestamptz or date column, or with encoding one of numbers, texts or UUIDs".to_owned(),
+            );
         }
     };
     if rule.column_zone.is_some() {

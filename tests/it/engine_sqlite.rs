@@ -7,6 +7,7 @@ mod dependents;
 mod keys;
 mod kills;
 mod ledger;
+mod ledger_versions;
 mod offline;
 mod offline_ledger;
 mod random;

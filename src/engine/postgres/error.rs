@@ -182,8 +182,7 @@ pub(super) fn running(server: &Server, doing: Doing<'_>, error: &sqlx::Error) ->
             EngineError::Database {
                 what: doing.what.to_owned() + " " + &subject(),
                 message: format!(
-                    "a function that the table's triggers call looks a name up and finds nothing, as the search_path of a sweep is pg_catalog: {}; \
-                     write the schema before the name, or ALTER FUNCTION … SET search_path",
+                    "in a function of a trigger, {}: a sweep's search_path is pg_catalog; write the schema before the name there, or ALTER FUNCTION … SET search_path",
                     words(said)
                 ),
                 code: said.code().to_owned(),

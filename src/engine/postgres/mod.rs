@@ -25,6 +25,7 @@ mod predicate;
 mod pressure;
 mod session;
 mod sql;
+mod standby;
 mod sweep;
 mod url;
 mod usage_log;

@@ -15,6 +15,7 @@ use super::{
     pressure::ReplicaClock,
     session::{Session, Sessions},
     sql::{self, Begin},
+    standby,
     value::BoundCutoff,
     walk::{Position, Range},
 };
@@ -121,7 +122,7 @@ impl Sweep {
         let careful = match plan.dependents {
             Dependents::Refuse => false,
             Dependents::Skip => !opening.facts.incoming.is_empty(),
-            Dependents::Cascade => obstacles.is_held(),
+            Dependents::Cascade => obstacles.is_held() || obstacles.goes_too_far(),
         };
         let mut leaves = opening
             .facts
@@ -326,20 +327,9 @@ impl Sweep {
             .map(|narrow| narrow.saturating_mul(2))
             .filter(|narrow| *narrow < self.target);
     }
-}
 
-/// What a chunk did in its transaction, which is still open.
-#[derive(Debug, Default)]
-struct Deleted {
-    rows: u64,
-    blocked: u64,
-    /// Set where there is something to commit.
-    finished: Option<Finished>,
-}
-
-#[async_trait]
-impl TableSweep for Sweep {
-    async fn delete_next(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
+    /// See [`TableSweep::delete_next`].
+    async fn next_chunk(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
         self.rollback().await?;
         self.target = target.pages;
         if !self.session.is_open() {
@@ -387,7 +377,8 @@ impl TableSweep for Sweep {
         }
     }
 
-    async fn commit(&mut self) -> Result<CommitOutcome, EngineError> {
+    /// See [`TableSweep::commit`].
+    async fn commit_open(&mut self) -> Result<CommitOutcome, EngineError> {
         let Some(chunk) = self.open.take() else {
             return Ok(CommitOutcome::Committed);
         };
@@ -401,8 +392,8 @@ impl TableSweep for Sweep {
             self.advance(chunk.range);
             return Ok(CommitOutcome::Committed);
         };
-        let outcome = match self.session.raw(&sql::fixed("COMMIT")).await {
-            Ok(_) => CommitOutcome::Committed,
+        let outcome = match self.session.commit().await {
+            Ok(()) => CommitOutcome::Committed,
             Err(reason) if error::session_survives(&reason) => {
                 self.session.rollback().await;
                 let doing = Doing {
@@ -428,6 +419,37 @@ impl TableSweep for Sweep {
         Ok(outcome)
     }
 
+    /// What an error means, where only the server itself can say.
+    async fn told(&mut self, reason: EngineError) -> EngineError {
+        standby::told(&mut self.session, &self.settings, reason).await
+    }
+}
+
+/// What a chunk did in its transaction, which is still open.
+#[derive(Debug, Default)]
+struct Deleted {
+    rows: u64,
+    blocked: u64,
+    /// Set where there is something to commit.
+    finished: Option<Finished>,
+}
+
+#[async_trait]
+impl TableSweep for Sweep {
+    async fn delete_next(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
+        match self.next_chunk(target).await {
+            Err(reason) => Err(self.told(reason).await),
+            chunk => chunk,
+        }
+    }
+
+    async fn commit(&mut self) -> Result<CommitOutcome, EngineError> {
+        match self.commit_open().await {
+            Err(reason) => Err(self.told(reason).await),
+            outcome => outcome,
+        }
+    }
+
     async fn rollback(&mut self) -> Result<(), EngineError> {
         if self.open.take().is_some() {
             self.session.rollback().await;
@@ -437,13 +459,17 @@ impl TableSweep for Sweep {
 
     async fn pressure(&mut self) -> Result<Pressure, EngineError> {
         self.rollback().await?;
-        pressure::read(
+        let pressure = pressure::read(
             &mut self.session,
             &self.settings,
             &self.leaf_ids,
             &mut self.replicas,
         )
-        .await
+        .await?;
+        if pressure.in_recovery {
+            self.session.forget_all().await;
+        }
+        Ok(pressure)
     }
 
     fn cursor(&self) -> Option<Cursor> {
@@ -481,6 +507,6 @@ impl TableSweep for Sweep {
             lease.give_back(&mut self.session, &self.settings).await;
         }
         let Self { session, .. } = *self;
-        session.close().await;
+        session.give_back().await;
     }
 }

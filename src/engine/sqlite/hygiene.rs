@@ -124,9 +124,9 @@ impl Schema {
                 let column = described.row_number()?;
                 Some(Index {
                     table: described.table.id,
-                    schema: SCHEMA.to_owned(),
+                    schema: SCHEMA.into(),
                     name: "PRIMARY KEY".to_owned(),
-                    method: METHOD.to_owned(),
+                    method: METHOD.into(),
                     unique: true,
                     primary: true,
                     valid: true,
@@ -258,9 +258,9 @@ fn index(row: &SqliteRow, described: &Described, name: String) -> Result<Index, 
         // Of those that constraints make there is no text.
         constraint: (origin != "c").then(|| name.clone()),
         table: described.table.id,
-        schema: SCHEMA.to_owned(),
+        schema: SCHEMA.into(),
         name,
-        method: METHOD.to_owned(),
+        method: METHOD.into(),
         unique: row.try_get::<i64, _>("unique")? != 0,
         primary: origin == "pk",
         valid: true,
@@ -269,7 +269,7 @@ fn index(row: &SqliteRow, described: &Described, name: String) -> Result<Index, 
             .filter(|_| is_partial)
             .and_then(not_null)
             .and_then(|name| Some(vec![described.column(&name)?.number])),
-        definition: text.clone(),
+        definition: text.as_deref().map(Into::into),
         expressions: keys.filter(|_| has_expression).map(ToOwned::to_owned),
         predicate: predicate.filter(|_| is_partial).map(ToOwned::to_owned),
         ..Index::default()

@@ -5,7 +5,7 @@
 
 mod server;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -129,14 +129,14 @@ pub struct Index {
     pub id: u32,
     /// Its table.
     pub table: u32,
-    /// Its schema, which is that of its table.
-    pub schema: String,
+    /// Its schema, which is that of its table: as one text for all, since a database may have tens of thousands of indexes.
+    pub schema: Arc<str>,
     /// Its name, unquoted.
     pub name: String,
     /// The index of the partitioned table to which it is attached: it goes only with that one.
     pub attached_to: Option<u32>,
-    /// Its access method, such as `btree`.
-    pub method: String,
+    /// Its access method, such as `btree`, likewise.
+    pub method: Arc<str>,
     /// It lets no two equal keys in.
     pub unique: bool,
     /// It is the primary key.
@@ -180,9 +180,9 @@ pub struct Index {
     /// Its predicate says nothing but that these columns are not NULL.
     pub not_null: Option<Vec<i16>>,
     /// The statement that makes it, where a check needs it ([`super::indexes::to_define`]).
-    pub definition: Option<String>,
+    pub definition: Option<Box<str>>,
     /// The constraint as `ADD CONSTRAINT name` takes it, likewise.
-    pub constraint_definition: Option<String>,
+    pub constraint_definition: Option<Box<str>>,
 }
 
 impl Index {

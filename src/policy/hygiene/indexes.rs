@@ -148,7 +148,7 @@ impl<'a> Indexes<'a> {
     pub(super) fn free_name(&self, schema: &str, wished: &str) -> String {
         let taken = self.names.get_or_init(|| {
             let indexes = self.facts.indexes.iter();
-            let indexes = indexes.map(|index| (index.schema.as_str(), index.name.as_str()));
+            let indexes = indexes.map(|index| (&*index.schema, index.name.as_str()));
             let tables = self.facts.tables.values();
             let tables = tables.map(|table| (table.schema.as_str(), table.name.as_str()));
             indexes.chain(tables).collect()
@@ -200,7 +200,7 @@ fn has_expression_keys(keys: &[IndexKey]) -> bool {
 /// Both hold the same entries in the same order: all but what they enforce.
 pub(super) fn are_alike(one: &Index, other: &Index) -> bool {
     let carried = |index: &Index| index.included.iter().copied().collect::<HashSet<i16>>();
-    let ordered = one.method == "btree";
+    let ordered = &*one.method == "btree";
     one.table == other.table
         && one.method == other.method
         && one.keys.len() == other.keys.len()
@@ -238,8 +238,8 @@ pub(super) fn covers(longer: &Index, shorter: &Index) -> bool {
             && !has_expression_keys(longer.keys.get(shorter.keys.len()..).unwrap_or_default());
     longer.table == shorter.table
         && longer.id != shorter.id
-        && longer.method == "btree"
-        && shorter.method == "btree"
+        && &*longer.method == "btree"
+        && &*shorter.method == "btree"
         && begins_with(&longer.keys, &shorter.keys)
         && holds_more
         && same_expressions
@@ -325,7 +325,7 @@ pub fn largest_btrees(facts: &Facts) -> Vec<u32> {
         .indexes
         .iter()
         .filter(|index| {
-            index.method == "btree"
+            &*index.method == "btree"
                 && is_sound(index)
                 && index.pages >= super::checks::bloated_index::SMALLEST
         })

@@ -35,7 +35,7 @@ pub struct TableDetail {
     /// Pages of its file, exact: asked only of tables that look empty to the catalog.
     pub file_pages: Option<u64>,
     /// As a partition by ranges of a time column: its bound.
-    pub bound: Option<Bound>,
+    pub bound: Option<Box<Bound>>,
 }
 
 /// By what rows are told apart for subscribers.

@@ -218,13 +218,13 @@ async fn read_bounds(session: &mut Session, facts: &mut Facts) -> Result<(), sql
         let parent = by_time.get(&oid(&row, "parent")?);
         let table = facts.tables.get_mut(&oid(&row, "id")?);
         if let (Some((column, alone, beside_default)), Some(table)) = (parent, table) {
-            table.detail.bound = Some(Bound {
+            table.detail.bound = Some(Box::new(Bound {
                 column: column.clone(),
                 alone: *alone,
                 upper: row.try_get("upper")?,
                 text: row.try_get("text")?,
                 beside_default: *beside_default,
-            });
+            }));
         }
     }
     Ok(())

@@ -1,6 +1,11 @@
 //! The indexes and foreign keys of a database.
 
-use std::{collections::HashMap, error::Error, str::FromStr};
+use std::{
+    collections::{HashMap, HashSet},
+    error::Error,
+    str::FromStr,
+    sync::Arc,
+};
 
 use sqlx::{
     Row,
@@ -62,10 +67,11 @@ pub(super) async fn indexes(
 ) -> Result<Vec<Index>, sqlx::Error> {
     // Put straight where they stay: there may be tens of thousands.
     let mut indexes = Vec::new();
+    let mut texts = Texts::default();
     session
         .collect(constant(INDEXES), |row| {
             if let Some(table) = tables.get(&oid(row, "table")?) {
-                indexes.push(index(row, table)?);
+                indexes.push(index(row, table, &mut texts)?);
             }
             Ok(())
         })
@@ -73,7 +79,7 @@ pub(super) async fn indexes(
     Ok(indexes)
 }
 
-fn index(row: &PgRow, table: &Table) -> Result<Index, sqlx::Error> {
+fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::Error> {
     let columns: Vec<i16> = vector(row, "columns")?;
     let key_count = usize::try_from(row.try_get::<i16, _>("key_count")?).unwrap_or(0);
     let (keys, included) = columns.split_at(key_count.min(columns.len()));
@@ -84,12 +90,12 @@ fn index(row: &PgRow, table: &Table) -> Result<Index, sqlx::Error> {
     Ok(Index {
         id: oid(row, "id")?,
         table: table.id,
-        schema: table.schema.clone(),
+        schema: texts.shared(&table.schema),
         name: row.try_get("name")?,
         attached_to: row
             .try_get::<Option<Oid>, _>("attached_to")?
             .map(|oid| oid.0),
-        method: row.try_get("method")?,
+        method: texts.shared(row.try_get("method")?),
         unique: row.try_get("indisunique")?,
         primary: row.try_get("indisprimary")?,
         valid: row.try_get("indisvalid")?,
@@ -121,6 +127,21 @@ fn index(row: &PgRow, table: &Table) -> Result<Index, sqlx::Error> {
             .and_then(not_null),
         ..Index::default()
     })
+}
+
+/// Texts that are the same for many things, once each.
+#[derive(Default)]
+struct Texts(HashSet<Arc<str>>);
+
+impl Texts {
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return known.clone();
+        }
+        let shared: Arc<str> = text.into();
+        self.0.insert(shared.clone());
+        shared
+    }
 }
 
 /// A vector of the catalog as it prints itself: numbers with blanks between them.
@@ -178,8 +199,8 @@ pub(in crate::engine::postgres) async fn define(
     let rows = session.rows(constant(DEFINITIONS).bind(ids)).await?;
     let mut definitions = HashMap::new();
     for row in &rows {
-        let definition: Option<String> = row.try_get("definition")?;
-        let constraint: Option<String> = row.try_get("constraint_definition")?;
+        let definition: Option<Box<str>> = row.try_get("definition")?;
+        let constraint: Option<Box<str>> = row.try_get("constraint_definition")?;
         definitions.insert(oid(row, "id")?, (definition, constraint));
     }
     for index in &mut facts.indexes {
@@ -220,10 +241,14 @@ pub(super) async fn foreign_keys(session: &mut Session) -> Result<Vec<ForeignKey
         .collect(constant(FOREIGN_KEYS), |row| {
             let id = oid(row, "id")?;
             let numbers: Vec<i16> = row.try_get("columns")?;
-            let (column_names, collations) = numbers
-                .iter()
-                .map(|number| columns.get(&(id, *number)).cloned().unwrap_or_default())
-                .unzip();
+            // Nearly all have one column: room for four in each would be most of what they take.
+            let mut column_names = Vec::with_capacity(numbers.len());
+            let mut collations = Vec::with_capacity(numbers.len());
+            for number in &numbers {
+                let (name, collation) = columns.get(&(id, *number)).cloned().unwrap_or_default();
+                column_names.push(name);
+                collations.push(collation);
+            }
             Ok(ForeignKey {
                 name: row.try_get("name")?,
                 table: oid(row, "table")?,

@@ -91,6 +91,8 @@ pub(super) async fn sequences(
                 let column = fed(row, table)?;
                 columns.insert((table, column.name.clone()), *place);
                 if let Some(sequence) = facts.sequences.get_mut(*place) {
+                    // Nearly all have one.
+                    sequence.columns.reserve_exact(1);
                     sequence.columns.push(column);
                 }
             }

@@ -312,7 +312,7 @@ mod tests {
         facts.indexes.retain(|index| index.name != "p_a_2");
         facts.indexes[0].valid = false;
         facts.indexes[0].definition =
-            Some("CREATE INDEX p_a ON ONLY public.p USING btree (a)".to_owned());
+            Some("CREATE INDEX p_a ON ONLY public.p USING btree (a)".into());
 
         let findings = found_in(&facts);
 

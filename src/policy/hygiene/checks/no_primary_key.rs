@@ -136,7 +136,7 @@ fn key_advice(facts: &Facts, table: &Table, key: &TotalKey) -> Advice {
     let index = facts.indexes.iter().find(|index| index.id == key.index);
     let is_plain = index.is_some_and(|index| {
         index.constraint.is_none()
-            && index.method == "btree"
+            && &*index.method == "btree"
             && index.included.is_empty()
             && index.keys.iter().all(|key| key.options == 0)
     });
@@ -220,7 +220,7 @@ mod tests {
             id: 500,
             table: 1,
             name: "t_a".to_owned(),
-            method: "btree".to_owned(),
+            method: "btree".into(),
             unique: true,
             valid: true,
             ..Index::default()

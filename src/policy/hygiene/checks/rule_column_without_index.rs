@@ -58,7 +58,7 @@ fn leads(facts: &Facts, leaf: &Table, column: &str) -> Option<bool> {
         index.table == leaf.id
             && index.valid
             && index.predicate.is_none()
-            && matches!(index.method.as_str(), "btree" | "brin")
+            && matches!(&*index.method, "btree" | "brin")
             && index.keys.first().is_some_and(|key| key.column == number)
     }))
 }
@@ -138,7 +138,7 @@ mod tests {
         Index {
             table: 1,
             valid: true,
-            method: method.to_owned(),
+            method: method.into(),
             keys: vec![
                 IndexKey {
                     column,
