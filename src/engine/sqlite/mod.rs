@@ -24,6 +24,7 @@ mod sql;
 mod sweep;
 mod trigger;
 mod url;
+mod usage_log;
 mod value;
 mod walk;
 
@@ -49,6 +50,7 @@ use crate::policy::{
     plan::RulePlan,
     predicate::Predicate,
     table::{ColumnFacts, TableFacts, TableName},
+    usage::{LogQuery, Logged},
 };
 
 /// Counting reads a whole table, which the statement timeout of short work does not allow for.
@@ -218,6 +220,10 @@ impl Engine for SqliteEngine {
         let facts = hygiene::read(&mut session).await;
         session.close().await;
         facts.map_err(|reason| self.error("reading the schema of", None, &reason))
+    }
+
+    async fn last_logged(&self, query: &LogQuery, days: u32) -> Result<Logged, EngineError> {
+        usage_log::last(self, query, days).await
     }
 
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError> {

@@ -584,7 +584,9 @@ impl Printer<'_> {
         };
         let member = match member {
             Expr::Text(name)
-                if name.is_empty() || name.starts_with(['$', '[']) || name.contains('"') =>
+                if name.is_empty()
+                    || name.starts_with(['$', '['])
+                    || name.contains(['"', '\\']) =>
             {
                 return refuse(format!("'{name}' would be a path and not a member's name"));
             }

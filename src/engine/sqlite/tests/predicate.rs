@@ -161,6 +161,7 @@ async fn an_expression_takes_these_rows(#[case] text: &str, #[case] ids: &[i64])
 #[case("doc -> '$.a' IS NULL", "a path")]
 #[case("doc -> '[0]' IS NULL", "a path")]
 #[case("doc ->> '' IS NULL", "a path")]
+#[case(r"doc ->> 'a\' IS NULL", "a path")]
 #[case("doc -> 'list' > '1'", "no order")]
 #[case("doc -> 'list' = 1", "never equal")]
 #[case("coalesce(amount, 0) = '0'", "never equal")]
