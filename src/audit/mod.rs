@@ -495,5 +495,6 @@ fn ruled_column(found: &RuleFindings, rule: &str) -> RuledColumn {
         cutoff: plan.encoding.is_none().then(|| plan.cutoff.epoch_seconds()),
         narrowed: plan.is_narrowed() || plan.held_by.is_some(),
         expired,
+        indexes: plan.time_indexes().collect(),
     }
 }

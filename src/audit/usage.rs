@@ -9,7 +9,8 @@ use crate::{
     policy::{
         check::CheckedPolicy,
         hygiene::{Facts, Severity},
-        usage::{Change, LogQuery, observe, with_log},
+        plan::RulePlan,
+        usage::{Change, LogQuery, Observed, Usage, observe, with_log},
     },
 };
 
@@ -48,6 +49,12 @@ pub(super) async fn look(
         if let Some(observation) = observed.tables.get(&id) {
             findings.usage = observation.clone();
         }
+        if let Some(note) = only_ours(facts, remembered, &observed, &findings.plan) {
+            findings.usage.note = Some(match findings.usage.note.take() {
+                Some(other) => format!("{other}; {note}"),
+                None => note,
+            });
+        }
         let log = policy
             .rules
             .iter()
@@ -65,6 +72,35 @@ pub(super) async fn look(
     observed.enter(facts);
     facts.unseen.append(&mut observed.notes);
     Ok(observed.change)
+}
+
+/// Indexes on a rule's column that nobody but the operator reads: they look used to whoever reads the server's counters.
+fn only_ours(
+    facts: &Facts,
+    remembered: &Remembered,
+    observed: &Observed,
+    plan: &RulePlan,
+) -> Option<String> {
+    let memory = remembered.usage.as_ref()?;
+    let mut names: Vec<String> = plan
+        .time_indexes()
+        .filter(|id| memory.own.get(id).is_some_and(|own| own.reads > 0))
+        .filter(|id| {
+            let usage = observed.indexes.get(id).map(|it| &it.usage);
+            matches!(usage, Some(Usage::Unused { .. }))
+        })
+        .filter_map(|id| facts.indexes.iter().find(|index| index.id == id))
+        .filter_map(|index| index.object(facts))
+        .collect();
+    names.sort_unstable();
+    let first = names.first()?;
+    let more = match names.len() {
+        1 => String::new(),
+        all => format!(" and {} more", all - 1),
+    };
+    Some(format!(
+        "only this operator's sweeps read index {first}{more}"
+    ))
 }
 
 /// Writes down what the audit saw, where it may. The report then says since when each finding is there, and why nothing could be

@@ -299,6 +299,7 @@ mod tests {
                 may_select: true,
                 may_delete: true,
                 leading_index_columns: Vec::new(),
+                leading_indexes: Vec::new(),
                 total_bytes: 0,
             },
             column: "at".into(),

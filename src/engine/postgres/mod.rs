@@ -21,6 +21,7 @@ mod ledger;
 mod obstacles;
 mod opening;
 mod outcome;
+mod own_use;
 mod predicate;
 mod pressure;
 mod session;
@@ -42,6 +43,7 @@ use self::{
     connect::Connector,
     error::Doing,
     obstacles::Obstacles,
+    own_use::Watch,
     session::{Session, Sessions},
     sql::{Begin, Sql},
     sweep::Sweep,
@@ -72,6 +74,7 @@ const BLOCK: u64 = 8192;
 const DEAD_ENTRIES_PER_PAGE: u64 = 8;
 /// From this correlation on, rows lie in the order of their times.
 const SIDE_BY_SIDE: f64 = 0.95;
+const OWN_COUNTS: &str = "reading the session's own counters";
 const READ_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A predicate as SQL, as every statement holds it: for whoever wants to judge it, tests and fuzzers above all.
@@ -189,6 +192,7 @@ impl PostgresEngine {
         };
         let counted_table = now.as_ref().unwrap_or(table);
         refuse_unsupported(counted_table)?;
+        let watch = self.watch(&mut session, &counted_table.leaves).await?;
         let mut total = Counted::default();
         for leaf in &counted_table.leaves {
             let sql = statement(leaf)?;
@@ -217,8 +221,34 @@ impl PostgresEngine {
                 ..counted
             });
         }
+        self.watched(&mut session, watch).await?;
         session.release().await;
         Ok(total)
+    }
+
+    /// Counts what the transaction that has begun adds to the server's counters.
+    async fn watch(
+        &self,
+        session: &mut Session,
+        leaves: &[LeafFacts],
+    ) -> Result<Option<Watch>, EngineError> {
+        Watch::begin(session, leaves.iter().map(|leaf| &leaf.id))
+            .await
+            .map_err(|reason| self.error(OWN_COUNTS, None, &reason))
+    }
+
+    async fn watched(
+        &self,
+        session: &mut Session,
+        watch: Option<Watch>,
+    ) -> Result<(), EngineError> {
+        match watch {
+            Some(watch) => watch
+                .end(session)
+                .await
+                .map_err(|reason| self.error(OWN_COUNTS, None, &reason)),
+            None => Ok(()),
+        }
     }
 
     /// The planned table as the session's snapshot has it, if it is that table and all its rows can be seen.
@@ -435,6 +465,7 @@ impl Engine for PostgresEngine {
             ..self.settings.read()
         };
         let mut session = self.sessions.begin(&begin).await?;
+        let watch = self.watch(&mut session, &plan.table.leaves).await?;
         let mut found = false;
         for leaf in &plan.table.leaves {
             let Some(sql) = sql::has_later(&from, &leaf.schema, &leaf.name) else {
@@ -458,6 +489,7 @@ impl Engine for PostgresEngine {
                 break;
             }
         }
+        self.watched(&mut session, watch).await?;
         session.release().await;
         Ok(found)
     }
@@ -483,8 +515,14 @@ impl Engine for PostgresEngine {
             pairs: &pairs,
             sets: false,
         };
+        let statements = obstacles.counts()?;
+        let leaves = plan.table.leaves.iter().map(|leaf| leaf.id);
+        let reached: Vec<u32> = leaves.chain(obstacles.tables()).collect();
+        let watch = Watch::begin(&mut session, &reached)
+            .await
+            .map_err(|reason| self.error(OWN_COUNTS, None, &reason))?;
         let mut total = 0_u64;
-        for (table, sql) in obstacles.counts()? {
+        for (table, sql) in statements {
             let counted = session
                 .row(sql.query().bind(BoundCutoff::of(plan)))
                 .await
@@ -492,6 +530,7 @@ impl Engine for PostgresEngine {
                 .map_err(|reason| self.error("counting rows of", Some(&table), &reason))?;
             total = total.saturating_add(u64::try_from(counted).unwrap_or(0));
         }
+        self.watched(&mut session, watch).await?;
         session.release().await;
         Ok(total)
     }

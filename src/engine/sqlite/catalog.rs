@@ -211,6 +211,7 @@ pub(super) async fn table(session: &mut Session, name: &str) -> Result<Option<Ta
         may_select: true,
         may_delete: true,
         leading_index_columns: Vec::new(),
+        leading_indexes: Vec::new(),
         total_bytes: 0,
     };
     if matches!(facts.kind, TableKind::Unsupported(_)) {

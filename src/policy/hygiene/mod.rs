@@ -46,6 +46,8 @@ pub struct RuledColumn {
     pub narrowed: bool,
     /// Fraction of the rows that have expired, 0 to 1, estimated (at most).
     pub expired: Option<f64>,
+    /// Indexes of the table and its parts that begin with the column, by their numbers.
+    pub indexes: Vec<u32>,
 }
 
 /// Runs every check; the findings are in [`order`].

@@ -475,6 +475,7 @@ fn table() -> TableFacts {
         may_select: true,
         may_delete: true,
         leading_index_columns: vec![],
+        leading_indexes: Vec::new(),
         total_bytes: 0,
     }
 }

@@ -282,6 +282,7 @@ fn plan(fake: &Fake, limits: Limits) -> RulePlan {
             may_select: true,
             may_delete: true,
             leading_index_columns: Vec::new(),
+            leading_indexes: Vec::new(),
             total_bytes: 0,
         },
         column: "at".into(),

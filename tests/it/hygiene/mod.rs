@@ -4,6 +4,7 @@ mod bloated_index;
 mod cost;
 mod indexes;
 mod invalid_index;
+mod own_use;
 mod policy;
 mod server;
 mod sqlite;
