@@ -21,6 +21,7 @@ use crate::policy::{
     hygiene,
     pace::Pressure,
     plan::RulePlan,
+    side_effects::{Enabled, Event, SideEffects, Trigger},
     table::{TableFacts, TableName},
     usage::{LogQuery, Logged},
 };
@@ -226,6 +227,24 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// [`EngineError::Predicate`], in words for the policy's author.
     async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError>;
+
+    /// What the deletes of a plan set off beside themselves. Reads catalogs only.
+    async fn side_effects(&self, plan: &RulePlan) -> Result<SideEffects, EngineError> {
+        let triggers = plan.table.delete_triggers.iter().map(|name| Trigger {
+            table: plan.table.qualified(),
+            name: name.clone(),
+            function: None,
+            event: Event::Delete,
+            each_row: true,
+            before: false,
+            conditional: false,
+            enabled: Enabled::Origin,
+        });
+        Ok(SideEffects {
+            triggers: triggers.collect(),
+            publications: Vec::new(),
+        })
+    }
 
     /// Looks whether the table into which a plan archives can take its rows: `None`. `Some`: it is not there, and this is how a
     /// sweep creates it. Changes nothing.

@@ -25,6 +25,7 @@ mod own_use;
 mod predicate;
 mod pressure;
 mod session;
+mod side_effects;
 mod sql;
 mod sweep;
 mod url;
@@ -60,6 +61,7 @@ use crate::policy::{
     hygiene::{Facts, indexes::to_define},
     plan::RulePlan,
     predicate::Predicate,
+    side_effects::SideEffects,
     table::{LeafFacts, TableFacts, TableName},
     usage::{LogQuery, Logged},
 };
@@ -547,6 +549,15 @@ impl Engine for PostgresEngine {
         }
         session.release().await;
         Ok(())
+    }
+
+    async fn side_effects(&self, plan: &RulePlan) -> Result<SideEffects, EngineError> {
+        let mut session = self.read().await?;
+        let effects = side_effects::read(&mut session, plan)
+            .await
+            .map_err(|reason| self.error("reading triggers and publications", None, &reason))?;
+        session.release().await;
+        Ok(effects)
     }
 
     async fn check_archive(&self, plan: &RulePlan) -> Result<Option<String>, EngineError> {
