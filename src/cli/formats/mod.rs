@@ -2,6 +2,8 @@
 
 pub(super) mod json;
 pub(super) mod junit;
+#[cfg(test)]
+mod junit_schema;
 pub(super) mod markdown;
 pub(super) mod sarif;
 pub(super) mod terminal;
