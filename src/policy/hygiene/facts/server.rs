@@ -102,8 +102,8 @@ pub enum HolderKind {
     Session {
         /// Its role.
         role: String,
-        /// Its `application_name`.
-        application: String,
+        /// It is a dump, by what it calls itself.
+        dump: bool,
         /// The server's process id.
         pid: i32,
         /// It waits for its client: `idle in transaction`.
@@ -113,15 +113,13 @@ pub enum HolderKind {
     },
     /// A prepared transaction.
     Prepared {
-        /// Its global identifier.
-        gid: String,
         /// Who prepared it.
         owner: String,
     },
     /// A standby that feeds its oldest snapshot back.
     Standby {
-        /// Its `application_name`.
-        application: String,
+        /// The role with which it reads.
+        role: String,
     },
     /// A replication slot.
     Slot {
