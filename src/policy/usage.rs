@@ -9,6 +9,7 @@
 mod database;
 mod log;
 mod node;
+mod statements;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 pub use database::{Change, Memory, Observed, OwnUse, Swept, observe};
 pub use log::{LogQuery, LogSource, Logged, with_log};
 pub use node::{Node, State};
+pub use statements::{LookedUp, Statements};
 pub use window::Window;
 
 /// Whether a table or an index is used.

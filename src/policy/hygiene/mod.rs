@@ -7,7 +7,7 @@ pub mod bloat;
 pub mod btree;
 pub mod checks;
 pub mod facts;
-mod figures;
+pub(in crate::policy) mod figures;
 mod finding;
 pub mod indexes;
 mod sqlite;

@@ -452,6 +452,49 @@ async fn a_slot_that_nobody_reads_is_found_once_it_keeps_more_than_the_server_wo
 }
 
 #[tokio::test]
+async fn numbers_that_an_application_gives_out_itself_are_known_by_the_statistics() {
+    let database = Postgres::shared().database("own_numbers").await;
+    database
+        .execute(
+            "CREATE TABLE orders (number smallint PRIMARY KEY, code smallint, at timestamptz);
+             INSERT INTO orders SELECT n, n, now() FROM generate_series(1, 30000) n;
+             CREATE TABLE fed (id smallserial PRIMARY KEY); INSERT INTO fed SELECT n FROM generate_series(1, 30000) n;
+             CREATE TABLE wide (id bigint PRIMARY KEY); INSERT INTO wide SELECT n FROM generate_series(1, 30000) n;
+             CREATE TABLE sparse (id int PRIMARY KEY); INSERT INTO sparse SELECT n * 500000 FROM generate_series(1, 4000) n;
+             CREATE TABLE words (name text PRIMARY KEY); INSERT INTO words SELECT n::text FROM generate_series(1, 30000) n;
+             CREATE TABLE fresh (number smallint PRIMARY KEY);",
+        )
+        .await;
+    database.execute("ANALYZE").await;
+    database
+        .execute("INSERT INTO fresh SELECT n FROM generate_series(1, 30000) n")
+        .await;
+
+    let facts = facts(&database.url).await;
+
+    let findings = find(&facts, &Context::default());
+    assert_eq!(
+        of(&findings, Check::IntegerExhaustion),
+        ["integer-exhaustion:public.orders.number"]
+    );
+    let finding = findings
+        .iter()
+        .find(|finding| finding.check == Check::IntegerExhaustion)
+        .unwrap();
+    assert_eq!(finding.severity, Severity::Critical);
+    assert!(
+        finding
+            .evidence
+            .contains("by the histogram of its statistics of 20"),
+        "{}",
+        finding.evidence
+    );
+    database
+        .execute(finding.advice.apply.as_ref().unwrap())
+        .await;
+}
+
+#[tokio::test]
 async fn a_slot_beyond_what_it_may_keep_is_about_to_be_lost_and_then_is() {
     let server = Postgres::start_own(&[
         ("autovacuum", "off"),

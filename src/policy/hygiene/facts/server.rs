@@ -50,6 +50,21 @@ pub enum Feed {
     Reference,
 }
 
+/// A unique column of whole numbers that no sequence feeds, as the statistics know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IntegerKey {
+    /// Its table.
+    pub table: u32,
+    /// Its name, unquoted.
+    pub column: String,
+    /// Largest number that its type holds.
+    pub max: i64,
+    /// Smallest number of the sample.
+    pub low: i64,
+    /// Largest number of the sample: there may be larger ones.
+    pub high: i64,
+}
+
 /// How near to the end of the transaction ids the server is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Freeze {
