@@ -440,6 +440,8 @@ async fn rules_by(
         suppress: policy.suppress.clone(),
         unseen: Vec::new(),
         first_seen: HashMap::new(),
+        today: crate::engine::ledger::DayPoint::default(),
+        trend: Vec::new(),
         rules,
         totals: book.ledger.as_ref().map(|_| book.view.totals),
         note: book.note.clone(),

@@ -23,7 +23,7 @@ use crate::policy::{
     plan::RulePlan,
     side_effects::{Enabled, Event, SideEffects, Trigger},
     table::{TableFacts, TableName},
-    usage::{LogQuery, Logged},
+    usage::{LogQuery, Logged, LookedUp},
 };
 
 pub use cursor::Cursor;
@@ -195,6 +195,13 @@ pub trait Engine: Send + Sync {
         Ok(Logged::Unreadable(
             "this engine cannot read one: remove usage".to_owned(),
         ))
+    }
+
+    /// Looks up in how many of the statements that the server remembers the names of tables stand; no text of a statement leaves
+    /// the server. As many of the first ones as can be had cheaply.
+    async fn statements_naming(&self, tables: &[(u32, String)]) -> Result<LookedUp, EngineError> {
+        let _ = tables;
+        Ok(LookedUp::Absent)
     }
 
     /// Counts a table's rows exactly (reads the table; for sweeps and plans only).

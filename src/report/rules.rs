@@ -392,6 +392,8 @@ mod tests {
             suppress: Vec::new(),
             unseen: Vec::new(),
             first_seen: std::collections::HashMap::new(),
+            today: crate::engine::ledger::DayPoint::default(),
+            trend: Vec::new(),
             totals: None,
             unfinished: None,
             note: None,

@@ -2,7 +2,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{junit_schema::Element, *};
-use crate::policy::hygiene::{Advice, Check, Finding};
+use crate::{
+    engine::ledger::DayPoint,
+    policy::hygiene::{Advice, Check, Finding},
+};
 
 fn judged(check: Check, severity: Severity, suppressed: bool, fails: bool) -> Judged {
     let advice = Advice::run(
@@ -54,6 +57,15 @@ fn with_audited<T>(print: impl FnOnce(&Audited<'_>) -> T) -> T {
         findings: &findings,
         first_seen: &HashMap::new(),
         violated: &["old".to_owned()],
+        changes: &[report::Change {
+            since: "2026-10-25T03:00:00Z".parse().expect("a time"),
+            before: day(1_000, [1, 5, 3]),
+            now: day(880, [0, 2, 2]),
+        }],
+        trend: &[TrendPoint {
+            taken: "2026-10-25T03:00:00Z".parse().expect("a time"),
+            day: day(1_000, [1, 5, 3]),
+        }],
         notes: &["not seen: statistics of columns".to_owned()],
     })
 }
@@ -140,6 +152,31 @@ fn json_tells_of_every_finding_whether_it_counts() {
     assert_eq!(report["findings"].as_array().map(Vec::len), Some(3));
 }
 
+fn day(size: i64, findings: [i64; 3]) -> DayPoint {
+    DayPoint {
+        size_bytes: size,
+        expired_rows: None,
+        dead_rows: 7,
+        findings,
+    }
+}
+
+#[test]
+fn json_and_markdown_tell_how_the_database_changed() {
+    let report = with_audited(json::report);
+    let text = with_audited(markdown::report);
+
+    let line =
+        "since 2026-10-25: size −12 %, dead rows 7 as before, findings 9 → 4 (critical 1 → 0)";
+    assert_eq!(report["changes"], json!([line]));
+    assert_eq!(
+        report["trend"],
+        json!([{"time": "2026-10-25T03:00:00Z", "sizeBytes": 1_000, "expiredRows": null, "deadRows": 7,
+                "findings": {"critical": 1, "warning": 5, "info": 3}}])
+    );
+    assert!(text.contains(line), "{text}");
+}
+
 #[test]
 fn markdown_counts_what_is_open_and_names_what_is_new() {
     let text = with_audited(markdown::report);
@@ -177,6 +214,8 @@ fn junit_of(text: &str) -> String {
         findings: &judged,
         first_seen: &HashMap::new(),
         violated: &[],
+        changes: &[],
+        trend: &[],
         notes: &[],
     })
     .expect("XML")

@@ -27,6 +27,7 @@ mod pressure;
 mod session;
 mod side_effects;
 mod sql;
+mod statements;
 mod sweep;
 mod url;
 mod usage_log;
@@ -63,7 +64,7 @@ use crate::policy::{
     predicate::Predicate,
     side_effects::SideEffects,
     table::{LeafFacts, TableFacts, TableName},
-    usage::{LogQuery, Logged},
+    usage::{LogQuery, Logged, LookedUp},
 };
 
 /// Catalog reads may meet somebody's DDL; they wait longer than a chunk may.
@@ -412,6 +413,31 @@ impl Engine for PostgresEngine {
 
     async fn last_logged(&self, query: &LogQuery, days: u32) -> Result<Logged, EngineError> {
         usage_log::last(&self.sessions, &self.settings, query, days).await
+    }
+
+    async fn statements_naming(&self, tables: &[(u32, String)]) -> Result<LookedUp, EngineError> {
+        let begin = Begin {
+            statement_timeout: statements::TIMEOUT.min(self.settings.statement_timeout),
+            ..self.settings.read()
+        };
+        let mut session = self.sessions.begin(&begin).await?;
+        let read = statements::read(&mut session, self.user(), tables).await;
+        match read {
+            Ok(looked) => {
+                session.release().await;
+                Ok(looked)
+            }
+            // What concerns the extension alone must not spoil the audit.
+            Err(reason) if reason.as_database_error().is_some() => {
+                session.abandon().await;
+                let said = error::said(&reason);
+                Ok(LookedUp::Hidden(format!("pg_stat_statements: {said}")))
+            }
+            Err(reason) => {
+                session.abandon().await;
+                Err(self.error("reading pg_stat_statements", None, &reason))
+            }
+        }
     }
 
     async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError> {

@@ -8,6 +8,7 @@ mod own_use;
 mod policy;
 mod server;
 mod sqlite;
+mod statements;
 mod statistics;
 mod tables;
 mod usage;

@@ -11,7 +11,7 @@ use sqlx::{Row, postgres::PgRow};
 use super::{book::number, ddl};
 use crate::{
     engine::{
-        ledger::{DayPoint, Remember, Remembered},
+        ledger::{DayPoint, Remember, Remembered, TrendPoint},
         postgres::{
             session::Session,
             sql::{constant, fixed},
@@ -141,6 +141,11 @@ const FINDINGS: &str = "\
 SELECT array_agg(id) AS ids, array_agg((extract(epoch FROM first_seen) * 1000000)::int8) AS since \
 FROM retention_operator.finding WHERE policy = $1::text";
 
+/// `$1`: the policy. At most so many days as are kept.
+const TREND: &str = "\
+SELECT (extract(epoch FROM t.taken_at) * 1000000)::int8 AS taken, t.size_bytes, t.expired_rows, t.dead_rows, t.critical, t.warning, t.info \
+FROM retention_operator.trend t WHERE t.policy = $1::text ORDER BY t.day DESC LIMIT 400";
+
 /// Reads everything.
 pub(super) async fn read(session: &mut Session, policy: &str) -> Result<Remembered, sqlx::Error> {
     let row = session
@@ -175,9 +180,34 @@ pub(super) async fn read(session: &mut Session, policy: &str) -> Result<Remember
             swept,
             own: own(session).await?,
         }),
+        trend: trend(session, policy).await?,
         first_seen,
         ..Remembered::default()
     })
+}
+
+async fn trend(session: &mut Session, policy: &str) -> Result<Vec<TrendPoint>, sqlx::Error> {
+    let rows = session
+        .rows(constant(TREND).bind(policy.to_owned()))
+        .await?;
+    rows.iter()
+        .rev()
+        .map(|row| {
+            Ok(TrendPoint {
+                taken: instant(row.try_get("taken")?)?,
+                day: DayPoint {
+                    size_bytes: row.try_get("size_bytes")?,
+                    expired_rows: row.try_get("expired_rows")?,
+                    dead_rows: row.try_get("dead_rows")?,
+                    findings: [
+                        row.try_get("critical")?,
+                        row.try_get("warning")?,
+                        row.try_get("info")?,
+                    ],
+                },
+            })
+        })
+        .collect()
 }
 
 async fn own(session: &mut Session) -> Result<HashMap<u32, OwnUse>, sqlx::Error> {
