@@ -440,6 +440,8 @@ async fn rules_by(
         suppress: policy.suppress.clone(),
         unseen: Vec::new(),
         first_seen: HashMap::new(),
+        today: crate::engine::ledger::DayPoint::default(),
+        trend: Vec::new(),
         rules,
         totals: book.ledger.as_ref().map(|_| book.view.totals),
         note: book.note.clone(),
@@ -499,5 +501,6 @@ fn ruled_column(found: &RuleFindings, rule: &str) -> RuledColumn {
         cutoff: plan.encoding.is_none().then(|| plan.cutoff.epoch_seconds()),
         narrowed: plan.is_narrowed() || plan.held_by.is_some(),
         expired,
+        indexes: plan.time_indexes().collect(),
     }
 }

@@ -8,7 +8,7 @@ use super::{Measured, MeasuredInstant, measure};
 use crate::{
     engine::{
         DatabaseFacts, TableStatistics,
-        ledger::{LedgerTotals, SweepRecord},
+        ledger::{DayPoint, LedgerTotals, SweepRecord, TrendPoint},
     },
     policy::{
         check::Refusal,
@@ -35,6 +35,10 @@ pub struct AuditReport {
     pub unseen: Vec<String>,
     /// Since when findings are there, by their ids, as far as a ledger knows.
     pub first_seen: HashMap<String, Timestamp>,
+    /// The database today, as the trend has it.
+    pub today: DayPoint,
+    /// Days that a ledger remembers, in order.
+    pub trend: Vec<TrendPoint>,
     /// What all sweeps of the policy took, where a ledger knows it.
     pub totals: Option<LedgerTotals>,
     /// The policy's sweep that the ledger knows to be unfinished.

@@ -9,7 +9,8 @@ use crate::{
     policy::{
         check::CheckedPolicy,
         hygiene::{Facts, Severity},
-        usage::{Change, LogQuery, observe, with_log},
+        plan::RulePlan,
+        usage::{Change, LogQuery, LookedUp, Observation, Observed, Usage, observe, with_log},
     },
 };
 
@@ -40,6 +41,7 @@ pub(super) async fn look(
 ) -> Result<Option<Change>, EngineError> {
     let after_days = policy.unused_after_days;
     let mut observed = observe(facts, remembered.usage.as_ref(), after_days);
+    look_up_statements(engine, facts, &observed, rules).await?;
     for rule in rules {
         let Ok(findings) = &mut rule.result else {
             continue;
@@ -47,6 +49,13 @@ pub(super) async fn look(
         let id = findings.plan.table.id;
         if let Some(observation) = observed.tables.get(&id) {
             findings.usage = observation.clone();
+        }
+        if let Some(ours) = only_ours(facts, remembered, &observed, &findings.plan) {
+            note(&mut findings.usage, ours);
+        }
+        let told = facts.statements.as_ref().and_then(|it| it.evidence(id));
+        if let Some(told) = told.filter(|_| !matches!(findings.usage.usage, Usage::Used { .. })) {
+            note(&mut findings.usage, told);
         }
         let log = policy
             .rules
@@ -67,6 +76,91 @@ pub(super) async fn look(
     Ok(observed.change)
 }
 
+/// Tables that statements are searched for at most.
+const LOOKED_UP: usize = 20;
+
+/// Support by `pg_stat_statements` for the tables of rules that are not known to be used, and for the largest ones that nobody
+/// uses.
+async fn look_up_statements(
+    engine: &dyn Engine,
+    facts: &mut Facts,
+    observed: &Observed,
+    rules: &[RuleAudit],
+) -> Result<(), EngineError> {
+    let is_used = |id: u32| {
+        let usage = observed.tables.get(&id).map(|it| &it.usage);
+        matches!(usage, Some(Usage::Used { .. }))
+    };
+    let ruled = rules.iter().filter_map(|rule| rule.result.as_ref().ok());
+    let mut tables: Vec<(u32, String)> = ruled
+        .map(|findings| (findings.plan.table.id, findings.plan.table.name.clone()))
+        .filter(|(id, _)| !is_used(*id))
+        .collect();
+    let unused = |id: u32| {
+        let usage = observed.tables.get(&id).map(|it| &it.usage);
+        matches!(usage, Some(Usage::Unused { .. }))
+    };
+    let mut others: Vec<_> = facts
+        .tables
+        .values()
+        .filter(|table| unused(table.id))
+        .collect();
+    others.sort_by_key(|table| (std::cmp::Reverse(table.pages), table.id));
+    let others = others
+        .into_iter()
+        .map(|table| (table.id, table.name.clone()));
+    tables.extend(others.take(LOOKED_UP));
+    let mut seen = std::collections::HashSet::new();
+    tables.retain(|(id, _)| seen.insert(*id));
+    tables.truncate(LOOKED_UP);
+    if tables.is_empty() {
+        return Ok(());
+    }
+    match engine.statements_naming(&tables).await? {
+        LookedUp::Absent => {}
+        LookedUp::Hidden(why) => facts.unseen.push(why),
+        LookedUp::Seen(statements) => facts.statements = Some(statements),
+    }
+    Ok(())
+}
+
+/// One more thing that people should know of a use.
+fn note(observation: &mut Observation, more: String) {
+    observation.note = Some(match observation.note.take() {
+        Some(note) => format!("{note}; {more}"),
+        None => more,
+    });
+}
+
+/// Indexes on a rule's column that nobody but the operator reads: they look used to whoever reads the server's counters.
+fn only_ours(
+    facts: &Facts,
+    remembered: &Remembered,
+    observed: &Observed,
+    plan: &RulePlan,
+) -> Option<String> {
+    let memory = remembered.usage.as_ref()?;
+    let mut names: Vec<String> = plan
+        .time_indexes()
+        .filter(|id| memory.own.get(id).is_some_and(|own| own.reads > 0))
+        .filter(|id| {
+            let usage = observed.indexes.get(id).map(|it| &it.usage);
+            matches!(usage, Some(Usage::Unused { .. }))
+        })
+        .filter_map(|id| facts.indexes.iter().find(|index| index.id == id))
+        .filter_map(|index| index.object(facts))
+        .collect();
+    names.sort_unstable();
+    let first = names.first()?;
+    let more = match names.len() {
+        1 => String::new(),
+        all => format!(" and {} more", all - 1),
+    };
+    Some(format!(
+        "only this operator's sweeps read index {first}{more}"
+    ))
+}
+
 /// Writes down what the audit saw, where it may. The report then says since when each finding is there, and why nothing could be
 /// written.
 pub(super) async fn remember(
@@ -77,6 +171,8 @@ pub(super) async fn remember(
     change: Option<Change>,
 ) {
     report.first_seen = remembered.first_seen;
+    report.trend = remembered.trend;
+    report.today = today(report);
     report.unseen.extend(remembered.note);
     let (Some(ledger), true, true) = (&book.ledger, around.enters, remembered.writable) else {
         return;
@@ -91,7 +187,7 @@ pub(super) async fn remember(
             .flatten()
             .map(|finding| finding.id.clone())
             .collect(),
-        today: today(report),
+        today: report.today,
     };
     match ledger.remember(&remember).await {
         Ok(()) => {

@@ -77,6 +77,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
         findings: &judged,
         first_seen: &found.first_seen,
         violated: &violated(&status, &found, &offline.checked, now),
+        changes: &report::changes(&found.trend, found.facts.now, found.today),
+        trend: &found.trend,
         notes: &notes(&found),
     };
     match arguments.output {

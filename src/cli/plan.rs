@@ -1,5 +1,7 @@
 //! `plan -f`: what a sweep would do, counted exactly, with every default shown.
 
+mod effects;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -20,6 +22,7 @@ use crate::{
         pace::{EASED_CHUNK, EASED_DUTY},
         plan::{ArchiveState, RulePlan, check_deletable},
         plausible::{PLAUSIBLE_FROM, doubt, is_guesswork},
+        side_effects::SideEffects,
     },
 };
 
@@ -39,6 +42,8 @@ struct Entry {
     planned: Planned,
     /// Counted; `None` for a refused rule.
     counts: Option<Counts>,
+    /// What its deletes set off.
+    effects: SideEffects,
 }
 
 struct Counts {
@@ -138,7 +143,15 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
                 })
             }
         };
-        entries.push(Entry { planned, counts });
+        let effects = match &planned.plan {
+            Ok(plan) if plan.held_by.is_none() => offline.engine.side_effects(plan).await?,
+            _ => SideEffects::default(),
+        };
+        entries.push(Entry {
+            planned,
+            counts,
+            effects,
+        });
     }
     Ok((plan.facts.identity, entries, plan.book))
 }
@@ -254,6 +267,18 @@ fn action(page: WalkPage, planned: &Planned, plan: &RulePlan) -> String {
     technique(page, plan)
 }
 
+/// Why the rows are found that way; `None`: none are.
+fn why(page: WalkPage, planned: &Planned, plan: &RulePlan) -> Option<&'static str> {
+    if plan.held_by.is_some() || !planned.enforced {
+        return None;
+    }
+    Some(if page.rows.is_some() {
+        "keys have an order that no change moves, and each row is visited once"
+    } else {
+        "that needs no index and no key, reads each page once, and cannot go in circles where a trigger keeps rows"
+    })
+}
+
 fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
     let page = offline.engine.walk_page();
     let rules: Vec<Value> = entries
@@ -272,6 +297,7 @@ fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
                 "expiredRows": entry.counts.as_ref().map(|counts| counts.expired),
                 "cascadedRows": entry.counts.as_ref().map(|counts| counts.along),
                 "unreadableRows": entry.counts.as_ref().and_then(|counts| counts.unreadable),
+                "techniqueReason": why(page, &entry.planned, plan),
                 "bytesToRead": bytes_to_read(page, plan),
                 "doubt": entry.counts.as_ref().and_then(|counts| counts.doubt.clone()),
                 "blocked": entry.counts.as_ref().and_then(|counts| counts.blocked.clone()),
@@ -280,6 +306,8 @@ fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
                 "dependents": plan.dependents.as_str(),
                 "referredToBy": dependents(plan),
                 "deleteTriggers": plan.table.delete_triggers,
+                "triggers": effects::triggers(&entry.effects),
+                "publications": effects::publications(&entry.effects),
                 "obstacle": check_deletable(plan).err().map(|refusal| refusal.message),
             }),
         })
@@ -371,6 +399,9 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
             }
         }
         output::say!("  technique  {}", action(page, &entry.planned, plan));
+        if let Some(why) = why(page, &entry.planned, plan) {
+            output::say!("             as {why}");
+        }
         if let Some(bytes) = bytes_to_read(page, plan) {
             output::say!("  reads      {}", output::bytes(bytes));
         }
@@ -387,12 +418,7 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
         {
             output::say!("  doubtful   {doubt}");
         }
-        if !plan.table.delete_triggers.is_empty() {
-            output::say!(
-                "  triggers   {} fire for every row",
-                plan.table.delete_triggers.join(", ")
-            );
-        }
+        effects::print(&entry.effects);
         if let Some(obstacle) = check_deletable(plan).err() {
             output::say!("  obstacle   {}: {}", obstacle.reason, obstacle.message);
         }

@@ -211,6 +211,8 @@ pub struct Remembered {
     pub usage: Option<usage::Memory>,
     /// Since when the findings of the policy are there, by their ids.
     pub first_seen: HashMap<String, Timestamp>,
+    /// The days of the policy, as far back as they are kept, in order.
+    pub trend: Vec<TrendPoint>,
     /// The role may write it down.
     pub writable: bool,
     /// Why nothing is kept, and what to run.
@@ -243,6 +245,15 @@ pub struct DayPoint {
     pub dead_rows: i64,
     /// Findings that are not suppressed: critical ones, warnings, and the others.
     pub findings: [i64; 3],
+}
+
+/// A day that is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrendPoint {
+    /// When the day's last audit took it.
+    pub taken: Timestamp,
+    /// The database as it was.
+    pub day: DayPoint,
 }
 
 /// A ledger that can be used.

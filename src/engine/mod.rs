@@ -21,8 +21,9 @@ use crate::policy::{
     hygiene,
     pace::Pressure,
     plan::RulePlan,
+    side_effects::{Enabled, Event, SideEffects, Trigger},
     table::{TableFacts, TableName},
-    usage::{LogQuery, Logged},
+    usage::{LogQuery, Logged, LookedUp},
 };
 
 pub use cursor::Cursor;
@@ -196,6 +197,13 @@ pub trait Engine: Send + Sync {
         ))
     }
 
+    /// Looks up in how many of the statements that the server remembers the names of tables stand; no text of a statement leaves
+    /// the server. As many of the first ones as can be had cheaply.
+    async fn statements_naming(&self, tables: &[(u32, String)]) -> Result<LookedUp, EngineError> {
+        let _ = tables;
+        Ok(LookedUp::Absent)
+    }
+
     /// Counts a table's rows exactly (reads the table; for sweeps and plans only).
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError>;
 
@@ -226,6 +234,24 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// [`EngineError::Predicate`], in words for the policy's author.
     async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError>;
+
+    /// What the deletes of a plan set off beside themselves. Reads catalogs only.
+    async fn side_effects(&self, plan: &RulePlan) -> Result<SideEffects, EngineError> {
+        let triggers = plan.table.delete_triggers.iter().map(|name| Trigger {
+            table: plan.table.qualified(),
+            name: name.clone(),
+            function: None,
+            event: Event::Delete,
+            each_row: true,
+            before: false,
+            conditional: false,
+            enabled: Enabled::Origin,
+        });
+        Ok(SideEffects {
+            triggers: triggers.collect(),
+            publications: Vec::new(),
+        })
+    }
 
     /// Looks whether the table into which a plan archives can take its rows: `None`. `Some`: it is not there, and this is how a
     /// sweep creates it. Changes nothing.

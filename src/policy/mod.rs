@@ -19,6 +19,7 @@ pub mod plan;
 pub mod plausible;
 pub mod predicate;
 pub mod schedule;
+pub mod side_effects;
 pub mod table;
 pub mod unsupported;
 pub mod usage;

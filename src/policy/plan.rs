@@ -70,6 +70,14 @@ pub enum ArchiveState {
 }
 
 impl RulePlan {
+    /// Indexes of the table and its parts that begin with the time column, by their numbers.
+    pub fn time_indexes(&self) -> impl Iterator<Item = u32> {
+        let leading = self.table.leading_indexes.iter();
+        leading
+            .filter(|(_, column)| *column == self.column)
+            .map(|(index, _)| *index)
+    }
+
     /// Statistics know the time column only: with `where` or holds they give an upper bound.
     #[must_use]
     pub fn is_narrowed(&self) -> bool {
@@ -404,6 +412,7 @@ mod tests {
             may_delete: true,
             hindered_part: None,
             leading_index_columns: Vec::new(),
+            leading_indexes: Vec::new(),
             total_bytes: 0,
         };
         let now = "2026-11-22T08:30:00Z".parse().unwrap();

@@ -107,6 +107,8 @@ pub struct TableFacts {
     pub hindered_part: Option<String>,
     /// An index, valid and total, leads with the named columns (first columns of each index).
     pub leading_index_columns: Vec<String>,
+    /// Valid, total b-trees of the table and its parts, each with the column that it begins with.
+    pub leading_indexes: Vec<(u32, String)>,
     /// Bytes of the table with its indexes and TOAST, over all leaves; 0 where there are rows: not known.
     pub total_bytes: i64,
 }

@@ -2,21 +2,24 @@
 //!
 //! Counters of a server say how often a thing was used since they began to count, and a server loses them: in a crash, at a
 //! reset, at a failover. So a ledger keeps a [`Window`] of each table and index: since when its counters were watched without a
-//! break, and when they last rose. "Unused" is said only of a window that is unbroken and long enough, and never where the
-//! operator's own sweeps may have been what moved a counter. Pure: the clock is the sample's.
+//! break, and when they last rose. "Unused" is said only of a window that is unbroken and long enough. What the operator's own
+//! sweeps added to a counter is taken off it; where that is not known exactly, it breaks the window. Pure: the clock is the
+//! sample's.
 
 mod database;
 mod log;
 mod node;
+mod statements;
 #[cfg(test)]
 mod tests;
 mod window;
 
 use jiff::Timestamp;
 
-pub use database::{Change, Memory, Observed, observe};
+pub use database::{Change, Memory, Observed, OwnUse, Swept, observe};
 pub use log::{LogQuery, LogSource, Logged, with_log};
 pub use node::{Node, State};
+pub use statements::{LookedUp, Statements};
 pub use window::Window;
 
 /// Whether a table or an index is used.
@@ -147,10 +150,12 @@ pub enum Break {
     Recreated,
     /// No sample was taken for too long.
     Missed,
+    /// A sweep of the operator moved the counters, and by how much is not known.
+    Swept,
 }
 
 impl Break {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::FirstSeen,
         Self::OtherServer,
         Self::Failover,
@@ -159,6 +164,7 @@ impl Break {
         Self::Decrease,
         Self::Recreated,
         Self::Missed,
+        Self::Swept,
     ];
 
     /// As ledgers write it.
@@ -173,6 +179,7 @@ impl Break {
             Self::Decrease => "Decrease",
             Self::Recreated => "Recreated",
             Self::Missed => "Missed",
+            Self::Swept => "Swept",
         }
     }
 
@@ -199,6 +206,9 @@ impl Break {
             Self::Recreated => "not watched for long enough since it was made anew",
             Self::Missed => {
                 "not watched for long enough since no sample was taken for several days"
+            }
+            Self::Swept => {
+                "not watched for long enough since the operator itself swept the table and did not learn how much of its use was its own (a sweep was killed, a chunk failed, or the server is older than PostgreSQL 15)"
             }
         }
     }

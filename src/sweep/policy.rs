@@ -305,6 +305,7 @@ mod tests {
                 may_delete: true,
                 hindered_part: None,
                 leading_index_columns: Vec::new(),
+                leading_indexes: Vec::new(),
                 total_bytes: 0,
             },
             column: "at".into(),

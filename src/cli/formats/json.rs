@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{super::output, Audited};
-use crate::cli::gate::Judged;
+use crate::{api::whole_seconds, cli::gate::Judged, engine::ledger::TrendPoint, report::Change};
 
 pub(in crate::cli) fn report(audited: &Audited<'_>) -> Value {
     let mut report = output::report(audited.policy, audited.status);
@@ -12,10 +12,28 @@ pub(in crate::cli) fn report(audited: &Audited<'_>) -> Value {
         .iter()
         .map(|judged| finding(audited, judged))
         .collect();
+    if !audited.changes.is_empty() {
+        let lines = audited.changes.iter().map(Change::in_words);
+        report["changes"] = lines.collect();
+    }
+    if !audited.trend.is_empty() {
+        report["trend"] = audited.trend.iter().map(point).collect();
+    }
     if !audited.notes.is_empty() {
         report["notes"] = json!(audited.notes);
     }
     report
+}
+
+fn point(point: &TrendPoint) -> Value {
+    let [critical, warning, info] = point.day.findings;
+    json!({
+        "time": whole_seconds(point.taken),
+        "sizeBytes": point.day.size_bytes,
+        "expiredRows": point.day.expired_rows,
+        "deadRows": point.day.dead_rows,
+        "findings": {"critical": critical, "warning": warning, "info": info},
+    })
 }
 
 fn finding(audited: &Audited<'_>, judged: &Judged) -> Value {

@@ -37,6 +37,9 @@ pub(in crate::cli) fn report(audited: &Audited<'_>) -> String {
     }
     rules(audited, &mut text);
     findings(audited, &mut text);
+    for change in audited.changes {
+        text.push_str(&format!("\n{}\n", cell(&change.in_words())));
+    }
     for note in audited.notes {
         text.push_str(&format!("\n> {}\n", cell(note)));
     }

@@ -2,6 +2,8 @@
 
 pub(super) mod json;
 pub(super) mod junit;
+#[cfg(test)]
+mod junit_schema;
 pub(super) mod markdown;
 pub(super) mod sarif;
 pub(super) mod terminal;
@@ -15,7 +17,9 @@ use jiff::Timestamp;
 use super::gate::Judged;
 use crate::{
     api::{RetentionPolicy, RetentionPolicyStatus, RuleStatus},
+    engine::ledger::TrendPoint,
     policy::hygiene::Severity,
+    report,
 };
 
 /// One audit, judged.
@@ -30,6 +34,10 @@ pub(super) struct Audited<'a> {
     pub(super) first_seen: &'a HashMap<String, Timestamp>,
     /// Names of the rules whose tables hold rows that the last due tick should have taken.
     pub(super) violated: &'a [String],
+    /// How the database changed over time, in lines.
+    pub(super) changes: &'a [report::Change],
+    /// Days that a ledger remembers.
+    pub(super) trend: &'a [TrendPoint],
     /// What the audit could not see, and what people should know beside.
     pub(super) notes: &'a [String],
 }

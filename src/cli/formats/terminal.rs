@@ -69,6 +69,9 @@ pub(in crate::cli) fn print(audited: &Audited<'_>) {
         }
     }
     findings(audited);
+    for change in audited.changes {
+        output::say!("{}", change.in_words());
+    }
     for note in audited.notes {
         output::say!("{note}");
     }

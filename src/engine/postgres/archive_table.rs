@@ -46,6 +46,13 @@ pub(super) struct ArchiveTable {
     pub(super) grant: String,
 }
 
+impl ArchiveTable {
+    /// The database's own number of it.
+    pub(super) fn id(&self) -> u32 {
+        self.id
+    }
+}
+
 fn place(archive: &ArchivePlan) -> (&str, &str) {
     let schema = archive.table.schema.as_deref().unwrap_or(DEFAULT_SCHEMA);
     (schema, &archive.table.name)

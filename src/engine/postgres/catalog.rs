@@ -140,7 +140,7 @@ struct Catalog {
     published: HashMap<u32, String>,
     rules: HashMap<u32, String>,
     triggers: HashMap<u32, Vec<String>>,
-    leading: HashMap<u32, Vec<String>>,
+    leading: HashMap<u32, Vec<(u32, String)>>,
 }
 
 impl Catalog {
@@ -173,7 +173,7 @@ impl Catalog {
                 .into_iter()
                 .collect(),
             triggers: grouped(named(session, q::DELETE_TRIGGERS, &leaves, "id", "name").await?),
-            leading: grouped(named(session, q::LEADING, &all, "id", "name").await?),
+            leading: leading(session, &all).await?,
             members,
             keys,
         })
@@ -227,6 +227,7 @@ impl Catalog {
                 .filter(|member| member.id != root.id)
                 .map(|member| format!("{}.{}", member.schema, member.name)),
             leading_index_columns: self.leading_columns(root, &holders),
+            leading_indexes: self.leading_indexes(members),
             total_bytes: holders
                 .iter()
                 .filter_map(|leaf| self.sizes.get(&leaf.id))
@@ -247,9 +248,21 @@ impl Catalog {
         }
     }
 
+    fn leading_indexes(&self, members: &[Member]) -> Vec<(u32, String)> {
+        let of_members = members
+            .iter()
+            .filter_map(|member| self.leading.get(&member.id));
+        of_members.flatten().cloned().collect()
+    }
+
     /// Columns that lead an index on the whole table: on a partitioned one its own index, else an index on each holder of rows.
     fn leading_columns(&self, root: &Root, holders: &[&Member]) -> Vec<String> {
-        let of = |id: u32| self.leading.get(&id).cloned().unwrap_or_default();
+        let of = |id: u32| -> Vec<String> {
+            let leading = self.leading.get(&id).into_iter().flatten();
+            let mut names: Vec<String> = leading.map(|(_, name)| name.clone()).collect();
+            names.dedup();
+            names
+        };
         if root.kind == TableKind::Partitioned && !of(root.id).is_empty() {
             return of(root.id);
         }
@@ -369,6 +382,22 @@ async fn named(
     rows.iter()
         .map(|row| Ok((oid(row, id)?, row.try_get(name)?)))
         .collect()
+}
+
+/// Indexes with the columns that they begin with, by their tables.
+async fn leading(
+    session: &mut Session,
+    ids: &BTreeSet<u32>,
+) -> Result<HashMap<u32, Vec<(u32, String)>>, sqlx::Error> {
+    let rows = session.rows(constant(q::LEADING).bind(oids(ids))).await?;
+    let mut leading: HashMap<u32, Vec<(u32, String)>> = HashMap::new();
+    for row in &rows {
+        leading
+            .entry(oid(row, "id")?)
+            .or_default()
+            .push((oid(row, "index")?, row.try_get("name")?));
+    }
+    Ok(leading)
 }
 
 fn grouped(pairs: Vec<(u32, String)>) -> HashMap<u32, Vec<String>> {

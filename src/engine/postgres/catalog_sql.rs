@@ -96,10 +96,10 @@ WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') 
 
 /// `$1`: tables. First columns of valid, total b-trees.
 pub(super) const LEADING: &str = "\
-SELECT DISTINCT x.indrelid AS id, a.attname::text AS name FROM pg_index x \
+SELECT x.indrelid AS id, x.indexrelid AS index, a.attname::text AS name FROM pg_index x \
 JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam AND m.amname = 'btree' \
 JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0] \
-WHERE x.indrelid = ANY ($1) AND x.indisvalid AND x.indisready AND x.indpred IS NULL AND x.indkey[0] > 0 ORDER BY 2";
+WHERE x.indrelid = ANY ($1) AND x.indisvalid AND x.indisready AND x.indpred IS NULL AND x.indkey[0] > 0 ORDER BY 3, 2";
 
 /// The server's version as a number, such as 150018.
 pub(super) const VERSION: &str = "SELECT current_setting('server_version_num')::int4 AS version";

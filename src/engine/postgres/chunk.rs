@@ -1,6 +1,10 @@
 //! One chunk: one short transaction on one leaf.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::Row;
 
@@ -12,6 +16,7 @@ use super::{
     error::{self, Doing},
     ledger::{self, Lease, WATCH},
     obstacles::{Obstacles, Reach},
+    own_use::{self, Tally},
     session::Session,
     sql::{self, ChunkBegin, LeafStatements, Sql},
     value::BoundCutoff,
@@ -40,6 +45,8 @@ pub(super) struct Leaf {
     finish: Arc<Finish>,
     archive: Option<Arc<ArchiveTable>>,
     grant: String,
+    /// What the session's counters say of all that a chunk may read and write, where somebody wants to know.
+    own: Option<String>,
 }
 
 /// How a chunk ends, the same for all leaves.
@@ -71,10 +78,12 @@ pub(super) struct LeafParts<'a> {
     pub(super) reach: &'a Reach,
     pub(super) finish: Arc<Finish>,
     pub(super) archive: Option<Arc<ArchiveTable>>,
+    /// Other tables that chunks may read and write, where their counts are kept.
+    pub(super) counted: Option<BTreeSet<u32>>,
 }
 
 /// What the leaf looks like at the beginning of a chunk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Look {
     pub(super) filenode: u32,
     pub(super) blocks: u64,
@@ -82,6 +91,8 @@ pub(super) struct Look {
     pub(super) wal: u64,
     /// Rows that this session had deleted from other tables before.
     pub(super) gone: i64,
+    /// What the session had counted before.
+    pub(super) own: Tally,
 }
 
 /// Why a chunk did not go through.
@@ -121,7 +132,12 @@ impl Leaf {
             reach,
             finish,
             archive,
+            counted,
         } = parts;
+        let own = counted.map(|mut tables| {
+            tables.insert(facts.id);
+            own_use::expression(&tables)
+        });
         let into = archive.as_deref();
         // A rule on the whole table and a rule on this part of it must fence each other off.
         let mut fences = vec![sql::fence_key(plan.table.id)];
@@ -138,6 +154,7 @@ impl Leaf {
             watch: if watched { WATCH } else { "" },
             gone: reach.gone.as_deref(),
             archive: into,
+            own: own.as_deref(),
         };
         let insistent = Obstacles {
             sets: true,
@@ -168,6 +185,7 @@ impl Leaf {
                 None => sql::grant(&facts.schema, &facts.name, role),
             },
             archive,
+            own,
         })
     }
 
@@ -281,7 +299,28 @@ impl Leaf {
                 .unwrap_or(0),
             wal: u64::try_from(wal).unwrap_or(0),
             gone: gone.unwrap_or(0),
+            own: Tally::of(row).map_err(unreadable)?,
         })
+    }
+
+    /// Ends a chunk that has begun without a trace in the table; what it read is counted all the same.
+    pub(super) async fn let_go(&self, session: &mut Session, before: &Tally) {
+        let Some(own) = &self.own else {
+            return session.rollback().await;
+        };
+        let message = Sql::made(format!("SELECT {own} AS own; ROLLBACK"));
+        let counted = match session.raw(&message).await {
+            Ok(rows) => rows.first().and_then(|row| Tally::of(row).ok()),
+            Err(_) => {
+                session.rollback().await;
+                None
+            }
+        };
+        let counts = &session.sessions().own;
+        match counted {
+            Some(after) => counts.add(before, after),
+            None => counts.blur(),
+        }
     }
 
     /// Ends the transaction, and says why.
@@ -412,14 +451,31 @@ impl Leaf {
         session: &mut Session,
         server: &Server,
         settings: &Settings,
-        (rows, before): (u64, Look),
+        (rows, before): (u64, &Look),
         lease: Option<&Lease>,
     ) -> Result<Finished, Refusal> {
         let archived = if self.archive.is_some() { rows } else { 0 };
-        let under_lease = lease
-            .map(|lease| lease.finish(&self.finish.sql, &self.taken(rows, before.gone), archived));
-        let message = under_lease.as_ref().unwrap_or(&self.finish.sql);
-        let outcome = match session.raw(message).await {
+        let finish = match &self.own {
+            Some(own) => self.finish.sql.with_column(own, "own"),
+            None => self.finish.sql.clone(),
+        };
+        let message = match lease {
+            Some(lease) => lease.finish(&finish, &self.taken(rows, before.gone), archived),
+            None => finish,
+        };
+        let answer = session.raw(&message).await;
+        if self.own.is_some() {
+            let counts = &session.sessions().own;
+            match answer
+                .as_ref()
+                .ok()
+                .and_then(|rows| Tally::of(rows.first()?).ok())
+            {
+                Some(after) => counts.add(&before.own, after),
+                None => counts.blur(),
+            }
+        }
+        let outcome = match answer {
             // The lease's own row comes last: without it the chunk is another sweeper's.
             Ok(answer) => match lease {
                 Some(lease) if answer.len() != 2 => Err(lease.lost()),
@@ -454,7 +510,7 @@ impl Leaf {
         &self,
         answer: &[sqlx::postgres::PgRow],
         rows: u64,
-        before: Look,
+        before: &Look,
     ) -> Result<Finished, EngineError> {
         let odd = |message: String| EngineError::Database {
             what: format!("deleting expired rows of {}", self.qualified()),

@@ -396,6 +396,7 @@ mod tests {
                 may_delete: true,
                 hindered_part: None,
                 leading_index_columns: Vec::new(),
+                leading_indexes: Vec::new(),
                 total_bytes: 0,
             },
             column: "a\"b".into(),

@@ -21,11 +21,14 @@ mod ledger;
 mod obstacles;
 mod opening;
 mod outcome;
+mod own_use;
 mod predicate;
 mod pressure;
 mod session;
+mod side_effects;
 mod sql;
 mod standby;
+mod statements;
 mod sweep;
 mod url;
 mod usage_log;
@@ -43,6 +46,7 @@ use self::{
     connect::Connector,
     error::Doing,
     obstacles::Obstacles,
+    own_use::Watch,
     session::{Session, Sessions},
     sql::{Begin, Sql},
     sweep::Sweep,
@@ -59,8 +63,9 @@ use crate::policy::{
     hygiene::{Facts, indexes::to_define},
     plan::RulePlan,
     predicate::Predicate,
+    side_effects::SideEffects,
     table::{LeafFacts, TableFacts, TableName},
-    usage::{LogQuery, Logged},
+    usage::{LogQuery, Logged, LookedUp},
 };
 
 /// Catalog reads may meet somebody's DDL; they wait longer than a chunk may.
@@ -73,6 +78,7 @@ const BLOCK: u64 = 8192;
 const DEAD_ENTRIES_PER_PAGE: u64 = 8;
 /// From this correlation on, rows lie in the order of their times.
 const SIDE_BY_SIDE: f64 = 0.95;
+const OWN_COUNTS: &str = "reading the session's own counters";
 const READ_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A predicate as SQL, as every statement holds it: for whoever wants to judge it, tests and fuzzers above all.
@@ -190,6 +196,7 @@ impl PostgresEngine {
         };
         let counted_table = now.as_ref().unwrap_or(table);
         refuse_unsupported(counted_table)?;
+        let watch = self.watch(&mut session, &counted_table.leaves).await?;
         let mut total = Counted::default();
         for leaf in &counted_table.leaves {
             let sql = statement(leaf)?;
@@ -218,8 +225,34 @@ impl PostgresEngine {
                 ..counted
             });
         }
+        self.watched(&mut session, watch).await?;
         session.release().await;
         Ok(total)
+    }
+
+    /// Counts what the transaction that has begun adds to the server's counters.
+    async fn watch(
+        &self,
+        session: &mut Session,
+        leaves: &[LeafFacts],
+    ) -> Result<Option<Watch>, EngineError> {
+        Watch::begin(session, leaves.iter().map(|leaf| &leaf.id))
+            .await
+            .map_err(|reason| self.error(OWN_COUNTS, None, &reason))
+    }
+
+    async fn watched(
+        &self,
+        session: &mut Session,
+        watch: Option<Watch>,
+    ) -> Result<(), EngineError> {
+        match watch {
+            Some(watch) => watch
+                .end(session)
+                .await
+                .map_err(|reason| self.error(OWN_COUNTS, None, &reason)),
+            None => Ok(()),
+        }
     }
 
     /// The planned table as the session's snapshot has it, if it is that table and all its rows can be seen.
@@ -383,6 +416,31 @@ impl Engine for PostgresEngine {
         usage_log::last(&self.sessions, &self.settings, query, days).await
     }
 
+    async fn statements_naming(&self, tables: &[(u32, String)]) -> Result<LookedUp, EngineError> {
+        let begin = Begin {
+            statement_timeout: statements::TIMEOUT.min(self.settings.statement_timeout),
+            ..self.settings.read()
+        };
+        let mut session = self.sessions.begin(&begin).await?;
+        let read = statements::read(&mut session, self.user(), tables).await;
+        match read {
+            Ok(looked) => {
+                session.release().await;
+                Ok(looked)
+            }
+            // What concerns the extension alone must not spoil the audit.
+            Err(reason) if reason.as_database_error().is_some() => {
+                session.abandon().await;
+                let said = error::said(&reason);
+                Ok(LookedUp::Hidden(format!("pg_stat_statements: {said}")))
+            }
+            Err(reason) => {
+                session.abandon().await;
+                Err(self.error("reading pg_stat_statements", None, &reason))
+            }
+        }
+    }
+
     async fn statistics(&self, plan: &RulePlan) -> Result<TableStatistics, EngineError> {
         let mut session = self.read().await?;
         let name = plan.table.qualified();
@@ -436,6 +494,7 @@ impl Engine for PostgresEngine {
             ..self.settings.read()
         };
         let mut session = self.sessions.begin(&begin).await?;
+        let watch = self.watch(&mut session, &plan.table.leaves).await?;
         let mut found = false;
         for leaf in &plan.table.leaves {
             let Some(sql) = sql::has_later(&from, &leaf.schema, &leaf.name) else {
@@ -459,6 +518,7 @@ impl Engine for PostgresEngine {
                 break;
             }
         }
+        self.watched(&mut session, watch).await?;
         session.release().await;
         Ok(found)
     }
@@ -484,8 +544,14 @@ impl Engine for PostgresEngine {
             pairs: &pairs,
             sets: false,
         };
+        let statements = obstacles.counts()?;
+        let leaves = plan.table.leaves.iter().map(|leaf| leaf.id);
+        let reached: Vec<u32> = leaves.chain(obstacles.tables()).collect();
+        let watch = Watch::begin(&mut session, &reached)
+            .await
+            .map_err(|reason| self.error(OWN_COUNTS, None, &reason))?;
         let mut total = 0_u64;
-        for (table, sql) in obstacles.counts()? {
+        for (table, sql) in statements {
             let counted = session
                 .row(sql.query().bind(BoundCutoff::of(plan)))
                 .await
@@ -493,6 +559,7 @@ impl Engine for PostgresEngine {
                 .map_err(|reason| self.error("counting rows of", Some(&table), &reason))?;
             total = total.saturating_add(u64::try_from(counted).unwrap_or(0));
         }
+        self.watched(&mut session, watch).await?;
         session.release().await;
         Ok(total)
     }
@@ -509,6 +576,15 @@ impl Engine for PostgresEngine {
         }
         session.release().await;
         Ok(())
+    }
+
+    async fn side_effects(&self, plan: &RulePlan) -> Result<SideEffects, EngineError> {
+        let mut session = self.read().await?;
+        let effects = side_effects::read(&mut session, plan)
+            .await
+            .map_err(|reason| self.error("reading triggers and publications", None, &reason))?;
+        session.release().await;
+        Ok(effects)
     }
 
     async fn check_archive(&self, plan: &RulePlan) -> Result<Option<String>, EngineError> {

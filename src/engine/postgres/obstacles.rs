@@ -166,6 +166,15 @@ impl Obstacles<'_> {
         goes_too_far(self.keys, self.plan.dependents)
     }
 
+    /// The tables that refer to the plan's, and those that refer to them: whose rows a delete looks at or takes along.
+    pub(super) fn tables(&self) -> impl Iterator<Item = u32> {
+        let keys = self.keys.iter().flat_map(IncomingKey::with_below);
+        keys.flat_map(|key| {
+            let parts = key.parts.iter().map(|part| part.id);
+            parts.chain([key.table_id])
+        })
+    }
+
     /// A hold may keep a row that the deletes would reach.
     pub(super) fn is_held(&self) -> bool {
         reached(self.keys, self.plan.dependents)

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use super::{
     connect::{Connector, Server},
     error::{self, Doing},
+    own_use::OwnCounts,
     sql::{self, Begin, Sql},
 };
 use crate::engine::EngineError;
@@ -28,6 +29,8 @@ pub(super) struct Sessions {
     pub(super) connector: Connector,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<PgConnection>>,
+    /// What all of them added to the server's counters.
+    pub(super) own: OwnCounts,
 }
 
 impl Sessions {
@@ -36,6 +39,7 @@ impl Sessions {
             connector,
             permits: Arc::new(Semaphore::new(usize::try_from(max.max(1)).unwrap_or(1))),
             idle: Mutex::new(Vec::new()),
+            own: OwnCounts::default(),
         }
     }
 
@@ -129,6 +133,11 @@ impl Session {
     /// Whom the session speaks to.
     pub(super) fn server(&self) -> &Server {
         self.sessions.server()
+    }
+
+    /// Whose session it is.
+    pub(super) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
     }
 
     /// How long an answer may take.

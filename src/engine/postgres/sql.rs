@@ -43,6 +43,11 @@ impl Sql {
         Self(format!("{}; {statements}", self.0).into())
     }
 
+    /// The same message with one more column in its last statement, which is a SELECT without FROM.
+    pub(super) fn with_column(&self, expression: &str, name: &'static str) -> Self {
+        Self(format!("{}, {expression} AS {name}", self.0).into())
+    }
+
     #[cfg(test)]
     pub(super) fn text(&self) -> &str {
         &self.0
@@ -197,6 +202,8 @@ pub(super) struct ChunkBegin<'a> {
     pub(super) gone: Option<&'a str>,
     /// Where the rows go.
     pub(super) archive: Option<&'a ArchiveTable>,
+    /// An expression for what the session's counters say.
+    pub(super) own: Option<&'a str>,
 }
 
 impl ChunkBegin<'_> {
@@ -211,11 +218,11 @@ impl ChunkBegin<'_> {
             .collect();
         let _ = write!(
             out,
-            "; SET LOCAL jit = off; SET LOCAL enable_tidscan = on; LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE{}; \
+            "; SET LOCAL jit = off; SET LOCAL enable_tidscan = on; SET LOCAL max_parallel_workers_per_gather = 0; LOCK TABLE ONLY {} IN ROW EXCLUSIVE MODE{}; \
              SELECT {}({}) AS fenced, n.nspname::text AS schema, c.relname::text AS name, \
              pg_catalog.pg_relation_filenode(c.oid)::int8 AS filenode, \
              pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8 AS blocks, {WAL_POSITION} AS wal, \
-             {} AS fingerprint, {} AS gone, {} AS archive \
+             {} AS fingerprint, {} AS gone, {} AS archive, {} AS own \
              FROM (VALUES (1)) one LEFT JOIN pg_catalog.pg_class c ON c.oid = {}::oid \
              LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
             table(self.schema, self.name),
@@ -227,6 +234,7 @@ impl ChunkBegin<'_> {
             self.gone.unwrap_or("0::int8"),
             self.archive
                 .map_or_else(|| "NULL::text".to_owned(), ArchiveTable::shape),
+            self.own.unwrap_or("NULL::text"),
             self.id,
         );
         Sql(out.into())
@@ -547,6 +555,7 @@ mod tests {
             watch: "",
             gone: None,
             archive: None,
+            own: None,
         }
         .sql();
 

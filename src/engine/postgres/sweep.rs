@@ -1,6 +1,6 @@
 //! One rule's walk over its table.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -11,7 +11,9 @@ use super::{
     error::{self, Doing},
     ledger::Lease,
     opening::{check, columns, look},
-    outcome, pressure,
+    outcome,
+    own_use::Tally,
+    pressure,
     pressure::ReplicaClock,
     session::{Session, Sessions},
     sql::{self, Begin},
@@ -54,6 +56,23 @@ pub(super) struct Sweep {
     target: u32,
     /// The ledger's lease on the table, where there is a ledger.
     lease: Option<Lease>,
+    /// Until it is closed in good order, nobody knows what it added to the server's counters.
+    counts: Counts,
+}
+
+/// See [`OwnCounts`](super::own_use::OwnCounts).
+#[derive(Debug)]
+struct Counts {
+    sessions: Arc<Sessions>,
+    closed: bool,
+}
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.sessions.own.blur();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +80,8 @@ struct OpenChunk {
     range: Range,
     /// Set where rows were deleted: there is something to commit.
     xid: Option<String>,
+    /// What the session had counted when the chunk began; `None`: all that it counts is known already.
+    counting: Option<Tally>,
 }
 
 /// How a range is deleted, from the fastest form to the one that cannot fail.
@@ -124,6 +145,10 @@ impl Sweep {
             Dependents::Skip => !opening.facts.incoming.is_empty(),
             Dependents::Cascade => obstacles.is_held() || obstacles.goes_too_far(),
         };
+        let counted = (watched && sessions.own.are_kept()).then(|| {
+            let archive = archive.as_ref().map(|archive| archive.id());
+            obstacles.tables().chain(archive).collect::<BTreeSet<_>>()
+        });
         let mut leaves = opening
             .facts
             .leaves
@@ -147,6 +172,7 @@ impl Sweep {
                     finish: Arc::clone(&finish),
                     watched,
                     archive: archive.clone(),
+                    counted: counted.clone(),
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -178,6 +204,10 @@ impl Sweep {
             wary: false,
             target: 1,
             lease: None,
+            counts: Counts {
+                sessions: Arc::clone(sessions),
+                closed: false,
+            },
         })
     }
 
@@ -205,6 +235,8 @@ impl Sweep {
                 Err(Refusal::Failed(reason)) => return Err(reason),
                 Err(refusal) => refusal,
             };
+            // What a statement counted that failed cannot be asked for.
+            self.counts.sessions.own.blur();
             self.wary = true;
             let Some(next) = self.next_form(form, &refusal, range) else {
                 self.narrow = Some(u32::try_from(range.pages() / 2).unwrap_or(1).max(1));
@@ -294,6 +326,7 @@ impl Sweep {
         if rows == 0 {
             return Ok(Deleted {
                 blocked,
+                counting: Some(before.own),
                 ..Deleted::default()
             });
         }
@@ -302,7 +335,7 @@ impl Sweep {
                 session,
                 &server,
                 settings,
-                (rows, before),
+                (rows, &before),
                 self.lease.as_ref(),
             )
             .await?;
@@ -310,6 +343,7 @@ impl Sweep {
             rows,
             blocked,
             finished: Some(finished),
+            counting: None,
         })
     }
 
@@ -318,14 +352,6 @@ impl Sweep {
         self.narrow
             .map_or(target.pages, |narrow| narrow.min(target.pages))
             .max(1)
-    }
-
-    fn advance(&mut self, range: Range) {
-        self.position.next = range.end;
-        self.narrow = self
-            .narrow
-            .map(|narrow| narrow.saturating_mul(2))
-            .filter(|narrow| *narrow < self.target);
     }
 
     /// See [`TableSweep::delete_next`].
@@ -372,9 +398,26 @@ impl Sweep {
             self.open = Some(OpenChunk {
                 range,
                 xid: deleted.finished.map(|finished| finished.xid),
+                counting: deleted.counting,
             });
             return Ok(Some(chunk));
         }
+    }
+
+    /// Rolls back a chunk that has begun.
+    async fn let_go(&mut self, counting: Option<&Tally>) {
+        match (counting, self.leaves.get(self.position.leaf)) {
+            (Some(before), Some(leaf)) => leaf.let_go(&mut self.session, before).await,
+            _ => self.session.rollback().await,
+        }
+    }
+
+    fn advance(&mut self, range: Range) {
+        self.position.next = range.end;
+        self.narrow = self
+            .narrow
+            .map(|narrow| narrow.saturating_mul(2))
+            .filter(|narrow| *narrow < self.target);
     }
 
     /// See [`TableSweep::commit`].
@@ -385,7 +428,7 @@ impl Sweep {
         let Some(xid) = chunk.xid else {
             // Nothing was deleted: to roll back costs the server no transaction number, and undoes what a trigger may have done
             // instead of the delete that it vetoed.
-            self.session.rollback().await;
+            self.let_go(chunk.counting.as_ref()).await;
             if let Some(lease) = &mut self.lease {
                 lease.renew(&mut self.session, &self.settings).await?;
             }
@@ -432,13 +475,18 @@ struct Deleted {
     blocked: u64,
     /// Set where there is something to commit.
     finished: Option<Finished>,
+    /// See [`OpenChunk::counting`].
+    counting: Option<Tally>,
 }
 
 #[async_trait]
 impl TableSweep for Sweep {
     async fn delete_next(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
         match self.next_chunk(target).await {
-            Err(reason) => Err(self.told(reason).await),
+            Err(reason) => {
+                self.counts.sessions.own.blur();
+                Err(self.told(reason).await)
+            }
             chunk => chunk,
         }
     }
@@ -451,8 +499,8 @@ impl TableSweep for Sweep {
     }
 
     async fn rollback(&mut self) -> Result<(), EngineError> {
-        if self.open.take().is_some() {
-            self.session.rollback().await;
+        if let Some(chunk) = self.open.take() {
+            self.let_go(chunk.counting.as_ref()).await;
         }
         Ok(())
     }
@@ -502,6 +550,10 @@ impl TableSweep for Sweep {
     }
 
     async fn close(mut self: Box<Self>) {
+        // A session that is gone may have taken a chunk along of which nothing was heard.
+        let known = self.session.is_open();
+        let ended = TableSweep::rollback(&mut *self).await.is_ok();
+        self.counts.closed = known && ended;
         self.session.rollback().await;
         if let Some(lease) = &self.lease {
             lease.give_back(&mut self.session, &self.settings).await;

@@ -8,6 +8,7 @@ use sqlx::Row;
 use super::{
     Settings, catalog,
     error::{self, Doing},
+    own_use::Watch,
     session::{Session, Sessions},
     sql::{self, Begin, Sql},
 };
@@ -81,6 +82,7 @@ async fn read(session: &mut Session, query: &LogQuery, days: u32) -> Result<Logg
         Err(why) => return Ok(unreadable(why)),
     };
     session.raw(&sql::fixed(BY_INDEX)).await?;
+    let watch = Watch::begin(session, table.leaves.iter().map(|leaf| &leaf.id)).await?;
     let row = session
         .row(
             newest(&table, query, domain, days)
@@ -88,6 +90,9 @@ async fn read(session: &mut Session, query: &LogQuery, days: u32) -> Result<Logg
                 .bind(query.names.clone()),
         )
         .await?;
+    if let Some(watch) = watch {
+        watch.end(session).await?;
+    }
     let at: Option<i64> = row.try_get("at")?;
     Ok(at
         .and_then(|micros| Timestamp::from_microsecond(micros).ok())

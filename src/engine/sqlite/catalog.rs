@@ -212,6 +212,7 @@ pub(super) async fn table(session: &mut Session, name: &str) -> Result<Option<Ta
         may_delete: true,
         hindered_part: None,
         leading_index_columns: Vec::new(),
+        leading_indexes: Vec::new(),
         total_bytes: 0,
     };
     if matches!(facts.kind, TableKind::Unsupported(_)) {

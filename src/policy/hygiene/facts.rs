@@ -10,7 +10,8 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 
 pub use self::server::{
-    Aged, FedColumn, Feed, Freeze, HolderKind, Sequence, Slot, SnapshotHolder, WalSettings,
+    Aged, FedColumn, Feed, Freeze, HolderKind, IntegerKey, Sequence, Slot, SnapshotHolder,
+    WalSettings,
 };
 pub use super::table_facts::{
     BLOCK, Bound, Column, ConstraintKind, Counters, Identity, Sample, TableDetail, Times, Toast,
@@ -35,6 +36,8 @@ pub struct Facts {
     pub unseen: Vec<String>,
     /// Its sequences.
     pub sequences: Vec<Sequence>,
+    /// Unique columns of whole numbers that no sequence feeds.
+    pub integer_keys: Vec<IntegerKey>,
     /// How near the end of the transaction ids is; `None`: the engine has none.
     pub freeze: Option<Freeze>,
     /// Who keeps dead rows.
@@ -63,6 +66,8 @@ pub struct Facts {
     pub btrees: Vec<Btree>,
     /// The server whose counters were read; `None`: it counts no use.
     pub node: Option<Node>,
+    /// What `pg_stat_statements` remembers of some tables; `None`: nothing that can be read.
+    pub statements: Option<usage::Statements>,
     /// What the server counted, by the numbers of tables and indexes.
     pub counters: HashMap<u32, usage::Counters>,
 }

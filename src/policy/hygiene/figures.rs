@@ -1,9 +1,9 @@
 //! Figures as evidence shows them: rounded down, so that a status is not written anew for each transaction.
 
-pub(super) use super::words::day;
+pub(in crate::policy) use super::words::day;
 
 /// Down to two digits: `2144000000` becomes `2100 million`, `83` stays.
-pub(super) fn about(number: u64) -> String {
+pub(in crate::policy) fn about(number: u64) -> String {
     let mut unit = 1;
     while number / unit >= 100 {
         unit *= 10;

@@ -7,7 +7,7 @@ pub mod bloat;
 pub mod btree;
 pub mod checks;
 pub mod facts;
-mod figures;
+pub(in crate::policy) mod figures;
 mod finding;
 pub mod indexes;
 mod sqlite;
@@ -47,6 +47,8 @@ pub struct RuledColumn {
     pub narrowed: bool,
     /// Fraction of the rows that have expired, 0 to 1, estimated (at most).
     pub expired: Option<f64>,
+    /// Indexes of the table and its parts that begin with the column, by their numbers.
+    pub indexes: Vec<u32>,
 }
 
 /// Runs every check; the findings are in [`order`].

@@ -25,12 +25,12 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// `2026-11-20`.
-pub(super) fn day(at: Timestamp) -> String {
+pub(in crate::policy) fn day(at: Timestamp) -> String {
     at.strftime("%F").to_string()
 }
 
 /// From seconds since 1970, where the calendar has such a day.
-pub(super) fn day_of(seconds: f64) -> Option<String> {
+pub(in crate::policy) fn day_of(seconds: f64) -> Option<String> {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a number that is too large is held at the end of the range, which is no day"

@@ -476,6 +476,7 @@ fn table() -> TableFacts {
         may_delete: true,
         hindered_part: None,
         leading_index_columns: vec![],
+        leading_indexes: Vec::new(),
         total_bytes: 0,
     }
 }

@@ -19,6 +19,8 @@ use crate::policy::hygiene::{
 const SHORTEST_GAP: SignedDuration = SignedDuration::from_mins(5);
 /// What a sweep read reaches the server's counters a little later, and what it looked at before it began counts for it, too.
 const SWEEP_SLACK: SignedDuration = SignedDuration::from_mins(10);
+/// A session hands its counts over to the server within a minute.
+const COUNT_SLACK: SignedDuration = SignedDuration::from_mins(2);
 
 /// What a ledger remembers of the use of a database's tables and indexes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,8 +29,30 @@ pub struct Memory {
     pub state: Option<State>,
     /// Windows by the keys of their things.
     pub windows: HashMap<i64, Window>,
-    /// The tables that the operator's own sweeps went to, by the numbers that their rules found, and until when.
-    pub swept: HashMap<u32, Timestamp>,
+    /// The tables that the operator's own sweeps went to, by the numbers that their rules found.
+    pub swept: HashMap<u32, Swept>,
+    /// What the operator's own transactions added to the counters of tables and indexes, by their numbers.
+    pub own: HashMap<u32, OwnUse>,
+}
+
+/// Sweeps of one table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// When the last one ended; now, while one is at it.
+    pub until: Timestamp,
+    /// When the last one ended that does not know what it added to the counters.
+    pub unclear_until: Option<Timestamp>,
+}
+
+/// What the operator's own transactions added to the counters of a table or an index, ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnUse {
+    /// Scans.
+    pub reads: i64,
+    /// Rows inserted, updated or deleted.
+    pub writes: i64,
+    /// When the sums grew last.
+    pub at: Option<Timestamp>,
 }
 
 /// What a sample changes in that memory.
@@ -42,6 +66,8 @@ pub struct Change {
     pub windows: Vec<(i64, String, Window)>,
     /// Keys of things that are gone.
     pub gone: Vec<i64>,
+    /// Indexes that have another number now, the old one first: what was our own use of them goes along.
+    pub renumbered: Vec<(u32, u32)>,
 }
 
 /// What is known of the use of a database's tables and indexes.
@@ -86,9 +112,9 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
     let Some(node) = &facts.node else {
         return Observed::default();
     };
-    let counters = Counted::of(facts);
     // A standby's counters are its own, and what is remembered are those of its primary.
     let Some(memory) = memory.filter(|_| !node.standby) else {
+        let counters = Counted::of(facts, &HashMap::new());
         let note = node.standby.then(|| A_STANDBY.to_owned());
         let look = |counters: Option<&Counters>| Observation {
             note: note.clone(),
@@ -116,7 +142,9 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
     let previous = memory.state.as_ref().map(|state| state.node.at);
     // Somebody else was faster: the sample is older than what is remembered.
     let late = broken.is_none() && previous.is_some_and(|previous| node.at <= previous);
-    let reach = Reach::of(facts, memory, previous);
+    let reach = Reach::of(facts, memory, node.at, previous);
+    let (own, renumbered) = own_use(facts, memory);
+    let counters = Counted::of(facts, &own);
     let mut sampler = Sampler {
         memory,
         state: &state,
@@ -138,14 +166,15 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
             counters: *counters,
             by_number: true,
             swept: reach.swept.contains(&table.id),
-            blind: reach.blind.contains(&table.id),
+            moving: reach.moving.contains(&table.id),
+            unclear: reach.unclear.contains(&table.id),
         };
         let name = || object(&table.schema, &table.name);
         let observation = sampler.sample(table_key(table), name, &sample);
         observed.tables.insert(table.id, observation);
     }
     for index in &facts.indexes {
-        let Some(counters) = facts.counters.get(&index.id) else {
+        let Some(counters) = counters.indexes.get(&index.id) else {
             continue;
         };
         let sample = Sample {
@@ -153,7 +182,8 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
             counters: *counters,
             by_number: false,
             swept: reach.swept.contains(&index.table),
-            blind: reach.blind.contains(&index.table),
+            moving: reach.moving.contains(&index.table),
+            unclear: reach.unclear.contains(&index.table),
         };
         let name = || {
             index
@@ -175,6 +205,7 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
                 .filter(|key| !seen.contains(key))
                 .copied()
                 .collect(),
+            renumbered,
             state,
         });
     }
@@ -238,51 +269,103 @@ fn leaves(facts: &Facts) -> impl Iterator<Item = &Table> {
         .filter(|table| table.kind != Kind::Partitioned)
 }
 
-/// The counters of tables, the scans of their indexes among them.
+/// The counters of tables, the scans of their indexes among them, and of indexes, both without the operator's own part.
 struct Counted {
     tables: HashMap<u32, Counters>,
+    indexes: HashMap<u32, Counters>,
 }
 
 impl Counted {
-    fn of(facts: &Facts) -> Self {
+    fn of(facts: &Facts, own: &HashMap<u32, OwnUse>) -> Self {
+        let of_others = |id: u32| {
+            let counters = facts.counters.get(&id)?;
+            let own = own.get(&id).copied().unwrap_or_default();
+            Some(Counters {
+                reads: counters.reads.saturating_sub(own.reads),
+                writes: counters.writes.saturating_sub(own.writes),
+                ..*counters
+            })
+        };
         let mut tables: HashMap<u32, Counters> = leaves(facts)
-            .filter_map(|table| Some((table.id, *facts.counters.get(&table.id)?)))
+            .filter_map(|table| Some((table.id, of_others(table.id)?)))
             .collect();
+        let mut indexes = HashMap::with_capacity(facts.indexes.len());
         for index in &facts.indexes {
-            let (Some(table), Some(own)) =
-                (tables.get_mut(&index.table), facts.counters.get(&index.id))
-            else {
+            let Some(counters) = of_others(index.id) else {
                 continue;
             };
-            table.reads = table.reads.saturating_add(own.reads);
-            table.last_read = table.last_read.max(own.last_read);
+            indexes.insert(index.id, counters);
+            if let Some(table) = tables.get_mut(&index.table) {
+                table.reads = table.reads.saturating_add(counters.reads);
+                table.last_read = table.last_read.max(counters.last_read);
+            }
         }
-        Self { tables }
+        Self { tables, indexes }
     }
+}
+
+/// What is our own, by today's numbers, and the numbers of indexes that changed: an index that was rebuilt concurrently keeps
+/// its counters, and with them our part.
+fn own_use(facts: &Facts, memory: &Memory) -> (HashMap<u32, OwnUse>, Vec<(u32, u32)>) {
+    let mut own = memory.own.clone();
+    let mut renumbered = Vec::new();
+    if own.is_empty() {
+        return (own, renumbered);
+    }
+    for index in &facts.indexes {
+        let before = memory
+            .windows
+            .get(&index_key(index))
+            .map(|window| window.id);
+        let Some(before) = before.filter(|before| *before != index.id) else {
+            continue;
+        };
+        if let Some(part) = own.remove(&before) {
+            let sum = own.entry(index.id).or_default();
+            sum.reads = sum.reads.saturating_add(part.reads);
+            sum.writes = sum.writes.saturating_add(part.writes);
+            sum.at = sum.at.max(part.at);
+            renumbered.push((before, index.id));
+        }
+    }
+    (own, renumbered)
 }
 
 /// The tables whose counters the operator's own sweeps move.
 struct Reach {
     /// Ever.
     swept: HashSet<u32>,
-    /// Since the last sample.
-    blind: HashSet<u32>,
+    /// Just now.
+    moving: HashSet<u32>,
+    /// Since the last sample, and nobody knows by how much.
+    unclear: HashSet<u32>,
 }
 
 impl Reach {
-    fn of(facts: &Facts, memory: &Memory, previous: Option<Timestamp>) -> Self {
-        let within = |select: &dyn Fn(Timestamp) -> bool| {
-            let chosen = memory.swept.iter().filter(|(_, until)| select(**until));
+    fn of(facts: &Facts, memory: &Memory, now: Timestamp, previous: Option<Timestamp>) -> Self {
+        let reached = |select: &dyn Fn(&Swept) -> bool| {
+            let chosen = memory.swept.iter().filter(|(_, swept)| select(swept));
             closure(facts, chosen.map(|(id, _)| *id).collect())
         };
+        let within = |until: Timestamp, slack: SignedDuration, at: Timestamp| {
+            until.saturating_add(slack).is_ok_and(|until| until >= at)
+        };
+        let lasts = |until, at| within(until, SWEEP_SLACK, at);
+        let mut moving = reached(&|swept| lasts(swept.until, now));
+        let counted = |id: &u32| {
+            let at = memory.own.get(id).and_then(|own| own.at);
+            at.is_some_and(|at| within(at, COUNT_SLACK, now))
+        };
+        moving.extend(facts.tables.keys().filter(|id| counted(id)));
+        let of_indexes = facts.indexes.iter().filter(|index| counted(&index.id));
+        moving.extend(of_indexes.map(|index| index.table));
         Self {
-            swept: within(&|_| true),
-            blind: within(&|until| {
-                previous.is_none_or(|previous| {
-                    until
-                        .saturating_add(SWEEP_SLACK)
-                        .is_ok_and(|until| until >= previous)
-                })
+            swept: reached(&|_| true),
+            moving,
+            unclear: reached(&|swept| {
+                swept
+                    .unclear_until
+                    .is_some_and(|until| previous.is_none_or(|previous| lasts(until, previous)))
             }),
         }
     }

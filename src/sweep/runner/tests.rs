@@ -292,6 +292,7 @@ fn plan(fake: &Fake, limits: Limits) -> RulePlan {
             may_delete: true,
             hindered_part: None,
             leading_index_columns: Vec::new(),
+            leading_indexes: Vec::new(),
             total_bytes: 0,
         },
         column: "at".into(),

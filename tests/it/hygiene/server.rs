@@ -297,7 +297,7 @@ fn sessions(facts: &Facts) -> Vec<&SnapshotHolder> {
     facts
         .snapshots
         .iter()
-        .filter(|holder| matches!(&holder.kind, HolderKind::Session { application, .. } if application == "report"))
+        .filter(|holder| matches!(&holder.kind, HolderKind::Session { .. }))
         .collect()
 }
 
@@ -348,7 +348,7 @@ async fn whoever_holds_a_snapshot_is_seen_and_whoever_is_merely_idle_is_not() {
     let findings = find(&later, &Context::default());
     assert_eq!(
         of(&findings, Check::OldSnapshot),
-        ["old-snapshot:session.postgres.report"]
+        ["old-snapshot:session.postgres"]
     );
     // What it says to run ends that session, and no other.
     let apply = findings
@@ -372,7 +372,7 @@ async fn whoever_holds_a_snapshot_is_seen_and_whoever_is_merely_idle_is_not() {
 }
 
 #[tokio::test]
-async fn a_prepared_transaction_is_seen_by_its_name_and_age() {
+async fn a_prepared_transaction_is_seen_by_its_owner_and_age() {
     let server = Postgres::start_own(&[("autovacuum", "off"), ("max_prepared_transactions", "2")]);
     let database = server.database("prepared").await;
     database.execute("CREATE TABLE t (id int)").await;
@@ -388,7 +388,7 @@ async fn a_prepared_transaction_is_seen_by_its_name_and_age() {
     let findings = find(&seen, &Context::default());
     assert_eq!(
         of(&findings, Check::OldSnapshot),
-        ["old-snapshot:prepared.order-17"]
+        ["old-snapshot:prepared.postgres"]
     );
     let elsewhere = facts(&server.database("other").await.url).await;
     assert!(elsewhere.snapshots.is_empty(), "{:?}", elsewhere.snapshots);
@@ -449,6 +449,105 @@ async fn a_slot_that_nobody_reads_is_found_once_it_keeps_more_than_the_server_wo
         of(&elsewhere, Check::SlotHoldingWal),
         ["slot-holding-wal:slot.replica"]
     );
+}
+
+#[tokio::test]
+async fn numbers_that_an_application_gives_out_itself_are_known_by_the_statistics() {
+    let database = Postgres::shared().database("own_numbers").await;
+    database
+        .execute(
+            "CREATE TABLE orders (number smallint PRIMARY KEY, code smallint, at timestamptz);
+             INSERT INTO orders SELECT n, n, now() FROM generate_series(1, 30000) n;
+             CREATE TABLE fed (id smallserial PRIMARY KEY); INSERT INTO fed SELECT n FROM generate_series(1, 30000) n;
+             CREATE TABLE wide (id bigint PRIMARY KEY); INSERT INTO wide SELECT n FROM generate_series(1, 30000) n;
+             CREATE TABLE sparse (id int PRIMARY KEY); INSERT INTO sparse SELECT n * 500000 FROM generate_series(1, 4000) n;
+             CREATE TABLE words (name text PRIMARY KEY); INSERT INTO words SELECT n::text FROM generate_series(1, 30000) n;
+             CREATE TABLE fresh (number smallint PRIMARY KEY);",
+        )
+        .await;
+    database.execute("ANALYZE").await;
+    database
+        .execute("INSERT INTO fresh SELECT n FROM generate_series(1, 30000) n")
+        .await;
+
+    let facts = facts(&database.url).await;
+
+    let findings = find(&facts, &Context::default());
+    assert_eq!(
+        of(&findings, Check::IntegerExhaustion),
+        ["integer-exhaustion:public.orders.number"]
+    );
+    let finding = findings
+        .iter()
+        .find(|finding| finding.check == Check::IntegerExhaustion)
+        .unwrap();
+    assert_eq!(finding.severity, Severity::Critical);
+    assert!(
+        finding
+            .evidence
+            .contains("by the histogram of its statistics of 20"),
+        "{}",
+        finding.evidence
+    );
+    database
+        .execute(finding.advice.apply.as_ref().unwrap())
+        .await;
+}
+
+#[tokio::test]
+async fn a_slot_beyond_what_it_may_keep_is_about_to_be_lost_and_then_is() {
+    let server = Postgres::start_own(&[
+        ("autovacuum", "off"),
+        ("max_slot_wal_keep_size", "16MB"),
+        ("max_wal_size", "1GB"),
+        ("checkpoint_timeout", "1h"),
+    ]);
+    let database = server.database("lost").await;
+    database
+        .execute("CREATE TABLE t (id int, pad text); SELECT pg_create_physical_replication_slot('replica', true)")
+        .await;
+    for _ in 0..6 {
+        database.execute("INSERT INTO t SELECT n, repeat('x', 1000) FROM generate_series(1, 12000) n; SELECT pg_switch_wal()").await;
+    }
+
+    let before = facts(&database.url).await;
+
+    assert_eq!(before.slots[0].wal_status.as_deref(), Some("unreserved"));
+    let findings = find(&before, &Context::default());
+    let found: Vec<&Finding> = slots_of(&findings);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].id, "slot-holding-wal:slot.replica");
+    assert_eq!(found[0].severity, Severity::Critical);
+    assert!(
+        found[0].evidence.contains("it may keep 16 MiB"),
+        "{}",
+        found[0].evidence
+    );
+
+    database.execute("CHECKPOINT").await;
+
+    let after = facts(&database.url).await;
+    assert_eq!(after.slots[0].wal_status.as_deref(), Some("lost"));
+    let findings = find(&after, &Context::default());
+    let found = slots_of(&findings);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].severity, Severity::Warning);
+    assert!(
+        found[0].evidence.contains("what it needs is gone"),
+        "{}",
+        found[0].evidence
+    );
+    let apply = found[0].advice.apply.clone().expect("a statement");
+    database.execute(&apply).await;
+    let dropped = find(&facts(&database.url).await, &Context::default());
+    assert!(slots_of(&dropped).is_empty());
+}
+
+fn slots_of(findings: &[Finding]) -> Vec<&Finding> {
+    findings
+        .iter()
+        .filter(|finding| finding.check == Check::SlotHoldingWal)
+        .collect()
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod columns;
 mod counters;
 mod detail;
 mod indexes;
+mod integer_keys;
 mod reader;
 mod sequences;
 mod server;
@@ -50,6 +51,7 @@ pub(super) async fn read(session: &mut Session) -> Result<(Facts, Positions), sq
     define(session, &mut facts).await?;
     btrees::read(session, &mut facts).await?;
     let positions = sequences::sequences(session, &mut facts).await?;
+    integer_keys::read(session, &mut facts).await?;
     Ok((facts, positions))
 }
 

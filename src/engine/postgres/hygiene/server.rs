@@ -44,7 +44,7 @@ WHERE placed.place <= 20 ORDER BY placed.way DESC, placed.id";
 /// Sessions of other databases keep nothing of this one. A vacuum's own snapshot keeps nothing, workers act for their leader, and
 /// what sends to a standby is looked at below.
 const SESSIONS: &str = "\
-SELECT coalesce(a.usename::text, a.usesysid::text) AS role, coalesce(a.application_name, '') AS application, a.pid, \
+SELECT coalesce(a.usename::text, a.usesysid::text) AS role, coalesce(a.application_name = 'pg_dump', false) AS dump, a.pid, \
   coalesce(a.state LIKE 'idle in transaction%', false) AS idle, a.xact_start::text AS began, \
   (extract(epoch FROM a.xact_start) * 1000000)::int8 AS since, greatest(age(a.backend_xmin), age(a.backend_xid))::int8 AS age \
 FROM pg_stat_activity a \
@@ -54,11 +54,11 @@ WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.usesysi
   AND NOT EXISTS (SELECT FROM pg_stat_replication r WHERE r.pid = a.pid)";
 
 const PREPARED: &str = "\
-SELECT p.gid, p.owner::text AS owner, (extract(epoch FROM p.prepared) * 1000000)::int8 AS since, age(p.transaction)::int8 AS age \
+SELECT p.owner::text AS owner, (extract(epoch FROM p.prepared) * 1000000)::int8 AS since, age(p.transaction)::int8 AS age \
 FROM pg_prepared_xacts p WHERE p.database = current_database()";
 
 const STANDBYS: &str = "\
-SELECT coalesce(r.application_name, '') AS application, age(r.backend_xmin)::int8 AS age \
+SELECT coalesce(r.usename::text, r.usesysid::text, '') AS role, age(r.backend_xmin)::int8 AS age \
 FROM pg_stat_replication r WHERE r.backend_xmin IS NOT NULL";
 
 /// By way of JSON: 14 to 16 have no `inactive_since`. A lost slot keeps nothing any more.
@@ -161,7 +161,7 @@ fn session(row: &PgRow) -> Result<SnapshotHolder, sqlx::Error> {
     Ok(SnapshotHolder {
         kind: HolderKind::Session {
             role: row.try_get("role")?,
-            application: row.try_get("application")?,
+            dump: row.try_get("dump")?,
             pid: row.try_get("pid")?,
             idle: row.try_get("idle")?,
             began: row.try_get("began")?,
@@ -174,7 +174,6 @@ fn session(row: &PgRow) -> Result<SnapshotHolder, sqlx::Error> {
 fn prepared(row: &PgRow) -> Result<SnapshotHolder, sqlx::Error> {
     Ok(SnapshotHolder {
         kind: HolderKind::Prepared {
-            gid: row.try_get("gid")?,
             owner: row.try_get("owner")?,
         },
         since: time(row, "since")?,
@@ -185,7 +184,7 @@ fn prepared(row: &PgRow) -> Result<SnapshotHolder, sqlx::Error> {
 fn standby(row: &PgRow) -> Result<SnapshotHolder, sqlx::Error> {
     Ok(SnapshotHolder {
         kind: HolderKind::Standby {
-            application: row.try_get("application")?,
+            role: row.try_get("role")?,
         },
         since: None,
         age: unsigned(row, "age")?,

@@ -11,17 +11,17 @@ use sqlx::{Row, postgres::PgRow};
 use super::{book::number, ddl};
 use crate::{
     engine::{
-        ledger::{DayPoint, Remember, Remembered},
+        ledger::{DayPoint, Remember, Remembered, TrendPoint},
         postgres::{
             session::Session,
             sql::{constant, fixed},
         },
     },
-    policy::usage::{Break, Change, Memory, Node, State, Window},
+    policy::usage::{Break, Change, Memory, Node, OwnUse, State, Swept, Window},
 };
 
 /// The tables; each statement is repeatable.
-pub(super) const TABLES: [(&str, &str); 4] = [
+pub(super) const TABLES: [(&str, &str); 6] = [
     (
         "usage_node",
         "CREATE TABLE IF NOT EXISTS retention_operator.usage_node (one boolean PRIMARY KEY, server text NOT NULL, \
@@ -45,6 +45,16 @@ pub(super) const TABLES: [(&str, &str); 4] = [
         "finding",
         "CREATE TABLE IF NOT EXISTS retention_operator.finding (policy text NOT NULL, id text NOT NULL, \
          first_seen timestamptz NOT NULL, last_seen timestamptz NOT NULL, PRIMARY KEY (policy, id))",
+    ),
+    (
+        "own_use",
+        "CREATE TABLE IF NOT EXISTS retention_operator.own_use (object_id bigint PRIMARY KEY, reads bigint NOT NULL, \
+         writes bigint NOT NULL, at timestamptz NOT NULL) WITH (fillfactor = 50)",
+    ),
+    (
+        "own_run",
+        "CREATE TABLE IF NOT EXISTS retention_operator.own_run (token text PRIMARY KEY, sweep_id text NOT NULL, \
+         begun_at timestamptz NOT NULL, ended_at timestamptz, exact boolean NOT NULL)",
     ),
 ];
 
@@ -123,16 +133,29 @@ SELECT array_agg(key) AS keys, array_agg(object_id) AS ids, array_agg((extract(e
   array_agg((extract(epoch FROM counted_at) * 1000000)::int8) AS counted, \
   array_agg((extract(epoch FROM last_use) * 1000000)::int8) AS last_use, array_agg(blind_seconds) AS blind \
 FROM retention_operator.usage_window";
-/// Where the sweeps of the last weeks went, and until when. One that never ended may still be at it.
+/// Where the sweeps of the last weeks went, until when, and until when those went that do not know what they added to the
+/// counters: one part of them never ended in good order, or an operator ended it that does not count. One that never ended may
+/// still be at it.
 const SWEPT: &str = "\
-SELECT array_agg(t.table_id) AS ids, array_agg(t.until) AS until FROM ( \
-  SELECT r.table_id, (extract(epoch FROM max(coalesce(s.ended_at, clock_timestamp()))) * 1000000)::int8 AS until \
-  FROM retention_operator.sweep s JOIN retention_operator.sweep_rule r ON r.sweep_id = s.id \
-  WHERE s.ended_at IS NULL OR s.ended_at > clock_timestamp() - interval '60 days' GROUP BY r.table_id) t";
+SELECT array_agg(t.table_id) AS ids, array_agg((extract(epoch FROM t.until) * 1000000)::int8) AS until, \
+  array_agg((extract(epoch FROM t.unclear) * 1000000)::int8) AS unclear FROM ( \
+  SELECT r.table_id, max(coalesce(s.ended_at, clock_timestamp())) AS until, max(s.ended_at) FILTER (WHERE NOT s.clear) AS unclear \
+  FROM (SELECT s.id, s.ended_at, EXISTS (SELECT FROM retention_operator.own_run o WHERE o.sweep_id = s.id AND o.ended_at = s.ended_at) \
+      AND NOT EXISTS (SELECT FROM retention_operator.own_run o WHERE o.sweep_id = s.id AND (o.ended_at IS NULL OR NOT o.exact)) AS clear \
+    FROM retention_operator.sweep s WHERE s.ended_at IS NULL OR s.ended_at > clock_timestamp() - interval '60 days') s \
+  JOIN retention_operator.sweep_rule r ON r.sweep_id = s.id GROUP BY r.table_id) t";
+const OWN: &str = "\
+SELECT array_agg(object_id) AS ids, array_agg(reads) AS reads, array_agg(writes) AS writes, \
+  array_agg((extract(epoch FROM at) * 1000000)::int8) AS at FROM retention_operator.own_use";
 /// `$1`: the policy.
 const FINDINGS: &str = "\
 SELECT array_agg(id) AS ids, array_agg((extract(epoch FROM first_seen) * 1000000)::int8) AS since \
 FROM retention_operator.finding WHERE policy = $1::text";
+
+/// `$1`: the policy. At most so many days as are kept.
+const TREND: &str = "\
+SELECT (extract(epoch FROM t.taken_at) * 1000000)::int8 AS taken, t.size_bytes, t.expired_rows, t.dead_rows, t.critical, t.warning, t.info \
+FROM retention_operator.trend t WHERE t.policy = $1::text ORDER BY t.day DESC LIMIT 400";
 
 /// Reads everything.
 pub(super) async fn read(session: &mut Session, policy: &str) -> Result<Remembered, sqlx::Error> {
@@ -149,20 +172,73 @@ pub(super) async fn read(session: &mut Session, policy: &str) -> Result<Remember
     let row = session.row(constant(SWEPT)).await?;
     let ids: Vec<i64> = list(&row, "ids")?;
     let until: Vec<i64> = list(&row, "until")?;
+    let unclear: Vec<Option<i64>> = list(&row, "unclear")?;
     let swept = ids
         .into_iter()
-        .zip(until)
-        .map(|(id, micros)| Ok((number(id), instant(micros)?)))
+        .zip(until.into_iter().zip(unclear))
+        .map(|(id, (until, unclear))| {
+            let swept = Swept {
+                until: instant(until)?,
+                unclear_until: unclear.map(instant).transpose()?,
+            };
+            Ok((number(id), swept))
+        })
         .collect::<Result<HashMap<_, _>, sqlx::Error>>()?;
     Ok(Remembered {
         usage: Some(Memory {
             state: state(session).await?,
             windows: windows(session).await?,
             swept,
+            own: own(session).await?,
         }),
+        trend: trend(session, policy).await?,
         first_seen,
         ..Remembered::default()
     })
+}
+
+async fn trend(session: &mut Session, policy: &str) -> Result<Vec<TrendPoint>, sqlx::Error> {
+    let rows = session
+        .rows(constant(TREND).bind(policy.to_owned()))
+        .await?;
+    rows.iter()
+        .rev()
+        .map(|row| {
+            Ok(TrendPoint {
+                taken: instant(row.try_get("taken")?)?,
+                day: DayPoint {
+                    size_bytes: row.try_get("size_bytes")?,
+                    expired_rows: row.try_get("expired_rows")?,
+                    dead_rows: row.try_get("dead_rows")?,
+                    findings: [
+                        row.try_get("critical")?,
+                        row.try_get("warning")?,
+                        row.try_get("info")?,
+                    ],
+                },
+            })
+        })
+        .collect()
+}
+
+async fn own(session: &mut Session) -> Result<HashMap<u32, OwnUse>, sqlx::Error> {
+    let row = session.row(constant(OWN)).await?;
+    let ids: Vec<i64> = list(&row, "ids")?;
+    let reads: Vec<i64> = list(&row, "reads")?;
+    let writes: Vec<i64> = list(&row, "writes")?;
+    let at: Vec<i64> = list(&row, "at")?;
+    let counts = reads.into_iter().zip(writes).zip(at);
+    ids.into_iter()
+        .zip(counts)
+        .map(|(id, ((reads, writes), at))| {
+            let own = OwnUse {
+                reads,
+                writes,
+                at: Some(instant(at)?),
+            };
+            Ok((number(id), own))
+        })
+        .collect()
 }
 
 async fn state(session: &mut Session) -> Result<Option<State>, sqlx::Error> {
@@ -252,6 +328,17 @@ ON CONFLICT (key) DO UPDATE SET name = excluded.name, object_id = excluded.objec
   last_use = excluded.last_use, blind_seconds = excluded.blind_seconds";
 const FORGET_WINDOWS: &str = "\
 DELETE FROM retention_operator.usage_window WHERE key = ANY ($1::int8[])";
+/// `$1`: old numbers, `$2`: new ones.
+const RENUMBER: &str = "\
+WITH old AS (DELETE FROM retention_operator.own_use WHERE object_id = ANY ($1::int8[]) RETURNING object_id, reads, writes, at) \
+INSERT INTO retention_operator.own_use AS o (object_id, reads, writes, at) \
+SELECT n.new, old.reads, old.writes, old.at FROM unnest($1::int8[], $2::int8[]) AS n(old, new) JOIN old ON old.object_id = n.old \
+ON CONFLICT (object_id) DO UPDATE SET reads = o.reads + excluded.reads, writes = o.writes + excluded.writes";
+/// Where somebody removed a table, its sums go with the next sample.
+const FORGET_OWN: &str = "\
+DELETE FROM retention_operator.own_use o WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid::int8 = o.object_id)";
+const FORGET_RUNS: &str = "\
+DELETE FROM retention_operator.own_run o WHERE NOT EXISTS (SELECT FROM retention_operator.sweep s WHERE s.id = o.sweep_id)";
 
 /// `$1`: the policy, `$2`: ids, `$3`: when they were seen. None is locked that stays as it is.
 const NEW_FINDINGS: &str = "\
@@ -321,6 +408,7 @@ pub(super) async fn write(session: &mut Session, remember: &Remember) -> Result<
     } else {
         session.execute(constant(OLD_POINTS)).await?;
         session.execute(constant(OLD_FINDINGS)).await?;
+        session.execute(constant(FORGET_RUNS)).await?;
     }
     Ok(())
 }
@@ -358,6 +446,18 @@ async fn write_usage(session: &mut Session, change: &Change) -> Result<(), sqlx:
         session
             .execute(constant(FORGET_WINDOWS).bind(change.gone.clone()))
             .await?;
+    }
+    if !change.renumbered.is_empty() {
+        let numbers = change.renumbered.iter();
+        let (old, new): (Vec<i64>, Vec<i64>) = numbers
+            .map(|(old, new)| (i64::from(*old), i64::from(*new)))
+            .unzip();
+        session
+            .execute(constant(RENUMBER).bind(old).bind(new))
+            .await?;
+    }
+    if !change.gone.is_empty() {
+        session.execute(constant(FORGET_OWN)).await?;
     }
     Ok(())
 }

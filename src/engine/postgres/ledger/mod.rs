@@ -4,6 +4,7 @@ mod book;
 mod ddl;
 mod lease;
 mod memory;
+mod own_counts;
 mod sweeps;
 
 use std::sync::Arc;
@@ -566,10 +567,16 @@ impl PostgresLedger {
                     note: Some(why),
                     ..Remembered::default()
                 }),
-                memory::There::All { may_write } => Ok(Remembered {
-                    writable: may_write && self.may_write,
-                    ..memory::read(&mut session, policy).await?
-                }),
+                memory::There::All { may_write } => {
+                    let writable = may_write && self.may_write;
+                    if writable && own_counts::are_sure(&mut session).await? {
+                        self.sessions.own.keep();
+                    }
+                    Ok(Remembered {
+                        writable,
+                        ..memory::read(&mut session, policy).await?
+                    })
+                }
             })
         }
         .await;
@@ -621,7 +628,16 @@ impl Ledger for PostgresLedger {
 
     async fn begin_sweep(&self, begin: &SweepBegin<'_>) -> Result<Vec<RuleRecord>, EngineError> {
         let mut session = self.at_the_book().await?;
-        let begun = sweeps::begin(&mut session, begin).await;
+        let own = &self.sessions.own;
+        let role = &self.sessions.server().user;
+        let begun = async {
+            let rules = sweeps::begin(&mut session, begin).await?;
+            if own_counts::may_keep(&mut session, role).await? {
+                own_counts::begin(&mut session, begin.sweep, own).await?;
+            }
+            Ok(rules)
+        }
+        .await;
         self.finish(session, "entering the sweep into the ledger", begun)
             .await
     }
@@ -650,7 +666,12 @@ impl Ledger for PostgresLedger {
 
     async fn end_sweep(&self, end: &SweepEnd<'_>) -> Result<(), EngineError> {
         let mut session = self.at_the_book().await?;
-        let ended = sweeps::end(&mut session, end).await;
+        let own = &self.sessions.own;
+        let ended = async {
+            sweeps::end(&mut session, end).await?;
+            own_counts::end(&mut session, end.id, own).await
+        }
+        .await;
         self.finish(session, "entering the sweep's end into the ledger", ended)
             .await
     }
@@ -679,7 +700,12 @@ impl Ledger for PostgresLedger {
 
     async fn remember(&self, remember: &Remember) -> Result<(), EngineError> {
         let mut session = self.at_the_book().await?;
-        let written = memory::write(&mut session, remember).await;
+        let own = &self.sessions.own;
+        let written = async {
+            memory::write(&mut session, remember).await?;
+            own_counts::add(&mut session, own).await
+        }
+        .await;
         self.finish(session, "writing down what the audit saw", written)
             .await
     }

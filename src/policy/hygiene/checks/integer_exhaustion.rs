@@ -3,7 +3,8 @@
 //!
 //! The end is that of the sequence or of the narrowest column that it feeds, whichever comes first: by identity, by ownership
 //! (also where the application calls `nextval`), or by a default. A narrower column that refers to a fed one has a finding of its
-//! own. A sequence that cycles within what its columns hold never ends.
+//! own. A sequence that cycles within what its columns hold never ends. Numbers that an application gives out itself are
+//! known by the statistics: see [`integer_keys`](super::integer_keys).
 
 use crate::policy::hygiene::{
     Advice, Check, Context, Facts, Finding, Severity,
@@ -32,6 +33,16 @@ pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
                 findings.extend(finding(facts, sequence, last, Some(column)));
             }
         }
+    }
+    super::integer_keys::check(facts, findings);
+}
+
+/// By whole percent of the numbers that are used; `None`: there is time.
+pub(super) fn severity(percent: u8) -> Option<Severity> {
+    match percent {
+        CRITICAL.. => Some(Severity::Critical),
+        WARNING.. => Some(Severity::Warning),
+        _ => None,
     }
 }
 
@@ -109,11 +120,7 @@ fn finding(
     column: Option<&FedColumn>,
 ) -> Option<Finding> {
     let way = Way::new(sequence, last, column)?;
-    let severity = match way.percent {
-        CRITICAL.. => Severity::Critical,
-        WARNING.. => Severity::Warning,
-        _ => return None,
-    };
+    let severity = severity(way.percent)?;
     let own_name = object(&sequence.schema, &sequence.name);
     let table = column.and_then(|column| Some((facts.tables.get(&column.table)?, column)));
     let name = table.map_or_else(

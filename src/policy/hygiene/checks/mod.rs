@@ -9,6 +9,7 @@ mod empty_table;
 mod foreign_key_without_index;
 mod freeze_age;
 mod integer_exhaustion;
+mod integer_keys;
 mod invalid_index;
 #[cfg(test)]
 mod made_up;

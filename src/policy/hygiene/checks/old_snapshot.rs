@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::policy::hygiene::{
     Advice, Check, Context, Facts, Finding, Severity,
     facts::{HolderKind, SnapshotHolder},
-    figures, object, part,
+    figures, object,
 };
 
 /// What a service and its reports do is over by then.
@@ -30,7 +30,7 @@ pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
         .freeze
         .as_ref()
         .map_or(DEFAULT_FREEZE_MAX_AGE, |freeze| freeze.max_age);
-    // Sessions of one application under one role are one finding: by the oldest, whatever its process is called.
+    // All sessions of a role are one finding, by the oldest: what a client calls itself is its own word, and changes.
     let mut holders: BTreeMap<String, (&SnapshotHolder, Severity, usize)> = BTreeMap::new();
     for holder in &facts.snapshots {
         let Some(severity) = severity(facts.now, holder, max_age) else {
@@ -62,7 +62,7 @@ fn severity(now: Option<Timestamp>, holder: &SnapshotHolder, max_age: u64) -> Op
     };
     let is_long = seconds
         >= match &holder.kind {
-            HolderKind::Session { application, .. } if application == "pg_dump" => DUMP_SECONDS,
+            HolderKind::Session { dump: true, .. } => DUMP_SECONDS,
             _ => LONG_SECONDS,
         };
     let stops_freezing = holder.age >= max_age;
@@ -75,14 +75,13 @@ fn severity(now: Option<Timestamp>, holder: &SnapshotHolder, max_age: u64) -> Op
     }
 }
 
-/// By names alone: process ids are given out anew.
+/// By names that administrators gave: process ids are given out anew, and `application_name` and the identifiers of prepared
+/// transactions are free text of any client, of which there is no end and in which anything may stand.
 fn name(kind: &HolderKind) -> String {
     match kind {
-        HolderKind::Session {
-            role, application, ..
-        } => part("session", role, application),
-        HolderKind::Prepared { gid, .. } => object("prepared", gid),
-        HolderKind::Standby { application } => object("standby", application),
+        HolderKind::Session { role, .. } => object("session", role),
+        HolderKind::Prepared { owner, .. } => object("prepared", owner),
+        HolderKind::Standby { role } => object("standby", role),
         HolderKind::Slot { name, .. } => object("slot", name),
     }
 }
@@ -104,9 +103,6 @@ fn evidence(holder: &SnapshotHolder, number: usize) -> String {
     if let HolderKind::Slot { active: false, .. } = holder.kind {
         text.push_str(", and nobody reads from it");
     }
-    if let HolderKind::Prepared { owner, .. } = &holder.kind {
-        text.push_str(&format!(" (role {owner})"));
-    }
     if let Some(since) = holder.since {
         text.push_str(&format!(", since {}", figures::day(since)));
     }
@@ -118,8 +114,13 @@ fn evidence(holder: &SnapshotHolder, number: usize) -> String {
             figures::about(holder.age)
         )
     });
-    if number > 1 && matches!(holder.kind, HolderKind::Session { .. }) {
-        text.push_str("; the oldest of several such sessions");
+    if number > 1 {
+        text.push_str(match holder.kind {
+            HolderKind::Session { .. } => "; the oldest of several such sessions of the role",
+            HolderKind::Prepared { .. } => "; the oldest of several of the role",
+            HolderKind::Standby { .. } => "; the oldest of several standbys of the role",
+            HolderKind::Slot { .. } => "",
+        });
     }
     text.push_str("; what they left dead cannot be vacuumed");
     text
@@ -179,7 +180,7 @@ mod tests {
         SnapshotHolder {
             kind: HolderKind::Session {
                 role: "shop".to_owned(),
-                application: application.to_owned(),
+                dump: application == "pg_dump",
                 pid: 4711,
                 idle: true,
                 began: since.map(ToOwned::to_owned),
@@ -242,19 +243,23 @@ mod tests {
     }
 
     #[test]
-    fn sessions_of_one_application_are_one_finding_by_the_oldest() {
+    fn sessions_of_one_role_are_one_finding_by_the_oldest_whatever_they_call_themselves() {
         let findings = found(vec![
             session("worker", Some("2026-11-24T10:30:00Z"), 500),
             session("worker", Some("2026-11-22T10:30:00Z"), 20_000_000),
-            session("other", Some("2026-11-24T11:59:00Z"), 1),
+            session(
+                "password=hunter2 attempt 4711",
+                Some("2026-11-24T09:59:00Z"),
+                1,
+            ),
         ]);
 
         assert_eq!(findings.len(), 1);
-        assert_eq!(findings[0].id, "old-snapshot:session.shop.worker");
+        assert_eq!(findings[0].id, "old-snapshot:session.shop");
         assert_eq!(
             findings[0].evidence,
             "a transaction is open and idle, since 2026-11-22; about 20 million transactions began meanwhile; the oldest of several such \
-             sessions; what they left dead cannot be vacuumed"
+             sessions of the role; what they left dead cannot be vacuumed"
         );
     }
 
@@ -275,9 +280,8 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_prepared_transaction_is_found_under_its_name() {
+    fn a_forgotten_prepared_transaction_is_found_under_its_owner() {
         let kind = HolderKind::Prepared {
-            gid: "order-17".to_owned(),
             owner: "shop".to_owned(),
         };
         let forgotten = SnapshotHolder {
@@ -285,10 +289,7 @@ mod tests {
             ..of(kind, 10)
         };
 
-        assert_eq!(
-            found(vec![forgotten])[0].id,
-            "old-snapshot:prepared.order-17"
-        );
+        assert_eq!(found(vec![forgotten])[0].id, "old-snapshot:prepared.shop");
     }
 
     #[rstest]
@@ -301,7 +302,7 @@ mod tests {
     #[case(slot(true, true, false), 50_000_000, Some("old-snapshot:slot.replica"))]
     #[case(slot(true, true, true), 50_000_000, None)]
     #[case(slot(true, true, true), 500_000_000, Some("old-snapshot:slot.replica"))]
-    #[case(HolderKind::Standby { application: "replica".to_owned() }, 50_000_000, Some("old-snapshot:standby.replica"))]
+    #[case(HolderKind::Standby { role: "replica".to_owned() }, 50_000_000, Some("old-snapshot:standby.replica"))]
     fn a_slot_or_a_standby_is_a_finding_by_transactions(
         #[case] kind: HolderKind,
         #[case] age: u64,

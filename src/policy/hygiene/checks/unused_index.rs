@@ -3,13 +3,14 @@
 //!
 //! Left out is whatever is there for another reason than being read: primary keys, unique and exclusion constraints, replica
 //! identities, indexes that serve a foreign key (deletes in the referred table use them, which may be rare), that `CLUSTER` orders by,
-//! and parts of partitioned indexes. A partitioned index is unused when all its parts are.
+//! parts of partitioned indexes, and what begins with the time column of a rule: without it a sweep that looks for the few rows
+//! that have expired reads the whole table. A partitioned index is unused when all its parts are.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::policy::{
     hygiene::{
-        Advice, Check, Context, Facts, Finding, Severity,
+        Advice, Check, Context, Facts, Finding, RuledColumn, Severity,
         facts::Index,
         indexes::{Indexes, is_sound, referring, serves, size},
     },
@@ -28,7 +29,8 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
         let Some(object) = index.object(facts) else {
             continue;
         };
-        if days < context.unused_after_days {
+        let serves_a_rule = |ruled: &RuledColumn| ruled.indexes.contains(&index.id);
+        if days < context.unused_after_days || context.ruled.iter().any(serves_a_rule) {
             continue;
         }
         let bytes = indexes.bytes(index);

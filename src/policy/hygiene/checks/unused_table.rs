@@ -63,6 +63,11 @@ fn finding(facts: &Facts, head: &Table, holders: &[&Table], since: Timestamp) ->
     if holders.len() > 1 {
         evidence.push_str(&format!("; all of its {} parts", holders.len()));
     }
+    let statements = facts.statements.as_ref();
+    if let Some(told) = statements.and_then(|told| told.evidence(head.id)) {
+        evidence.push_str("; ");
+        evidence.push_str(&told);
+    }
     let severity = if bytes >= WORTH_A_WARNING {
         Severity::Warning
     } else {

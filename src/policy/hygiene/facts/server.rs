@@ -54,6 +54,21 @@ pub enum Feed {
     Reference,
 }
 
+/// A unique column of whole numbers that no sequence feeds, as the statistics know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IntegerKey {
+    /// Its table.
+    pub table: u32,
+    /// Its name, unquoted.
+    pub column: String,
+    /// Largest number that its type holds.
+    pub max: i64,
+    /// Smallest number of the sample.
+    pub low: i64,
+    /// Largest number of the sample: there may be larger ones.
+    pub high: i64,
+}
+
 /// How near to the end of the transaction ids the server is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Freeze {
@@ -106,8 +121,8 @@ pub enum HolderKind {
     Session {
         /// Its role.
         role: String,
-        /// Its `application_name`.
-        application: String,
+        /// It is a dump, by what it calls itself.
+        dump: bool,
         /// The server's process id.
         pid: i32,
         /// It waits for its client: `idle in transaction`.
@@ -117,15 +132,13 @@ pub enum HolderKind {
     },
     /// A prepared transaction.
     Prepared {
-        /// Its global identifier.
-        gid: String,
         /// Who prepared it.
         owner: String,
     },
     /// A standby that feeds its oldest snapshot back.
     Standby {
-        /// Its `application_name`.
-        application: String,
+        /// The role with which it reads.
+        role: String,
     },
     /// A replication slot.
     Slot {
