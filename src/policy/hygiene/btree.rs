@@ -23,6 +23,10 @@ const INNER: f64 = USABLE - PAGE * 0.3;
 const WIDEST: f64 = 400.0;
 /// A part of the entries so small is not looked at by itself.
 const RARE: f64 = 0.002;
+/// From so many rows of a key on, by chance, all keys have about as many.
+const EVEN: f64 = 30.0;
+/// More rows than that hardly any key has by chance, if it has less than that many on the average.
+const MOST_OF_A_KEY: u32 = 100;
 /// So many times more different keys there may be than the sample says.
 const DOUBT: f64 = 10.0;
 
@@ -184,8 +188,23 @@ fn several_bytes(
     if with_nulls {
         size += HEADER_WITH_NULLS - HEADER;
     }
-    let keys = (different_keys(present, rows) * doubt).clamp(1.0, entries);
-    keys * key_bytes(entries / keys, size)
+    let keys = different_keys(present, rows) * doubt;
+    let each = entries / keys;
+    if present.len() < 2 || each > EVEN {
+        let keys = keys.clamp(1.0, entries);
+        return keys * key_bytes(entries / keys, size);
+    }
+    // Not every pair of values occurs, and some do more often than others: as if rows fell on them by chance.
+    if each < RARE {
+        return entries * key_bytes(1.0, size);
+    }
+    let mut chance = (-each).exp();
+    (1..MOST_OF_A_KEY)
+        .map(|number| {
+            chance *= each / f64::from(number);
+            keys * chance * key_bytes(f64::from(number), size)
+        })
+        .sum()
 }
 
 /// One entry on the average.

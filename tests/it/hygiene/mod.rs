@@ -5,6 +5,7 @@ mod bloated_table;
 mod cost;
 mod indexes;
 mod invalid_index;
+mod pages;
 mod policy;
 mod real;
 mod server;

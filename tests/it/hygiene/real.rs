@@ -187,8 +187,8 @@ async fn a_role_without_any_right_is_told_what_it_cannot_know_and_nothing_false(
             .collect();
         assert_eq!(wrong, [""; 0]);
         for said in [
-            "how far 16 sequences are",
-            "the column statistics of 1 tables",
+            "how far 18 sequences are",
+            "the column statistics of 2 tables",
             "since when sessions of other roles",
         ] {
             assert!(

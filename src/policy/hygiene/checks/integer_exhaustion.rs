@@ -2,7 +2,7 @@
 //! INSERT fails.
 //!
 //! The end is that of the sequence or of the narrowest column that it feeds, whichever comes first: by identity, by ownership
-//! (also where the application calls `nextval`), or by a default. A narrower column that refers to a fed one has a finding of its
+//! (also where the application calls `nextval`), by a default, or by the name of its table where the catalog knows of no column. A narrower column that refers to a fed one has a finding of its
 //! own. A sequence that cycles within what its columns hold never ends.
 
 use crate::policy::hygiene::{
@@ -129,6 +129,9 @@ fn finding(
         Some(Feed::Identity) => " of the identity column",
         Some(Feed::Owner) => " that the column owns",
         Some(Feed::Default) => " in the column's default",
+        Some(Feed::Name) => {
+            ", which no column takes its default from and which has the name of this table"
+        }
         None => "",
     };
     let evidence = format!(
