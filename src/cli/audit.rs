@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::{
     Ending,
     formats::{self, Audited},
-    gate::{Gate, Judged},
+    gate::{self, Gate, Judged},
     input::Input,
     offline, output,
 };
@@ -70,6 +70,12 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     let judged = arguments
         .gate
         .judge(findings, &offline.checked.suppress, baseline.as_ref());
+    let mut notes = notes(&found);
+    notes.extend(gate::notes(
+        &judged,
+        &offline.checked.suppress,
+        baseline.as_ref(),
+    ));
     let audited = Audited {
         policy: &offline.policy,
         file: &arguments.input.file.to_string_lossy(),
@@ -79,7 +85,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
         violated: &violated(&status, &found, &offline.checked, now),
         changes: &report::changes(&found.trend, found.facts.now, found.today),
         trend: &found.trend,
-        notes: &notes(&found),
+        notes: &notes,
     };
     match arguments.output {
         Format::Table => formats::terminal::print(&audited),

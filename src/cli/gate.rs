@@ -8,7 +8,10 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use crate::policy::hygiene::{Finding, Severity};
+use crate::{
+    api::API_VERSION,
+    policy::hygiene::{Finding, Severity},
+};
 
 /// What the gate lets through.
 #[derive(Args, Clone, Debug, Default)]
@@ -21,6 +24,9 @@ pub(super) struct Gate {
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 }
+
+/// Ids that a note names.
+const SHOWN: usize = 5;
 
 /// From which severity on findings fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -96,6 +102,43 @@ fn judge(
         .collect()
 }
 
+/// What of the policy and the baseline says nothing of this database (any more).
+pub(super) fn notes(
+    judged: &[Judged],
+    suppress: &[String],
+    baseline: Option<&HashSet<String>>,
+) -> Vec<String> {
+    let found: HashSet<&str> = judged
+        .iter()
+        .map(|judged| judged.finding.id.as_str())
+        .collect();
+    let mut notes = Vec::new();
+    let idle: Vec<&str> = suppress
+        .iter()
+        .map(String::as_str)
+        .filter(|id| !found.contains(id))
+        .collect();
+    if !idle.is_empty() {
+        notes.push(format!(
+            "audit.suppress: {} of {} ids are of no finding: {}{}; what was mended can be taken out, what is misspelt suppresses nothing",
+            idle.len(),
+            suppress.len(),
+            idle.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", "),
+            if idle.len() > SHOWN { ", …" } else { "" }
+        ));
+    }
+    let gone = baseline.map_or(0, |baseline| {
+        let known = baseline.iter();
+        known.filter(|id| !found.contains(id.as_str())).count()
+    });
+    if gone > 0 {
+        notes.push(format!(
+            "baseline: {gone} of its findings are gone; written anew, it would not let them come back"
+        ));
+    }
+    notes
+}
+
 fn read(file: &Path) -> Result<HashSet<String>, String> {
     let name = file.display();
     let text = std::fs::read_to_string(file)
@@ -110,6 +153,12 @@ fn ids(text: &str) -> Result<HashSet<String>, String> {
         serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
     if report.get("kind").and_then(Value::as_str) != Some("Report") {
         return Err(WANTED.to_owned());
+    }
+    let version = report.get("apiVersion").and_then(Value::as_str);
+    if let Some(version) = version.filter(|version| *version != API_VERSION) {
+        return Err(format!(
+            "is a report of {version}, and this is {API_VERSION}: write it anew with `audit --output json`"
+        ));
     }
     let findings = report.get("findings").and_then(Value::as_array);
     findings
@@ -187,9 +236,36 @@ mod tests {
         assert_eq!(ids(&text), Ok(HashSet::from([ID.to_owned()])));
     }
 
+    #[test]
+    fn ids_of_no_finding_are_said() {
+        let judged = judge(vec![finding(Severity::Warning)], &[], None, None);
+        let gone = HashSet::from([ID.to_owned(), "unused-index:public.t.gone".to_owned()]);
+        let suppress = [ID.to_owned(), "unused-index:public.t.misspelt".to_owned()];
+
+        let notes = notes(&judged, &suppress, Some(&gone));
+
+        assert!(
+            notes[0].starts_with(
+                "audit.suppress: 1 of 2 ids are of no finding: unused-index:public.t.misspelt;"
+            ),
+            "{notes:?}"
+        );
+        assert!(
+            notes[1].starts_with("baseline: 1 of its findings are gone"),
+            "{notes:?}"
+        );
+        let known = HashSet::from([ID.to_owned()]);
+        assert_eq!(super::notes(&judged, &[], Some(&known)), [""; 0]);
+    }
+
     #[rstest]
     #[case::not_json("findings: []", "is not JSON")]
+    #[case::empty("", "is not JSON")]
     #[case::another_kind(r#"{"kind": "Plan"}"#, "audit --output json")]
+    #[case::another_version(
+        r#"{"apiVersion": "retention-operator.io/v9", "kind": "Report", "findings": []}"#,
+        "is a report of retention-operator.io/v9"
+    )]
     #[case::without_ids(r#"{"kind": "Report", "findings": [{}]}"#, "audit --output json")]
     fn anything_else_is_refused_with_what_to_write(#[case] text: &str, #[case] says: &str) {
         assert!(ids(text).is_err_and(|why| why.contains(says)));

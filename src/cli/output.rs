@@ -34,6 +34,43 @@ pub(super) fn table(heading: &[&str], rows: Vec<Vec<String>>, numeric: &[usize])
     table
 }
 
+/// Columns of the terminal that the output goes to, or what the environment says; `None`: it goes elsewhere, where long lines are
+/// easier to search and cut.
+pub(super) fn width() -> Option<usize> {
+    let said = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok());
+    let seen = || {
+        let (width, _) = terminal_size::terminal_size_of(std::io::stdout())?;
+        Some(usize::from(width.0))
+    };
+    said.or_else(seen).filter(|width| *width >= NARROWEST)
+}
+
+/// On a narrower terminal broken lines are no better than those that it breaks itself.
+const NARROWEST: usize = 40;
+
+/// `text` behind `first`, broken between words so that each line fits, the later ones behind as many blanks.
+pub(super) fn wrapped(first: &str, text: &str, width: Option<usize>) -> String {
+    let mut lines = first.to_owned();
+    let indent = first.chars().count();
+    let mut at = indent;
+    for (place, word) in text.split(' ').enumerate() {
+        let length = word.chars().count();
+        if place > 0 && width.is_some_and(|width| at + 1 + length > width) {
+            lines.push('\n');
+            lines.push_str(&" ".repeat(indent));
+            at = indent;
+        } else if place > 0 {
+            lines.push(' ');
+            at += 1;
+        }
+        lines.push_str(word);
+        at += length;
+    }
+    lines
+}
+
 /// `1234567` as `1,234,567`.
 pub(super) fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
@@ -121,6 +158,15 @@ mod tests {
     #[case(i64::MIN, "-9,223,372,036,854,775,808")]
     fn numbers_are_grouped(#[case] number: i64, #[case] text: &str) {
         assert_eq!(grouped(number), text);
+    }
+
+    #[rstest]
+    #[case::no_terminal(None, "-> one two three")]
+    #[case::wide(Some(16), "-> one two three")]
+    #[case::narrow(Some(15), "-> one two\n   three")]
+    #[case::too_narrow_for_a_word(Some(5), "-> one\n   two\n   three")]
+    fn lines_are_broken_between_words(#[case] width: Option<usize>, #[case] lines: &str) {
+        assert_eq!(wrapped("-> ", "one two three", width), lines);
     }
 
     #[rstest]

@@ -60,6 +60,11 @@ pub(in crate::cli) fn report(audited: &Audited<'_>) -> Result<String, String> {
                     for case in &cases {
                         write(writer, case)?;
                     }
+                    if !audited.notes.is_empty() {
+                        writer
+                            .create_element("system-out")
+                            .write_text_content(BytesText::new(&text(&audited.notes.join("\n"))))?;
+                    }
                     Ok(())
                 })
                 .map(drop)

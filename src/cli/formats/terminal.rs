@@ -18,6 +18,8 @@ const SHOWN: usize = 50;
 /// Prints the report.
 pub(in crate::cli) fn print(audited: &Audited<'_>) {
     let status = audited.status;
+    let width = output::width();
+    let say = |first: &str, text: &str| output::say!("{}", output::wrapped(first, text, width));
     if let Some(database) = &status.database {
         output::say!(
             "{} {}  database {}  {}  {} tables",
@@ -41,50 +43,75 @@ pub(in crate::cli) fn print(audited: &Audited<'_>) {
             "CUTOFF",
             "STATISTICS OF",
         ];
-        output::say!(
-            "{}",
-            output::table(&heading, status.rules.iter().map(row).collect(), &[2, 3, 4])
-        );
+        rules(&heading, status.rules.iter().map(row).collect(), width);
     }
     for rule in &status.rules {
         if let Some(unreadable) = rule.unreadable_rows.as_ref().filter(|rows| rows.value > 0) {
-            output::say!(
-                "\nrule {}: {} rows are unreadable: their values are not of the encoding, and never expire",
-                rule.name,
-                output::rows(Some(unreadable))
+            output::say!("");
+            say(
+                &format!("rule {}: ", rule.name),
+                &format!(
+                    "{} rows are unreadable: their values are not of the encoding, and never expire",
+                    output::rows(Some(unreadable))
+                ),
             );
         }
     }
     for rule in status.rules.iter().filter(|rule| rule.reason.is_some()) {
-        output::say!(
-            "\nrule {} is refused: {}: {}",
-            rule.name,
-            rule.reason.as_deref().unwrap_or_default(),
-            rule.message.as_deref().unwrap_or_default()
+        output::say!("");
+        say(
+            "",
+            &format!(
+                "rule {} is refused: {}: {}",
+                rule.name,
+                rule.reason.as_deref().unwrap_or_default(),
+                rule.message.as_deref().unwrap_or_default()
+            ),
         );
     }
     for rule in status.rules.iter().filter(|rule| rule.reason.is_none()) {
         if let Some(doubt) = &rule.message {
-            output::say!("\nrule {} is doubtful: {doubt}", rule.name);
+            output::say!("");
+            say("", &format!("rule {} is doubtful: {doubt}", rule.name));
         }
     }
-    findings(audited);
+    findings(audited, width);
     for change in audited.changes {
-        output::say!("{}", change.in_words());
+        say("", &change.in_words());
     }
     for note in audited.notes {
-        output::say!("{note}");
+        say("", note);
     }
     output::say!("");
     for type_ in [READY, COMPLIANT] {
         if let Some(condition) = find_condition(&status.conditions, type_) {
-            output::say!(
-                "{type_}={} {}: {}",
-                condition.status,
-                condition.reason,
-                condition.message
+            say(
+                "",
+                &format!(
+                    "{type_}={} {}: {}",
+                    condition.status, condition.reason, condition.message
+                ),
             );
         }
+    }
+}
+
+/// As a table where the terminal is wide enough, else one below the other.
+fn rules(heading: &[&str], rows: Vec<Vec<String>>, width: Option<usize>) {
+    let table = output::table(heading, rows.clone(), &[2, 3, 4]).to_string();
+    let widest = table
+        .lines()
+        .map(|line| line.trim_end().chars().count())
+        .max();
+    if width.is_none_or(|width| widest.unwrap_or(0) <= width) {
+        output::say!("{table}");
+        return;
+    }
+    for row in rows {
+        for (heading, value) in heading.iter().zip(row) {
+            output::say!(" {heading:<14} {value}");
+        }
+        output::say!("");
     }
 }
 
@@ -109,7 +136,7 @@ fn row(rule: &RuleStatus) -> Vec<String> {
 }
 
 /// The gravest first, each with its evidence and what to do; then the counts.
-fn findings(audited: &Audited<'_>) {
+fn findings(audited: &Audited<'_>, width: Option<usize>) {
     let open: Vec<&Judged> = audited.open().collect();
     let shown = open
         .iter()
@@ -136,8 +163,12 @@ fn findings(audited: &Audited<'_>) {
             finding.severity.as_str(),
             one_line(&finding.id)
         );
-        output::say!("          {}", one_line(&finding.evidence));
-        output::say!("          -> {}", one_line(&finding.advice.text));
+        for (first, text) in [
+            ("          ", &finding.evidence),
+            ("          -> ", &finding.advice.text),
+        ] {
+            output::say!("{}", output::wrapped(first, &one_line(text), width));
+        }
         for line in finding.advice.apply.iter().flat_map(|sql| sql.lines()) {
             output::say!("             {}", one_line(line));
         }

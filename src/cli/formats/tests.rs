@@ -134,6 +134,7 @@ fn junit_has_a_case_for_every_rule_and_every_check_and_fails_those_that_fail() {
     assert_eq!(xml.matches("<error ").count(), 1);
     assert!(xml.contains("drop &lt;it&gt;") && xml.contains("public.t.i&amp;\u{fffd}"));
     assert!(xml.contains("info no-primary-key:public.t.i&amp;\u{fffd} (suppressed)"));
+    assert!(xml.contains("<system-out>not seen: statistics of columns</system-out>"));
 }
 
 #[test]

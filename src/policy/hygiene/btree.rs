@@ -21,6 +21,12 @@ const LIST: f64 = 812.0;
 const INNER: f64 = USABLE - PAGE * 0.3;
 /// Wider values are compressed before they are entered (from 508 bytes on), who knows how well.
 const WIDEST: f64 = 400.0;
+/// A part of the entries so small is not looked at by itself.
+const RARE: f64 = 0.002;
+/// From so many rows of a key on, by chance, all keys have about as many.
+const EVEN: f64 = 30.0;
+/// More rows than that hardly any key has by chance, if it has less than that many on the average.
+const MOST_OF_A_KEY: u32 = 100;
 /// So many times more different keys there may be than the sample says.
 const DOUBT: f64 = 10.0;
 
@@ -98,7 +104,21 @@ pub fn estimate(index: &Index, tree: &Btree, rows: Option<f64>) -> Option<Estima
         })
         .collect();
     let entry = entry(&columns);
-    let (likely, at_most) = if tree.deduplicates {
+    let (likely, at_most) = if tree.deduplicates && columns.len() > 1 {
+        let bytes = |doubt: f64| {
+            by_nulls(&columns)
+                .iter()
+                .map(|(share, present)| {
+                    let unique = index.unique && present.len() == columns.len();
+                    let certain = unique || partial && doubt > 1.0;
+                    let nulls = present.len() < columns.len();
+                    let doubt = if certain { f64::INFINITY } else { doubt };
+                    several_bytes(entries * share, rows, present, nulls, doubt)
+                })
+                .sum::<f64>()
+        };
+        (bytes(1.0), bytes(DOUBT))
+    } else if tree.deduplicates {
         let keys = different_keys(&columns, rows).clamp(1.0, entries.max(1.0));
         let doubted = if partial || index.unique {
             entries.max(1.0)
@@ -121,6 +141,70 @@ pub fn estimate(index: &Index, tree: &Btree, rows: Option<f64>) -> Option<Estima
         needed: pages(likely),
         needed_at_most: pages(at_most.max(likely)),
     })
+}
+
+/// Which columns have a value, and in which part of the entries: as if the columns had theirs independently.
+fn by_nulls(columns: &[BtreeColumn]) -> Vec<(f64, Vec<BtreeColumn>)> {
+    let mut parts = vec![(1.0, Vec::new())];
+    for column in columns {
+        let null = column.null_fraction.clamp(0.0, 1.0);
+        let mut next = Vec::with_capacity(parts.len() * 2);
+        for (share, present) in parts {
+            // What hardly ever occurs is left out, so that many columns do not make very many parts.
+            if share * null >= RARE {
+                next.push((share * null, present.clone()));
+            }
+            if share * (1.0 - null) >= RARE {
+                let mut present = present;
+                present.push(BtreeColumn {
+                    null_fraction: 0.0,
+                    ..*column
+                });
+                next.push((share * (1.0 - null), present));
+            }
+        }
+        parts = next;
+    }
+    let known: f64 = parts.iter().map(|(share, _)| share).sum();
+    for (share, _) in &mut parts {
+        *share /= known.max(RARE);
+    }
+    parts
+}
+
+/// Bytes of entries in which just these columns have a value, where there are `doubt` times as many different keys as the
+/// statistics say, but never more than entries.
+fn several_bytes(
+    entries: f64,
+    rows: f64,
+    present: &[BtreeColumn],
+    with_nulls: bool,
+    doubt: f64,
+) -> f64 {
+    if entries < 1.0 {
+        return 0.0;
+    }
+    let mut size = entry(present).size;
+    if with_nulls {
+        size += HEADER_WITH_NULLS - HEADER;
+    }
+    let keys = different_keys(present, rows) * doubt;
+    let each = entries / keys;
+    if present.len() < 2 || each > EVEN {
+        let keys = keys.clamp(1.0, entries);
+        return keys * key_bytes(entries / keys, size);
+    }
+    // Not every pair of values occurs, and some do more often than others: as if rows fell on them by chance.
+    if each < RARE {
+        return entries * key_bytes(1.0, size);
+    }
+    let mut chance = (-each).exp();
+    (1..MOST_OF_A_KEY)
+        .map(|number| {
+            chance *= each / f64::from(number);
+            keys * chance * key_bytes(f64::from(number), size)
+        })
+        .sum()
 }
 
 /// One entry on the average.

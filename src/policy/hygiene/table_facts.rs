@@ -105,6 +105,9 @@ pub struct Bound {
     pub text: String,
     /// The partitioned table has a default partition, so that it gives none away without a short lock.
     pub beside_default: bool,
+    /// What the server calls the CHECK constraint of the same bounds that it leaves where it lets go of the partition without a
+    /// lock; `None`: that cannot be foreseen.
+    pub detached_check: Option<String>,
 }
 
 /// One column of a table that is large enough to be looked at.

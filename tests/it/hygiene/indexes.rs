@@ -341,6 +341,48 @@ async fn what_a_failed_concurrent_rebuild_left_is_dropped_and_the_index_stays() 
     }
 }
 
+#[tokio::test]
+async fn what_a_rebuild_left_among_the_long_values_of_a_table_is_found_as_the_tables() {
+    let sql = "
+        CREATE TABLE parent (a int PRIMARY KEY);
+        CREATE TABLE t (a int PRIMARY KEY REFERENCES parent, long text)";
+    for database in databases("index_toast", sql).await {
+        let mut reader = database.connect().await;
+        let mut builder = database.connect().await;
+        sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM t")
+            .execute(&mut reader)
+            .await
+            .unwrap();
+        sqlx::raw_sql("SET statement_timeout = '300ms'")
+            .execute(&mut builder)
+            .await
+            .unwrap();
+        let failed = sqlx::raw_sql("REINDEX TABLE CONCURRENTLY t")
+            .execute(&mut builder)
+            .await;
+        assert!(failed.is_err(), "the rebuild waits for the reader");
+        sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();
+        let toast: String = database
+            .scalar("SELECT reltoastrelid::regclass::text FROM pg_class WHERE relname = 't'")
+            .await;
+        let toast = toast.trim_start_matches("pg_toast.");
+
+        let findings = found(&database).await;
+
+        assert_eq!(
+            ids(&findings),
+            [
+                format!("invalid-index:public.t.{toast}_index_ccnew").as_str(),
+                "invalid-index:public.t.t_pkey_ccnew"
+            ]
+        );
+        for finding in &findings {
+            run(&database, finding.advice.apply.as_deref().unwrap()).await;
+        }
+        assert_eq!(ids(&found(&database).await), Vec::<&str>::new());
+    }
+}
+
 /// What a role that may see nothing sees of a build under way: that somebody builds something.
 #[tokio::test]
 async fn an_index_that_is_being_built_is_left_alone_whoever_looks() {

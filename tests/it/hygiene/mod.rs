@@ -1,10 +1,12 @@
 //! The audit's findings on real servers: what each check finds, and what it must leave alone.
 
 mod bloated_index;
+mod bloated_table;
 mod cost;
 mod indexes;
 mod invalid_index;
 mod own_use;
+mod pages;
 mod policy;
 mod real;
 mod server;

@@ -1,10 +1,13 @@
 //! Schemas of hundreds of tables as people have them: one that is well kept, in which nothing may be found, and one in which
 //! each fault says itself what must be found. All advice is followed, and taken back.
 
-use retention_operator::policy::hygiene::{Check, Finding, Severity};
+use retention_operator::{
+    engine::{Engine, postgres::PostgresEngine},
+    policy::hygiene::{Check, Context, Finding, Severity, find},
+};
 use sqlx::AssertSqlSafe;
 
-use super::{findings, ids};
+use super::{findings, ids, target};
 use crate::support::{
     postgres::{Postgres, TestDatabase},
     process::unique,
@@ -13,6 +16,7 @@ use crate::support::{
 const CLEAN: &str = include_str!("schema/clean.sql");
 const TENANT: &str = include_str!("schema/tenant.sql");
 const FAULTY: &str = include_str!("schema/faulty.sql");
+const NEWEST: &str = include_str!("schema/newest.sql");
 /// All that advice may touch, as lines.
 const CATALOG: &str = include_str!("schema/catalog.sql");
 
@@ -48,13 +52,33 @@ async fn neglected(server: &Postgres) -> (TestDatabase, Vec<(String, Severity)>)
         .replace("{set_null}", " (b)");
     database.execute(&sql).await;
     database.execute("ANALYZE").await;
-    let mut wanted: Vec<(String, Severity)> = FAULTY
+    (database, wanted(FAULTY))
+}
+
+/// What a schema says must be found in it.
+fn wanted(sql: &str) -> Vec<(String, Severity)> {
+    let mut wanted: Vec<(String, Severity)> = sql
         .lines()
         .filter_map(|line| line.strip_prefix("-- ! ")?.split_once(' '))
         .map(|(severity, id)| (id.to_owned(), by_name(severity)))
         .collect();
     wanted.sort();
-    (database, wanted)
+    wanted
+}
+
+/// Asserts that just that is found.
+fn assert_found(wanted: &[(String, Severity)], findings: &[Finding]) {
+    let found: Vec<(String, Severity)> = findings
+        .iter()
+        .map(|finding| (finding.id.clone(), finding.severity))
+        .collect();
+    let missing: Vec<_> = wanted.iter().filter(|one| !found.contains(one)).collect();
+    let wrong: Vec<_> = found.iter().filter(|one| !wanted.contains(one)).collect();
+    assert!(
+        missing.is_empty() && wrong.is_empty(),
+        "not found: {missing:#?}; wrongly found: {wrong:#?}"
+    );
+    assert_eq!(found.len(), wanted.len());
 }
 
 fn by_name(severity: &str) -> Severity {
@@ -116,20 +140,69 @@ async fn in_a_neglected_schema_each_fault_is_found_once_and_nothing_else() {
     for server in servers() {
         let (database, wanted) = neglected(server).await;
 
-        let mut found: Vec<(String, Severity)> = found(&database)
-            .await
-            .into_iter()
-            .map(|finding| (finding.id, finding.severity))
-            .collect();
+        assert_found(&wanted, &found(&database).await);
+    }
+}
 
-        found.sort();
-        let missing: Vec<_> = wanted.iter().filter(|one| !found.contains(one)).collect();
-        let wrong: Vec<_> = found.iter().filter(|one| !wanted.contains(one)).collect();
-        assert!(
-            missing.is_empty() && wrong.is_empty(),
-            "not found: {missing:#?}; wrongly found: {wrong:#?}"
-        );
-        assert_eq!(found.len(), wanted.len());
+#[tokio::test]
+async fn what_only_the_newest_major_knows_is_judged_rightly() {
+    let Some(newest) = Postgres::newest() else {
+        return;
+    };
+    let database = newest.database("newest").await;
+    database.execute(NEWEST).await;
+    database.execute("VACUUM (ANALYZE)").await;
+
+    let found = found(&database).await;
+
+    assert_found(&wanted(NEWEST), &found);
+    for finding in found.iter().filter(|one| one.advice.apply.is_some()) {
+        run(
+            &database,
+            &finding.id,
+            finding.advice.apply.as_deref().unwrap(),
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_role_without_any_right_is_told_what_it_cannot_know_and_nothing_false() {
+    for server in servers() {
+        let (database, _) = neglected(server).await;
+        database
+            .execute("CREATE TABLE rails.seen (id int PRIMARY KEY, v text); INSERT INTO rails.seen SELECT g, md5(g::text) FROM generate_series(1, 20000) g; ANALYZE rails.seen")
+            .await;
+        let nobody = database.role("nobody", "secret", "").await;
+        let engine = PostgresEngine::new(target(&nobody.url)).unwrap();
+
+        let facts = engine.hygiene().await.unwrap();
+
+        engine.close().await;
+        let seen = find(&facts, &Context::default());
+        let all = found(&database).await;
+        let wrong: Vec<&str> = ids(&seen)
+            .into_iter()
+            .filter(|id| !id.starts_with("empty-table:") && !ids(&all).contains(id))
+            .collect();
+        assert_eq!(wrong, [""; 0]);
+        for said in [
+            "how far 18 sequences are",
+            "the column statistics of 2 tables",
+            "since when sessions of other roles",
+        ] {
+            assert!(
+                facts.unseen.iter().any(|unseen| unseen.starts_with(said)),
+                "{said}: {:?}",
+                facts.unseen
+            );
+        }
+        // What it may not see is all that it does not say.
+        let missed: Vec<&str> = ids(&all)
+            .into_iter()
+            .filter(|id| !ids(&seen).contains(id) && !id.starts_with("integer-exhaustion:"))
+            .collect();
+        assert_eq!(missed, [""; 0]);
     }
 }
 

@@ -183,13 +183,18 @@ JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = u.number \
 GROUP BY p.partrelid, p.partstrat, p.partdefid, p.partnatts, p.partattrs[0]";
 
 /// `$1`: parents, partitioned by ranges whose first column is a timestamptz, a timestamp or a date. The server prints their bounds
-/// in the settings of the transaction, and reads them back by the same. Given no table, it takes no lock.
+/// in the settings of the transaction, and reads them back by the same. The name of the constraint that detaching concurrently leaves is
+/// made of table and column, if it is free and short. Given no table, it takes no lock.
 const BOUNDS: &str = "\
 SELECT b.id, b.parent, b.text, CASE a.atttypid \
     WHEN 1184 THEN extract(epoch FROM b.upper::timestamptz) \
     WHEN 1114 THEN extract(epoch FROM b.upper::timestamp) \
-    WHEN 1082 THEN extract(epoch FROM b.upper::date) END::float8 AS upper \
-FROM (SELECT i.inhrelid AS id, i.inhparent AS parent, e.text, substring(e.text FROM 'TO \\(''([^'']*)''') AS upper \
+    WHEN 1082 THEN extract(epoch FROM b.upper::date) END::float8 AS upper, \
+  CASE WHEN p.partnatts = 1 AND octet_length(b.name) + octet_length(a.attname) < 57 \
+    AND NOT EXISTS (SELECT FROM pg_class t WHERE t.oid = b.parent AND t.relispartition) \
+    AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conname = concat(b.name, '_', a.attname, '_check') AND k.connamespace = b.schema) \
+    THEN concat(b.name, '_', a.attname, '_check') END AS detached_check \
+FROM (SELECT i.inhrelid AS id, i.inhparent AS parent, c.relname::text AS name, c.relnamespace AS schema, e.text, substring(e.text FROM 'TO \\(''([^'']*)''') AS upper \
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
   CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, 0) AS text) e \
   WHERE i.inhparent = ANY ($1) AND NOT i.inhdetachpending) b \
@@ -224,6 +229,7 @@ async fn read_bounds(session: &mut Session, facts: &mut Facts) -> Result<(), sql
                 upper: row.try_get("upper")?,
                 text: row.try_get("text")?,
                 beside_default: *beside_default,
+                detached_check: row.try_get("detached_check")?,
             }));
         }
     }

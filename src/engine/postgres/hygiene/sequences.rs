@@ -51,6 +51,24 @@ FROM (SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS numbe
 JOIN pg_attribute a ON a.attrelid = f.relation AND a.attnum = f.number \
 JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype";
 
+/// `$1`: sequences that feed no column as far as the catalog knows. Applications that ask for the next number themselves name the sequence after
+/// the table (`orders_seq`, `seq_orders`), or after table and column (`orders_id_seq`): looked at are keys of one narrow column that gets no
+/// number from elsewhere.
+const BY_NAME: &str = "\
+WITH keys AS ( \
+  SELECT t.oid AS relation, t.relnamespace AS schema, t.relname AS table, a.attname AS column, a.atttypid AS type \
+  FROM pg_index x JOIN pg_class t ON t.oid = x.indrelid AND t.relkind IN ('r', 'p') AND NOT t.relispartition \
+  JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = x.indkey[0] \
+  WHERE x.indisprimary AND x.indnkeyatts = 1 AND a.atttypid IN (21, 23) AND NOT a.atthasdef AND a.attidentity = ''), \
+sequences AS ( \
+  SELECT c.oid AS id, c.relnamespace AS schema, regexp_replace(c.relname, '^seq_|_seq$', '') AS base \
+  FROM pg_class c WHERE c.oid = ANY ($1) AND c.relname ~ '^seq_|_seq$'), \
+pairs AS ( \
+  SELECT s.id, k.* FROM sequences s JOIN keys k ON k.schema = s.schema AND k.table = s.base \
+  UNION SELECT s.id, k.* FROM sequences s JOIN keys k ON k.schema = s.schema AND k.table || '_' || k.column = s.base) \
+SELECT p.id AS sequence, 'm' AS feed, p.relation, p.column::text AS name, format_type(p.type, NULL) AS type_name, p.type \
+FROM pairs p WHERE p.id NOT IN (SELECT q.id FROM pairs q GROUP BY q.id HAVING count(*) > 1)";
+
 /// Foreign keys whose own column is narrower than the one that it refers to: known by the operator that compares the two, so
 /// that the columns of all the others need not be looked up.
 const NARROWER: &str = "\
@@ -99,6 +117,27 @@ pub(super) async fn sequences(
             Ok(())
         })
         .await?;
+    let linkless: Vec<u32> = places
+        .iter()
+        .filter(|(_, place)| {
+            let sequence = facts.sequences.get(**place);
+            sequence.is_some_and(|sequence| sequence.columns.is_empty())
+        })
+        .map(|(id, _)| *id)
+        .collect();
+    if !linkless.is_empty() {
+        for row in session
+            .rows(constant(BY_NAME).bind(oids(&linkless)))
+            .await?
+        {
+            let table = oid(&row, "relation")?;
+            let place = places.get(&oid(&row, "sequence")?);
+            let sequence = place.and_then(|place| facts.sequences.get_mut(*place));
+            if let (Some(sequence), true) = (sequence, facts.tables.contains_key(&table)) {
+                sequence.columns.push(fed(&row, table)?);
+            }
+        }
+    }
     let mut seen = HashSet::new();
     for row in session.rows(constant(NARROWER)).await? {
         let table = oid(&row, "relation")?;
@@ -147,6 +186,7 @@ fn fed(row: &PgRow, table: u32) -> Result<FedColumn, sqlx::Error> {
         by: match row.try_get("feed")? {
             "i" => Feed::Identity,
             "a" => Feed::Owner,
+            "m" => Feed::Name,
             _ => Feed::Default,
         },
     })

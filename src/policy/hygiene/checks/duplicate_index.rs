@@ -154,7 +154,7 @@ mod tests {
         );
         assert_eq!(
             finding.advice.undo.as_deref(),
-            Some("CREATE INDEX CONCURRENTLY t_a2 ON public.t USING btree (a);")
+            Some(r#"CREATE INDEX CONCURRENTLY "t_a2" ON "public"."t" USING btree (a);"#)
         );
     }
 
@@ -321,7 +321,14 @@ mod tests {
         let unique = |id, name: &str| Index {
             unique: true,
             constraint: Some(name.to_owned()),
-            constraint_definition: Some("UNIQUE (a)".into()),
+            definition: Some(
+                format!(
+                    "CREATE UNIQUE INDEX {name} ON public.t USING btree (a) WITH (fillfactor='70')"
+                )
+                .into(),
+            ),
+            constraint_definition: Some(format!("UNIQUE USING INDEX {name}").into()),
+            marks: vec!["COMMENT ON INDEX public.t_a_key1 IS 'x';".to_owned()].into(),
             ..index(id, name, &[1])
         };
 
@@ -334,7 +341,11 @@ mod tests {
         );
         assert_eq!(
             advice.undo.as_deref(),
-            Some(r#"ALTER TABLE "public"."t" ADD CONSTRAINT "t_a_key1" UNIQUE (a);"#)
+            Some(
+                "CREATE UNIQUE INDEX CONCURRENTLY \"t_a_key1\" ON \"public\".\"t\" USING btree (a) WITH (fillfactor='70');\n\
+                 ALTER TABLE \"public\".\"t\" ADD CONSTRAINT \"t_a_key1\" UNIQUE USING INDEX t_a_key1;\n\
+                 COMMENT ON INDEX public.t_a_key1 IS 'x';"
+            )
         );
     }
 

@@ -2,9 +2,9 @@
 //! INSERT fails.
 //!
 //! The end is that of the sequence or of the narrowest column that it feeds, whichever comes first: by identity, by ownership
-//! (also where the application calls `nextval`), or by a default. A narrower column that refers to a fed one has a finding of its
-//! own. A sequence that cycles within what its columns hold never ends. Numbers that an application gives out itself are
-//! known by the statistics: see [`integer_keys`](super::integer_keys).
+//! (also where the application calls `nextval`), by a default, or by the name of its table where the catalog knows of no column. A
+//! narrower column that refers to a fed one has a finding of its own. A sequence that cycles within what its columns hold never
+//! ends. Numbers that an application gives out itself are known by the statistics: see [`integer_keys`](super::integer_keys).
 
 use crate::policy::hygiene::{
     Advice, Check, Context, Facts, Finding, Severity,
@@ -136,6 +136,9 @@ fn finding(
         Some(Feed::Identity) => " of the identity column",
         Some(Feed::Owner) => " that the column owns",
         Some(Feed::Default) => " in the column's default",
+        Some(Feed::Name) => {
+            ", which no column takes its default from and which has the name of this table"
+        }
         None => "",
     };
     let evidence = format!(

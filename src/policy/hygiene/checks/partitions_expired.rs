@@ -111,6 +111,12 @@ fn finding(
             "ALTER TABLE {parent} ATTACH PARTITION {name} {};",
             bound.text
         ));
+        if let (Some(check), false) = (&bound.detached_check, bound.beside_default) {
+            undo.push(format!(
+                "ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {};",
+                quoted(check)
+            ));
+        }
     }
     let severity = if pages > 0 {
         Severity::Warning
@@ -148,6 +154,7 @@ mod tests {
             upper,
             text: "FOR VALUES FROM ('a') TO ('b')".to_owned(),
             beside_default: false,
+            detached_check: None,
         }));
         table
     }

@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(finding.estimated_bytes, Some(2000 * 8192));
         assert_eq!(
             finding.advice.undo.as_deref(),
-            Some("CREATE INDEX CONCURRENTLY t_a ON public.t USING btree (a);")
+            Some(r#"CREATE INDEX CONCURRENTLY "t_a" ON "public"."t" USING btree (a);"#)
         );
     }
 

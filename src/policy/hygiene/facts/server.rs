@@ -50,6 +50,8 @@ pub enum Feed {
     Owner,
     /// The column's default mentions the sequence.
     Default,
+    /// The catalog knows of nothing, but the sequence has the name of the column's table.
+    Name,
     /// A foreign key refers to a column that the sequence feeds.
     Reference,
 }

@@ -30,6 +30,16 @@ CREATE TABLE hibernate.revinfo (rev int NOT NULL PRIMARY KEY, revtstmp bigint);
 -- ! info foreign-key-without-index:hibernate.customer_aud.fk_rev
 CREATE TABLE hibernate.customer_aud (id bigint NOT NULL, rev int NOT NULL CONSTRAINT fk_rev REFERENCES hibernate.revinfo, revtype smallint, PRIMARY KEY (id, rev));
 
+-- The application asks for the numbers: only the names say which column takes them.
+CREATE SEQUENCE hibernate.invoice_seq INCREMENT BY 50;
+-- ! critical integer-exhaustion:hibernate.invoice.id
+CREATE TABLE hibernate.invoice (id int NOT NULL PRIMARY KEY, amount numeric);
+SELECT setval('hibernate.invoice_seq', 2000000000);
+CREATE SEQUENCE hibernate.invoice_line_number_seq;
+-- ! warning integer-exhaustion:hibernate.invoice_line.number
+CREATE TABLE hibernate.invoice_line (number int NOT NULL PRIMARY KEY);
+SELECT setval('hibernate.invoice_line_number_seq', 1700000000);
+
 CREATE SCHEMA "Prisma";
 CREATE TABLE "Prisma"."Post" ("id" serial PRIMARY KEY);
 -- ! info no-primary-key:Prisma._CategoryToPost
@@ -66,6 +76,19 @@ CREATE INDEX t_f_again ON twice.t USING gist (f);
 CREATE INDEX t_b ON twice.t (b);
 ALTER TABLE twice.t CLUSTER ON t_b;
 CREATE UNIQUE INDEX t_b_c ON twice.t (b, c);
+CREATE FUNCTION twice.plain(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT lower($1)';
+CREATE INDEX t_plain ON twice.t (twice.plain(c));
+-- ! warning duplicate-index:twice.t.t_plain_again
+CREATE INDEX t_plain_again ON twice.t (twice.plain(c));
+CREATE EXTENSION pg_trgm SCHEMA twice;
+CREATE INDEX t_trigrams ON twice.t USING gist (c twice.gist_trgm_ops (siglen = 64));
+-- ! warning duplicate-index:twice.t.t_trigrams_again
+CREATE INDEX t_trigrams_again ON twice.t USING gist (c twice.gist_trgm_ops (siglen = 64));
+CREATE INDEX t_trigrams_short ON twice.t USING gist (c twice.gist_trgm_ops (siglen = 32));
+CREATE MATERIALIZED VIEW twice.seen AS SELECT g AS a FROM generate_series(1, 10) g;
+CREATE INDEX seen_a ON twice.seen (a);
+-- ! warning duplicate-index:twice.seen.seen_a_again
+CREATE INDEX seen_a_again ON twice.seen (a);
 CREATE TABLE twice.deferred (a int CONSTRAINT deferred_a UNIQUE DEFERRABLE INITIALLY DEFERRED);
 -- ! warning duplicate-index:twice.deferred.deferred_a_twice
 ALTER TABLE twice.deferred ADD CONSTRAINT deferred_a_twice UNIQUE (a) DEFERRABLE INITIALLY DEFERRED;
@@ -163,6 +186,22 @@ CREATE TABLE parts.a_partition_whose_name_is_as_long_as_names_may_be_postgres_i_
 CREATE TABLE parts.a_partition_whose_name_is_as_long_as_names_may_be_postgres_i_02 PARTITION OF parts.long FOR VALUES FROM (10) TO (20);
 -- ! info foreign-key-without-index:parts.long.long_target_fkey
 SELECT;
+-- Constraints and indexes of two levels, given back part by part.
+-- ! info no-primary-key:parts.keyed
+CREATE TABLE parts.keyed (id int NOT NULL, at date NOT NULL, CONSTRAINT keyed_1 UNIQUE (id, at)) PARTITION BY RANGE (at);
+CREATE TABLE parts.keyed_2024 PARTITION OF parts.keyed FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE parts.keyed_2025 PARTITION OF parts.keyed FOR VALUES FROM ('2025-01-01') TO ('2026-01-01') PARTITION BY HASH (id);
+CREATE TABLE parts.keyed_2025_0 PARTITION OF parts.keyed_2025 FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+-- ! warning duplicate-index:parts.keyed.keyed_2
+ALTER TABLE parts.keyed ADD CONSTRAINT keyed_2 UNIQUE (id, at);
+COMMENT ON CONSTRAINT keyed_2 ON parts.keyed IS 'the second one';
+COMMENT ON CONSTRAINT keyed_2024_id_at_key1 ON parts.keyed_2024 IS 'of a partition';
+CREATE TABLE parts.half_keyed (id int NOT NULL, at date NOT NULL) PARTITION BY RANGE (at);
+CREATE TABLE parts.half_keyed_2024 PARTITION OF parts.half_keyed FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE parts.half_keyed_2025 PARTITION OF parts.half_keyed FOR VALUES FROM ('2025-01-01') TO ('2026-01-01') PARTITION BY HASH (id);
+CREATE TABLE parts.half_keyed_2025_0 PARTITION OF parts.half_keyed_2025 FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+-- ! warning invalid-index:parts.half_keyed.half_keyed_pkey
+ALTER TABLE ONLY parts.half_keyed ADD CONSTRAINT half_keyed_pkey PRIMARY KEY (id, at);
 -- Detached: a table as any other.
 CREATE TABLE parts.detached PARTITION OF parts.p FOR VALUES FROM ('2023-01-01') TO ('2024-01-01');
 ALTER TABLE parts.p DETACH PARTITION parts.detached;
