@@ -36,7 +36,7 @@ fn rule(element: &str) -> Option<Rule> {
         "testsuite" => Rule {
             required: &["name", "tests", "failures", "errors", "skipped"],
             optional: &["time", "timestamp"],
-            children: &["testcase"],
+            children: &["testcase", "system-out"],
             text: false,
         },
         "testcase" => Rule {
@@ -218,7 +218,9 @@ fn counts(root: &Element) -> Result<(), String> {
                 .filter(|case| case.children.iter().any(|child| child.name == kind))
                 .count()
         };
-        let counted = [suite.children.len(), ended("failure"), ended("error")];
+        let cases = suite.children.iter();
+        let cases = cases.filter(|child| child.name == "testcase").count();
+        let counted = [cases, ended("failure"), ended("error")];
         claimed(suite, counted)?;
         for (sum, count) in sums.iter_mut().zip(counted) {
             *sum += count;
