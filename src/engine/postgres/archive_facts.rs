@@ -24,7 +24,7 @@ LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2";
 
 /// `$1`: tables. Triggers of the service fire when rows come into one of them.
 const TRIGGERS: &str = "\
-SELECT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') \
+SELECT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND t.tgenabled <> 'D' \
   AND t.tgtype & 4 <> 0) AS fire";
 
 /// `$1`: tables. Their columns in order, with types as one would write them.

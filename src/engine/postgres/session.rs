@@ -11,6 +11,7 @@ use sqlx::{
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::{
+    COUNT_TIMEOUT,
     connect::{Connector, Server},
     error::{self, Doing},
     own_use::OwnCounts,
@@ -112,13 +113,20 @@ impl Session {
         self.limit = begin.statement_timeout;
         let sql = begin.sql();
         let first = self.raw(&sql).await;
-        let outcome = match first {
+        let mut outcome = match first {
             Err(reason) if self.reused && error::session_lost(&reason) => {
                 self.reconnect().await?;
                 self.raw(&sql).await
             }
             other => other,
         };
+        if outcome.is_ok() && begin.statement_timeout >= COUNT_TIMEOUT && self.limits_transactions()
+        {
+            // What a role's transactions may take is no limit for the one count of a large table.
+            outcome = self
+                .raw(&sql::fixed("SET LOCAL transaction_timeout = 0"))
+                .await;
+        }
         outcome.map(|_| ()).map_err(|reason| {
             let doing = Doing {
                 what: "beginning a transaction",
@@ -128,6 +136,14 @@ impl Session {
             };
             error::running(self.sessions.server(), doing, &reason)
         })
+    }
+
+    /// The server knows a timeout for whole transactions: from version 17 on.
+    fn limits_transactions(&self) -> bool {
+        self.connection
+            .as_ref()
+            .and_then(PgConnection::server_version_num)
+            .is_some_and(|version| version >= 170_000)
     }
 
     /// Whom the session speaks to.

@@ -4,7 +4,7 @@ use crate::policy::{near::near, table::TableFacts};
 
 use super::{
     PredicateError,
-    ast::{BinaryOp, Expr, Function, LiteralType},
+    ast::{BinaryOp, Expr, Function, LiteralType, Test},
     literal::moving_word,
     refuse,
 };
@@ -71,6 +71,18 @@ pub(super) fn refuse_moving_words_beside_times(root: &Expr) -> Result<(), Predic
 /// Checks the columns that `root` uses against the catalog.
 pub(super) fn against(root: &Expr, table: &TableFacts) -> Result<(), PredicateError> {
     let parts = parts(root);
+    // Whether a value is NULL is no operator of its type.
+    let asked_for_null: Vec<&Expr> = parts
+        .iter()
+        .filter_map(|part| match part {
+            Expr::Is {
+                expr,
+                test: Test::Null,
+                ..
+            } => Some(expr.as_ref()),
+            _ => None,
+        })
+        .collect();
     let mut uses_column = false;
     let mut uses_time = false;
     for part in &parts {
@@ -78,10 +90,12 @@ pub(super) fn against(root: &Expr, table: &TableFacts) -> Result<(), PredicateEr
         let Some(column) = table.column(name) else {
             return refuse(no_column(name, table));
         };
-        if !column.safe_in_predicates {
+        let only_asked_for_null = asked_for_null
+            .iter()
+            .any(|asked| std::ptr::eq(*asked, *part));
+        if !column.safe_in_predicates && !only_asked_for_null {
             return refuse(format!(
-                "column `{name}` of {} has the type {}: operators of types that do not belong to the database system may do \
-                 anything and are not allowed",
+                "column `{name}` of {} has the type {}, of which only IS NULL and IS NOT NULL are allowed: what its operators do is not known",
                 table.qualified(),
                 column.type_name
             ));

@@ -486,6 +486,7 @@ fn table() -> TableFacts {
 #[case("status = 'now'")]
 #[case("status IN ('known', 'unknown') AND created < '2024-01-01'")]
 #[case("created = 'infinity'")]
+#[case("email IS NULL OR NOT (email IS NOT NULL)")]
 fn predicates_on_the_tables_own_columns_pass(#[case] source: &str) {
     assert_eq!(Predicate::parse(source).unwrap().check(&table()), Ok(()));
 }
@@ -497,6 +498,8 @@ fn predicates_on_the_tables_own_columns_pass(#[case] source: &str) {
 )]
 #[case("Total = 1", "case counts")]
 #[case("email = 'a@b'", "has the type citext")]
+#[case("email IS NULL AND lower(email) = 'a'", "has the type citext")]
+#[case("email IS TRUE", "has the type citext")]
 #[case("true", "leave `where` out")]
 #[case("1 = 1", "leave `where` out")]
 #[case("NULL", "leave `where` out")]

@@ -52,7 +52,9 @@ cases! {
         CREATE FUNCTION public.pg_try_advisory_xact_lock(bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true';
         CREATE FUNCTION public.current_setting(text) RETURNS text LANGUAGE sql AS $f$ SELECT '0' $f$").stays("3");
     a_type_with_operators_of_its_own: world("CREATE EXTENSION citext; ALTER TABLE t ADD word citext DEFAULT 'open'").rule("{where: \"word = 'open'\"}")
-        .refused("InvalidWhere", "operators of types that do not belong");
+        .refused("InvalidWhere", "only IS NULL and IS NOT NULL are allowed");
+    whether_a_value_of_such_a_type_is_null: world("CREATE EXTENSION citext; ALTER TABLE t ADD word citext, ADD list int[]; UPDATE t SET word = 'x' WHERE id = 1")
+        .rule("{where: word IS NOT NULL AND list IS NULL}").hold("{where: list IS NOT NULL}").stays("2 3");
     a_column_that_sounds_like_a_keyword: world("ALTER TABLE t ADD \"user\" text DEFAULT 'me'; ALTER TABLE t ADD \"current_user\" text DEFAULT 'nobody'")
         .rule("{where: '\"current_user\" = ''nobody'' AND \"user\" = ''me'' AND id = 1'}").stays("2 3");
     row_security_that_is_off: setting("row_security = off");
