@@ -8,17 +8,23 @@ command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz --version 
 # The versions are those of the operator; libFuzzer's own are added to them.
 [ fuzz/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock fuzz/Cargo.lock
 
-# The seeds are the texts of the tests: one file each.
+# The seeds are the texts of the tests and those of fuzz/seeds, one a line: one file each.
 corpus=fuzz/corpus/predicate
 mkdir -p "$corpus"
 n=0
 while IFS= read -r text; do
   printf '%s' "$text" >"$corpus/seed-$((n += 1))"
-done < <(sed -nE 's/^ *(#\[case[^(]*\()?(r#)?"(([^"\\]|\\.)+)"#?,?.*$/\3/p' src/policy/predicate/tests.rs | sed 's/\\"/"/g' | sort --unique)
-[ "$n" -gt 100 ] || { printf 'fuzz: only %s seeds, src/policy/predicate/tests.rs has changed its form\n' "$n" >&2; exit 1; }
+done < <(
+  {
+    sed -nE 's/^ *(#\[case[^(]*\()?(r#)?"(([^"\\]|\\.)+)"#?,?.*$/\3/p' src/policy/predicate/tests.rs src/engine/sqlite/tests/predicate.rs
+    sed -nE 's/^ *[a-z_]+: condition\(r?#?"(([^"\\]|\\.)+)"#?, .*$/\1/p' tests/it/conformance/cases/predicates.rs
+    cat fuzz/seeds
+  } | sed 's/\\"/"/g' | sort --unique
+)
+[ "$n" -gt 300 ] || { printf 'fuzz: only %s seeds, a file of tests has changed its form\n' "$n" >&2; exit 1; }
 printf 'fuzz: %s seeds, %s s\n' "$n" "${FUZZ_SECONDS:=60}"
 
 # What cargo-fuzz wants is behind the compiler's unstable flags; the toolchain stays the pinned one.
 export RUSTC_BOOTSTRAP=1
-exec cargo fuzz run --sanitizer none predicate -- -max_total_time="$FUZZ_SECONDS" -max_len=512 -dict=fuzz/predicate.dict -timeout=10 \
+exec cargo fuzz run --sanitizer none predicate -- -max_total_time="$FUZZ_SECONDS" -max_len=4096 -dict=fuzz/predicate.dict -timeout=10 \
   -print_final_stats=1

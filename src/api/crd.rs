@@ -205,7 +205,7 @@ mod tests {
 
         assert_eq!(
             lists.len(),
-            9,
+            10,
             "{:?}",
             lists.iter().map(|(path, _)| path).collect::<Vec<_>>()
         );

@@ -39,7 +39,7 @@ policy or the operator forbids is refused with an event (`RequestRefused`). Both
 ";
 
 /// What the schema knows and this version does not do, by path below `spec`.
-const NOT_YET: [(&str, &str); 8] = [
+const NOT_YET: [(&str, &str); 7] = [
     ("database.maintenanceUrlFrom", "refused."),
     (
         "database.urlFrom",
@@ -53,7 +53,6 @@ const NOT_YET: [(&str, &str); 8] = [
     ("optimize.reindex", "`Auto` is refused."),
     ("rules[].archive.objectStore", "refused."),
     ("rules[].partitions", "`Drop` and `Detach` are refused."),
-    ("rules[].usage", "not read on SQLite."),
 ];
 
 /// One line of a table.

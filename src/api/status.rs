@@ -336,6 +336,10 @@ pub struct UnfinishedSweep {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub rules: Vec<UnfinishedRule>,
+    /// The same for many rules with long names, a line each, where there is no room for rules: for the operator alone to read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub packed: Vec<String>,
 }
 
 /// One rule of an unfinished sweep.
@@ -599,7 +603,8 @@ mod tests {
                              "throttledBy": "ReplicaLag"},
             "unfinishedSweep": {"id": "a", "trigger": "Request", "startTime": time, "generation": 3,
                                 "rules": [{"name": "activity-logs", "cutoff": time, "rowsAtStart": 9, "rowsDone": 1,
-                                           "rowsReserved": 2, "done": false}]},
+                                           "rowsReserved": 2, "done": false}],
+                                "packed": ["activity-logs - 9 1 - - 2 - - - - - 2026-01-01"]},
             "reclaimed": {"bytesDeleted": 1, "bytesReusable": 1, "bytesReturned": 1, "walBytes": 1},
             "findings": {"critical": 0, "warning": 1, "info": 0, "suppressed": 0, "truncated": 0,
                          "top": [{"id": "unused-index:a.b", "severity": "warning", "object": "a.b", "evidence": "e",

@@ -92,6 +92,7 @@ pub fn check_document(document: &Value) -> Result<RetentionPolicy, Vec<FieldErro
     let document = apply_defaults(schema, &document);
 
     let rules_apply = check_schema(&document, schema, &mut errors);
+    check_numbers(&document["spec"], "spec", &mut errors);
     if rules_apply
         && is_named
         && let Err(broken) = Validator::new().validate(schema, &document, None)
@@ -128,6 +129,35 @@ static SCHEMA: LazyLock<Result<Value, crd::CrdError>> = LazyLock::new(|| {
     }
     Ok(schema)
 });
+
+/// The schema takes numbers for whole ones that no field can hold: they have a fraction of zero, or too many digits.
+fn check_numbers(value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    match value {
+        Value::Number(number)
+            if number.as_i64().is_none()
+                && number.as_f64().is_none_or(|number| number.fract() == 0.0) =>
+        {
+            errors.push(FieldError::new(
+                path,
+                format!(
+                    "{number}: write a whole number of at most {}, with its digits alone",
+                    i64::MAX
+                ),
+            ));
+        }
+        Value::Array(items) => {
+            for (n, item) in items.iter().enumerate() {
+                check_numbers(item, &format!("{path}[{n}]"), errors);
+            }
+        }
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                check_numbers(value, &format!("{path}.{field}"), errors);
+            }
+        }
+        _ => {}
+    }
+}
 
 /// Whether the document is a `RetentionPolicy` at all.
 fn check_type(document: &Map<String, Value>) -> Vec<FieldError> {
@@ -530,6 +560,23 @@ mod tests {
 
         assert_eq!(refusals.len(), 1, "{refusals:?}");
         assert!(refusals[0].contains(expected), "{refusals:?}");
+    }
+
+    #[rstest]
+    #[case(json!(1e20))]
+    #[case(json!(18_446_744_073_709_551_615_u64))]
+    #[case(json!(5.0))]
+    fn a_number_that_is_whole_and_fits_no_field_is_named(#[case] rows: Value) {
+        let mut policy = minimal();
+        policy["spec"]["rules"] = json!([{"name": "a", "table": "a", "column": "at", "expireAfter": "1d", "action": "Delete", "limits": {"maxRows": rows}}]);
+
+        let refusals = refusals(&policy);
+
+        assert_eq!(refusals.len(), 1, "{refusals:?}");
+        assert!(
+            refusals[0].starts_with("spec.rules[0].limits.maxRows: "),
+            "{refusals:?}"
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
     policy::{
         check::{CheckedHold, CheckedPolicy, CheckedRule, Refusal, reason},
         dependents::{Dependents, HeldTable, reached},
-        hygiene::{self, RuledColumn},
+        hygiene::{self, RuledColumn, facts::Dialect},
         plan::{ArchiveState, RulePlan, check_deletable, resolve},
         table::{TableFacts, TableKind, TableName},
     },
@@ -463,7 +463,11 @@ fn context(
             return Some(ruled_column(found, &audited.name));
         }
         let checked = checked.as_ref().ok()?;
-        let schema = checked.table.schema.as_deref().unwrap_or("public");
+        let usual = match facts.dialect {
+            Dialect::Postgres => "public",
+            Dialect::Sqlite => "main",
+        };
+        let schema = checked.table.schema.as_deref().unwrap_or(usual);
         let table = facts
             .tables
             .values()

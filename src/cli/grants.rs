@@ -18,7 +18,7 @@ use crate::{
     policy::{
         check::check,
         defaults::defaults,
-        dependents::{Dependents, reached},
+        dependents::{Dependents, goes_too_far, reached},
         table::{TableFacts, TableName},
     },
 };
@@ -212,8 +212,9 @@ async fn look_up(
         match facts {
             Some(facts) => {
                 request.tables.extend(parts(facts, &named.rights));
-                let locks =
-                    named.dependents == Dependents::Cascade && !policy.spec.holds.is_empty();
+                let locks = named.dependents == Dependents::Cascade
+                    && (!policy.spec.holds.is_empty()
+                        || goes_too_far(&facts.incoming, named.dependents));
                 for key in reached(&facts.incoming, named.dependents) {
                     request.tables.push(GrantedTable {
                         schema: key.schema.clone(),

@@ -17,7 +17,7 @@ use crate::{
     policy::{
         approval::{BlockedRule, plan_hash, removed_holds},
         check::CheckedPolicy,
-        dependents::{Dependents, in_words, reached},
+        dependents::{Dependents, goes_too_far, in_words, reached},
         limits::Verdict,
         pace::{EASED_CHUNK, EASED_DUTY},
         plan::{ArchiveState, RulePlan, check_deletable},
@@ -202,6 +202,9 @@ fn technique(page: WalkPage, plan: &RulePlan) -> String {
         Dependents::Skip if !plan.table.incoming.is_empty() => {
             words.push_str(", of rows that were locked first and that no row refers to");
         }
+        Dependents::Cascade if goes_too_far(&plan.table.incoming, plan.dependents) => words.push_str(
+            ", of rows that were locked first and below which nothing is held or lies farther than keys are followed",
+        ),
         Dependents::Cascade if !plan.held_tables.is_empty() => {
             words.push_str(", of rows that were locked first and below which nothing is held");
         }

@@ -144,7 +144,7 @@ fn interrupted(audited: &AuditReport, spec: &str, now: Timestamp) -> Option<Swee
     Some(state)
 }
 
-/// One sweep; planned anew when the holds on the database change under way.
+/// One sweep; planned anew when the holds on the database change under way, or a ledger is made.
 async fn run_through(
     offline: &Offline,
     order: &Order<'_>,
@@ -162,7 +162,7 @@ async fn run_through(
         )
         .await
         .map_err(|error: SweepError| error.to_string())?;
-        let again = report.stopped() == Some(StopReason::HoldsChanged);
+        let again = report.stopped().is_some_and(StopReason::is_planned_anew);
         let (mut ended, stopped): (Vec<_>, Vec<_>) = report
             .rules
             .drain(..)

@@ -57,9 +57,12 @@ pub enum EngineError {
     /// The role lacks a right.
     #[error("{0}")]
     Permission(String),
-    /// The server is a standby or was set read-only.
+    /// The server, the database or the role was set read-only.
     #[error("{0}")]
     ReadOnly(String),
+    /// The server is a standby, which can only be read until it is promoted.
+    #[error("{0}")]
+    NotPrimary(String),
     /// The connection broke.
     #[error("the connection to {host} broke: {reason}")]
     ConnectionLost {
@@ -69,7 +72,7 @@ pub enum EngineError {
         reason: String,
     },
     /// A statement ran into a timeout.
-    #[error("a statement on {what} took longer than {limit}")]
+    #[error("a statement on {what} took longer than {limit} (database.statementTimeout)")]
     StatementTimeout {
         /// What it worked on.
         what: String,
@@ -132,6 +135,7 @@ impl EngineError {
             Self::TableChanged { .. } => "table_changed",
             Self::Permission(_) => "permission",
             Self::ReadOnly(_) => "read_only",
+            Self::NotPrimary(_) => "not_primary",
             Self::ConnectionLost { .. } => "connection_lost",
             Self::StatementTimeout { .. } => "statement_timeout",
             Self::Dependents(_) => "dependents",
@@ -155,6 +159,7 @@ impl EngineError {
                 | Self::SweptElsewhere { .. }
                 | Self::ConnectionLost { .. }
                 | Self::StatementTimeout { .. }
+                | Self::NotPrimary(_)
                 | Self::Paused(_)
                 | Self::HoldsChanged
         )

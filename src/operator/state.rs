@@ -249,6 +249,7 @@ impl PolicyState {
             )),
             _ => None,
         };
+        report::fit(&mut self.status);
     }
 
     /// The gauges of the policy say what its status says.

@@ -197,7 +197,7 @@ impl SweepTask {
         state.unfinished = again.then_some(sweep);
         match &result {
             // A stop is no failure: the next look decides whether it may go on.
-            Ok(report) if report.stopped().is_some() => {
+            Ok(report) if report.stopped().is_some_and(StopReason::is_of_the_moment) => {
                 state.sweep_failures = 0;
                 state.resume_after = now;
             }
@@ -291,8 +291,10 @@ impl Failure {
     fn goes_on(&self) -> bool {
         match self {
             Self::Database(DatabaseError::Ending) | Self::Sweep(SweepError::Unrecorded(_)) => true,
-            // Begun when the pause is over, should its window still be open then.
-            Self::Sweep(SweepError::Refused(refusal)) => refusal.reason == reason::PAUSED,
+            // Begun when the pause or the failover is over, should its window still be open then.
+            Self::Sweep(SweepError::Refused(refusal)) => {
+                [reason::PAUSED, reason::NOT_PRIMARY].contains(&refusal.reason)
+            }
             Self::Database(DatabaseError::Engine(error))
             | Self::Sweep(SweepError::Engine(error)) => error.is_transient(),
             Self::Database(DatabaseError::Broken | DatabaseError::Resolve(_)) => false,
@@ -428,5 +430,26 @@ impl SweepTask {
             .publish(&self.context, &self.tracked, now)
             .await
             .map_err(|error| ControlError(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{engine::EngineError, policy::check::Refusal};
+
+    #[rstest]
+    #[case::paused(Refusal::new(reason::PAUSED, "").into(), true)]
+    #[case::before_the_failover_is_over(Refusal::new(reason::NOT_PRIMARY, "").into(), true)]
+    #[case::clocks_differ(Refusal::new(reason::CLOCK_SKEW, "").into(), false)]
+    #[case::a_standby(EngineError::NotPrimary(String::new()).into(), true)]
+    #[case::set_read_only(EngineError::ReadOnly(String::new()).into(), false)]
+    fn a_sweep_that_did_not_begin_is_taken_up_again_where_time_may_heal_it(
+        #[case] error: SweepError,
+        #[case] goes_on: bool,
+    ) {
+        assert_eq!(Failure::Sweep(error).goes_on(), goes_on);
     }
 }

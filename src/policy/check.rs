@@ -68,6 +68,8 @@ pub mod reason {
     pub const LEDGER_REQUIRED: &str = "LedgerRequired";
     /// Sweeps of the database are paused in its ledger.
     pub const PAUSED: &str = "Paused";
+    /// The server is a standby.
+    pub const NOT_PRIMARY: &str = "NotPrimary";
     /// Rows of other tables refer to the table.
     pub const DEPENDENTS: &str = "Dependents";
     /// Row-level security hides rows from the role.

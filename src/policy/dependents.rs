@@ -90,6 +90,9 @@ pub struct IncomingKey {
     pub row_security: bool,
     /// `below` is everything that refers to the referring table. Otherwise that was not looked up: a circle, too deep, or too much.
     pub followed: bool,
+    /// Not followed as it is too deep or too much: what its rows would take along is not known, neither how much nor whether it is
+    /// held. (What lies on a circle was looked up elsewhere on it.)
+    pub too_far: bool,
     /// Foreign keys that refer to the referring table; looked up where a delete cascades.
     pub below: Vec<IncomingKey>,
 }
@@ -137,6 +140,22 @@ pub fn reached(keys: &[IncomingKey], dependents: Dependents) -> Vec<&IncomingKey
     }
 }
 
+/// Rows would go along of which nobody looked what they take along in turn: they keep the rows that they refer to.
+#[must_use]
+pub fn goes_too_far(keys: &[IncomingKey], dependents: Dependents) -> bool {
+    dependents == Dependents::Cascade && reached(keys, dependents).iter().any(|key| key.too_far)
+}
+
+/// Rows that refer by `key` are locked before what they refer to goes: something below them is held, or not known.
+#[must_use]
+pub fn must_be_locked(plan: &RulePlan, key: &IncomingKey) -> bool {
+    plan.dependents == Dependents::Cascade
+        && key.on_delete != OnDelete::Restrict
+        && key.with_below().any(|below| {
+            below.too_far || plan.held_tables.iter().any(|hold| below.is_held_by(hold))
+        })
+}
+
 /// What the tables that refer to the rule's table forbid.
 ///
 /// # Errors
@@ -156,8 +175,7 @@ pub fn check_dependents(plan: &RulePlan) -> Result<(), Refusal> {
                 ),
             ));
         }
-        let held = plan.held_tables.iter().any(|hold| key.is_held_by(hold));
-        if !key.may_select || (held && !key.may_lock) {
+        if !key.may_select || (must_be_locked(plan, key) && !key.may_lock) {
             let right = if key.may_select { "UPDATE" } else { "SELECT" };
             return Err(Refusal::new(
                 reason::PERMISSION_DENIED,
@@ -165,7 +183,10 @@ pub fn check_dependents(plan: &RulePlan) -> Result<(), Refusal> {
                     "dependents: {}: the role may not {}: GRANT {right} ON {} TO the role, and USAGE on its schema",
                     plan.dependents.as_str(),
                     if key.may_select {
-                        format!("lock rows of {}, some of which are held", key.table)
+                        format!(
+                            "lock rows of {}, some of which may be held or have held rows below them",
+                            key.table
+                        )
                     } else {
                         format!(
                             "read {}, which refers to {}",
@@ -208,7 +229,7 @@ pub fn in_words(key: &IncomingKey) -> String {
     let effect = match key.on_delete {
         OnDelete::Restrict => "",
         OnDelete::Cascade => ", ON DELETE CASCADE",
-        OnDelete::Set => ", ON DELETE SET",
+        OnDelete::Set => ", ON DELETE SET NULL or SET DEFAULT",
     };
     let rows = match key.rows {
         Some(rows) => format!("about {rows:.0} rows"),
@@ -255,5 +276,18 @@ mod tests {
         assert_eq!(reached(&keys, Dependents::Refuse).len(), 0);
         assert_eq!(reached(&keys, Dependents::Skip).len(), 2);
         assert_eq!(reached(&keys, Dependents::Cascade).len(), 4);
+    }
+
+    #[test]
+    fn only_a_cascade_can_go_too_far() {
+        let last = IncomingKey {
+            too_far: true,
+            ..key("c", Vec::new())
+        };
+        let keys = [key("a", vec![key("b", vec![last])]), key("d", Vec::new())];
+
+        assert!(goes_too_far(&keys, Dependents::Cascade));
+        assert!(!goes_too_far(&keys, Dependents::Skip));
+        assert!(!goes_too_far(&keys[1..], Dependents::Cascade));
     }
 }

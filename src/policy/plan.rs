@@ -182,7 +182,7 @@ fn check_table(table: &TableFacts) -> Result<(), Refusal> {
         ));
     }
     if !table.may_select {
-        return Err(permission(&name, "SELECT"));
+        return Err(permission(table, "SELECT"));
     }
     Ok(())
 }
@@ -254,7 +254,9 @@ fn check_domain(
             ));
         }
         (None, _, None) => {
-            return refuse("name a timestamp, timestamptz or date column".to_owned());
+            return refuse(
+                "name a timestamp, timestamptz or date column, or with encoding one of numbers, texts or UUIDs".to_owned(),
+            );
         }
     };
     if rule.column_zone.is_some() {
@@ -310,7 +312,8 @@ pub fn check_deletable(plan: &RulePlan) -> Result<(), Refusal> {
         return Err(Refusal::new(
             reason::ROW_SECURITY,
             format!(
-                "row-level security hides rows of {name} from the role: use the table's owner or a role with BYPASSRLS"
+                "row-level security hides rows of {} from the role: use the table's owner or a role with BYPASSRLS",
+                hindered(table).1
             ),
         ));
     }
@@ -330,7 +333,7 @@ pub fn check_deletable(plan: &RulePlan) -> Result<(), Refusal> {
     }
     check_dependents(plan)?;
     if !table.may_delete {
-        return Err(permission(&name, "DELETE"));
+        return Err(permission(table, "DELETE"));
     }
     match plan.archive.as_ref().map(|archive| &archive.state) {
         Some(ArchiveState::Refused(refusal)) => Err(refusal.clone()),
@@ -338,13 +341,23 @@ pub fn check_deletable(plan: &RulePlan) -> Result<(), Refusal> {
     }
 }
 
-fn permission(table: &str, right: &str) -> Refusal {
+fn permission(table: &TableFacts, right: &str) -> Refusal {
+    let (part, words) = hindered(table);
     Refusal::new(
         reason::PERMISSION_DENIED,
         format!(
-            "the role may not {right} on {table}: GRANT {right} ON {table} TO the role, and USAGE on its schema"
+            "the role may not {right} on {words}: GRANT {right} ON {part} TO the role, and USAGE on its schema"
         ),
     )
+}
+
+/// Where the role is hindered: the name, and the same in the words of a sentence.
+fn hindered(table: &TableFacts) -> (String, String) {
+    let whole = table.qualified();
+    match &table.hindered_part {
+        Some(part) => (part.clone(), format!("{part}, which holds rows of {whole}")),
+        None => (whole.clone(), whole),
+    }
 }
 
 #[cfg(test)]
@@ -397,6 +410,7 @@ mod tests {
             delete_triggers: Vec::new(),
             may_select: true,
             may_delete: true,
+            hindered_part: None,
             leading_index_columns: Vec::new(),
             leading_indexes: Vec::new(),
             total_bytes: 0,

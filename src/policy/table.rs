@@ -102,6 +102,9 @@ pub struct TableFacts {
     pub may_select: bool,
     /// The role may delete from every leaf.
     pub may_delete: bool,
+    /// The part that the role may not read, or else whose rows are hidden, or else from which it may not delete, `schema.table`; `None`:
+    /// the table itself, or none.
+    pub hindered_part: Option<String>,
     /// An index, valid and total, leads with the named columns (first columns of each index).
     pub leading_index_columns: Vec<String>,
     /// Valid, total b-trees of the table and its parts, each with the column that it begins with.

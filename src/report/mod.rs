@@ -3,6 +3,7 @@
 
 mod conditions;
 mod findings;
+mod packed;
 mod rules;
 mod size;
 mod sweep;

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::rules::{expired_rows, measured_rows};
+use super::{
+    packed,
+    rules::{expired_rows, measured_rows},
+};
 use crate::{
     api::{
         CountedRows, CurrentSweep, RetentionPolicyStatus, RuleStatus, SweepStatus, Totals,
@@ -203,14 +206,14 @@ pub fn write_unfinished(state: &SweepState) -> UnfinishedSweep {
                 done: Some(rule.done),
             })
             .collect(),
+        packed: Vec::new(),
     }
 }
 
-/// Reads what [`write_unfinished`] wrote; `None` when somebody else wrote something else.
+/// Reads what [`write_unfinished`] wrote, packed or not; `None` when somebody else wrote something else.
 #[must_use]
 pub fn read_unfinished(unfinished: &UnfinishedSweep) -> Option<SweepState> {
-    let rules = unfinished
-        .rules
+    let rules = packed::rules(unfinished)?
         .iter()
         .map(|rule| {
             Some(RuleProgress {

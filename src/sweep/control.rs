@@ -26,6 +26,24 @@ pub enum StopReason {
     Paused,
     /// Holds on the database changed: the sweep is planned anew.
     HoldsChanged,
+    /// Somebody made a ledger in the database, and what it says binds: the sweep is planned anew.
+    LedgerMade,
+    /// The database can only be read: it is a standby now, or somebody set it read-only.
+    NotPrimary,
+}
+
+impl StopReason {
+    /// Whether to go on is to be asked at once; else it is worth asking only after a while.
+    #[must_use]
+    pub fn is_of_the_moment(self) -> bool {
+        self != Self::NotPrimary
+    }
+
+    /// The sweep itself may go on, by what holds now.
+    #[must_use]
+    pub fn is_planned_anew(self) -> bool {
+        matches!(self, Self::HoldsChanged | Self::LedgerMade)
+    }
 }
 
 impl fmt::Display for StopReason {
@@ -39,6 +57,10 @@ impl fmt::Display for StopReason {
             Self::LeadershipLost => "another instance took over",
             Self::Paused => "sweeps are paused in the database's ledger",
             Self::HoldsChanged => "holds on the database changed",
+            Self::LedgerMade => "a ledger was made in the database",
+            Self::NotPrimary => {
+                "the database can only be read: it is a standby now, or was set read-only"
+            }
         })
     }
 }

@@ -23,6 +23,12 @@ const REST_FOR_WAITERS: Duration = Duration::from_millis(250);
 /// Pages that give less than this part of what pages gave so far, once what was expected is done: a look whether anything is
 /// left is worth its cost, as the count proves the sweep in any case.
 const THIN: f64 = 0.5;
+/// Once what was expected is done but for this part, or over it by so much, a chunk is a probe of …
+const NEARLY: u64 = 50;
+/// … this part of a chunk: where rows lie in the order of their times nothing follows, which a whole chunk would walk for nothing.
+const PROBE: u32 = 8;
+/// Room in the chunk before for an estimate that is a little low, in parts of a chunk.
+const MARGIN: u32 = 16;
 
 pub(super) struct Pacer {
     pace: Pace,
@@ -35,13 +41,15 @@ pub(super) struct Pacer {
     transactions: u64,
     /// The most rows that a page gave so far, or that the catalog knows of one.
     rows_per_page: f64,
-    /// With so many rows deleted the sweep may be done before its walk is; `None`: not known, or looked already.
-    likely: Option<u64>,
+    /// Rows that are expected to go; `None`: not known, or it was looked already whether the sweep is done before its walk is.
+    estimate: Option<u64>,
     /// Pages walked, and rows that they gave.
     pages: u64,
     rows: u64,
     /// The last chunk's pages gave much less than the ones before.
     thin: bool,
+    /// A ledger that comes up ends the sweep.
+    looks_for_ledger: bool,
 }
 
 /// Rows of an average page; `None`: unknown.
@@ -77,13 +85,17 @@ impl Pacer {
             looked: None,
             transactions: 0,
             rows_per_page,
-            likely: estimate
-                .map(|rows| rows - rows / 10)
-                .filter(|rows| *rows > 0),
+            estimate: estimate.filter(|rows| *rows > 0),
             pages: 0,
             rows: 0,
             thin: false,
+            looks_for_ledger: false,
         }
+    }
+
+    /// The sweep was planned without a ledger, and must not miss one.
+    pub(super) fn look_for_a_ledger(&mut self) {
+        self.looks_for_ledger = true;
     }
 
     /// Waits while the database forbids to go on. `Some`: the sweep has to stop.
@@ -102,6 +114,9 @@ impl Pacer {
                 return Ok(None);
             }
             let pressure = sweep.pressure().await?;
+            if self.looks_for_ledger && pressure.has_ledger {
+                return Ok(Some(StopReason::LedgerMade));
+            }
             self.openness
                 .observe(&pressure, self.transactions, since.unwrap_or_default());
             self.looked = Some(Instant::now());
@@ -112,7 +127,9 @@ impl Pacer {
             match veto(&pressure, &self.pace) {
                 None => return Ok(None),
                 Some(Veto::NotPrimary) => {
-                    return Err(EngineError::ReadOnly(
+                    // The same address may lead to the new primary soon, but not over this connection.
+                    self.looked = None;
+                    return Err(EngineError::NotPrimary(
                         "the server became a standby: point the policy at the primary".to_owned(),
                     ));
                 }
@@ -125,9 +142,31 @@ impl Pacer {
         }
     }
 
-    /// Pages for the next chunk.
-    pub(super) fn next_pages(&self) -> u32 {
-        self.sizer.next_pages()
+    /// Pages for the next chunk: fewer near the end of what is expected to go, while much of the walk lies ahead.
+    pub(super) fn next_pages(&self, rows_deleted: u64, progress: (u64, u64)) -> u32 {
+        let pages = self.sizer.next_pages();
+        let Some(estimate) = self.estimate.filter(|_| is_much_ahead(progress)) else {
+            return pages;
+        };
+        if rows_deleted.abs_diff(estimate) <= estimate / NEARLY {
+            return (pages / PROBE).max(1);
+        }
+        let Some(ahead) = estimate.checked_sub(rows_deleted).filter(|_| self.rows > 0) else {
+            return pages;
+        };
+        let needed = rounded(to_f64(ahead) * to_f64(self.pages) / to_f64(self.rows));
+        let needed = u32::try_from(needed).unwrap_or(u32::MAX);
+        pages.min(needed.saturating_add(pages / MARGIN).max(1))
+    }
+
+    /// A chunk of so many pages ran into the statement timeout.
+    pub(super) fn gave_way(&mut self, pages: u32) {
+        self.sizer.give_way(pages);
+    }
+
+    /// The chunks cannot become smaller.
+    pub(super) fn is_at_a_page(&self) -> bool {
+        self.sizer.next_pages() == 1
     }
 
     /// Rows that `pages` may give, with room to spare.
@@ -169,16 +208,20 @@ impl Pacer {
     /// What was expected is done, much of the walk lies ahead, and there is little left on the pages. `progress` are the pages
     /// walked and those to walk in all.
     pub(super) fn is_perhaps_done(&self, rows_deleted: u64, progress: (u64, u64)) -> bool {
-        let (walked, pages) = progress;
-        let much_ahead = pages.saturating_sub(walked) > pages / 8;
-        let expected_done = self.likely.is_some_and(|likely| rows_deleted >= likely);
-        expected_done && much_ahead && self.thin
+        let expected_done = self
+            .estimate
+            .is_some_and(|estimate| rows_deleted >= estimate - estimate / 10);
+        expected_done && is_much_ahead(progress) && self.thin
     }
 
     /// A count has looked what is left: the rest is walked to its end.
     pub(super) fn has_looked(&mut self) {
-        self.likely = None;
+        self.estimate = None;
     }
+}
+
+fn is_much_ahead((walked, pages): (u64, u64)) -> bool {
+    pages.saturating_sub(walked) > pages / 8
 }
 
 #[expect(

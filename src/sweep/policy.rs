@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Control, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, sweep_rule,
+    Books, Control, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, sweep_rule,
     under::{self, Removals},
     unit,
 };
@@ -12,6 +12,7 @@ use crate::{
     engine::{DatabaseFacts, Engine, EngineError},
     policy::{
         check::{CheckedPolicy, Refusal, reason},
+        claims::LedgerMode,
         cutoff::Cutoff,
         defaults::defaults,
         plan::RulePlan,
@@ -104,7 +105,11 @@ pub async fn sweep_policy(
             Ok(Some(blocked)) => RuleReport::not_begun(progress, blocked),
             Ok(None) => match estimate(engine, plan).await {
                 Ok(estimate) => {
-                    let under = under.as_ref();
+                    let books = match &under {
+                        Some(under) => Books::Under(under),
+                        None if policy.ledger == LedgerMode::Off => Books::Off,
+                        None => Books::Missing,
+                    };
                     sweep_rule(
                         engine,
                         plan,
@@ -112,7 +117,7 @@ pub async fn sweep_policy(
                         estimate,
                         progress,
                         control,
-                        under,
+                        books,
                     )
                     .await
                 }
@@ -207,7 +212,7 @@ fn same_domain(one: Cutoff, other: Cutoff) -> bool {
 fn check_database(facts: &DatabaseFacts, operator: Timestamp) -> Result<(), Refusal> {
     if facts.in_recovery {
         return Err(Refusal::new(
-            "NotPrimary",
+            reason::NOT_PRIMARY,
             "the address leads to a standby, which can only be read: name the primary",
         ));
     }
@@ -298,6 +303,7 @@ mod tests {
                 delete_triggers: Vec::new(),
                 may_select: true,
                 may_delete: true,
+                hindered_part: None,
                 leading_index_columns: Vec::new(),
                 leading_indexes: Vec::new(),
                 total_bytes: 0,

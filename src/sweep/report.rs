@@ -206,6 +206,9 @@ impl SweepReport {
                 RuleEnd::Unrecorded(reason) => parts.push(format!("{name}: {reason}")),
             }
         }
+        if self.rules.is_empty() {
+            return "no rule was swept".to_owned();
+        }
         if parts.is_empty() {
             let archived: u64 = self
                 .rules

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use passes::Passes;
+
 use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer};
 use crate::{
     engine::{
@@ -27,6 +29,8 @@ const UNLIMITED_RESERVATION: u64 = 1_000_000;
 const LEAST_RESERVATION: u64 = 1_000;
 /// How often a sweep tries again after a transient error before it gives up; the waits add up to about four minutes.
 const MAX_RETRIES: u32 = 12;
+/// The same, where a single page takes too long.
+const MAX_RETRIES_OF_A_PAGE: u32 = 5;
 
 /// While sweeps are paused in the database, it is looked at this often.
 const PAUSE_GLANCE: Duration = Duration::from_secs(2);
@@ -71,6 +75,17 @@ enum Stop {
     PerhapsDone,
     /// The walk is over.
     WalkedThrough,
+}
+
+/// What a sweep has to do with a ledger.
+#[derive(Clone, Copy)]
+pub enum Books<'a> {
+    /// It is entered in one.
+    Under(&'a Under),
+    /// There was none when it was planned; one that somebody makes meanwhile may hold rows, or pause all sweeps.
+    Missing,
+    /// The policy wants to know of none.
+    Off,
 }
 
 /// The ledger that a sweep is entered in.
@@ -127,15 +142,16 @@ pub async fn sweep_rule(
     estimate: Option<u64>,
     progress: RuleProgress,
     control: &dyn Control,
-    under: Option<&Under>,
+    books: Books<'_>,
 ) -> RuleReport {
     let mut tally = Tally {
         report: RuleReport::not_begun(progress, RuleEnd::Complete { remaining: 0 }),
         began: Instant::now(),
         allowance: Allowance::unlimited(),
     };
-    let end = match run(engine, plan, pace, estimate, control, &mut tally, under).await {
+    let end = match run(engine, plan, pace, estimate, control, &mut tally, books).await {
         Ok(end) => end,
+        Err(error) if takes_no_writes(&error, &tally) => RuleEnd::Stopped(StopReason::NotPrimary),
         Err(error) => RuleEnd::Failed(error),
     };
     let mut report = tally.report;
@@ -153,7 +169,7 @@ async fn run(
     estimate: Option<u64>,
     control: &dyn Control,
     tally: &mut Tally,
-    under: Option<&Under>,
+    books: Books<'_>,
 ) -> Result<RuleEnd, EngineError> {
     if let Some(reason) = control.stop() {
         return Ok(RuleEnd::Stopped(reason));
@@ -161,7 +177,7 @@ async fn run(
     if let Some(blocked) = check_limits(engine, plan, estimate, control, tally).await? {
         return Ok(blocked);
     }
-    let mut stop = walk(engine, plan, pace, estimate, control, tally, under).await?;
+    let mut stop = walk(engine, plan, pace, estimate, control, tally, books).await?;
     let mut left = None;
     if matches!(stop, Stop::WalkedThrough) {
         match counted(engine, plan, tally.report.rows_deleted, control).await? {
@@ -173,7 +189,7 @@ async fn run(
                     "a part was attached"
                 );
                 tally.report.blocked_rows = 0;
-                stop = walk(engine, plan, pace, None, control, tally, under).await?;
+                stop = walk(engine, plan, pace, None, control, tally, books).await?;
             }
             Ok(counted) => left = Some(counted),
             Err(reason) => return Ok(RuleEnd::Stopped(reason)),
@@ -343,19 +359,23 @@ async fn walk(
     estimate: Option<u64>,
     control: &dyn Control,
     tally: &mut Tally,
-    under: Option<&Under>,
+    books: Books<'_>,
 ) -> Result<Stop, EngineError> {
     let mut pacer = Pacer::new(pace, &plan.table, engine.walk_page(), estimate);
+    if matches!(books, Books::Missing) {
+        pacer.look_for_a_ledger();
+    }
     let mut cursor: Option<Cursor> = None;
     let mut failures = 0;
+    let mut passes = Passes::new(plan, &tally.report);
     loop {
-        let opened = match under {
-            Some(under) => {
+        let opened = match books {
+            Books::Under(under) => {
                 under
                     .open(plan, cursor.clone(), &tally.report.progress)
                     .await
             }
-            None => engine.open_sweep(plan, cursor.clone()).await,
+            Books::Missing | Books::Off => engine.open_sweep(plan, cursor.clone()).await,
         };
         let result = match opened {
             Ok(mut sweep) => {
@@ -385,14 +405,22 @@ async fn walk(
                     Err(reason) => return Ok(Stop::End(RuleEnd::Stopped(reason))),
                 }
             }
+            Ok(Stop::WalkedThrough) if passes.another(&mut tally.report) => cursor = None,
             Ok(stop) => return Ok(stop),
             Err(EngineError::HoldsChanged) => {
                 return Ok(Stop::End(RuleEnd::Stopped(StopReason::HoldsChanged)));
             }
-            Err(error) if error.is_transient() && failures < MAX_RETRIES => {
+            Err(error)
+                if (error.is_transient() || takes_no_writes(&error, tally))
+                    && failures < patience(&error, &pacer) =>
+            {
                 failures += 1;
                 tracing::warn!(rule = plan.rule, %error, failures, "the sweep waits and tries again");
-                control.waits(&tally.report.progress, error.category());
+                let reason = match takes_no_writes(&error, tally) {
+                    true => Veto::NotPrimary.as_str(),
+                    false => error.category(),
+                };
+                control.waits(&tally.report.progress, reason);
                 rest(control, tally, backoff(failures)).await;
                 if let Some(reason) = control.stop() {
                     return Ok(Stop::End(RuleEnd::Stopped(reason)));
@@ -400,6 +428,24 @@ async fn walk(
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// How often it is tried again. A chunk that takes too long becomes smaller, down to a page.
+fn patience(error: &EngineError, pacer: &Pacer) -> u32 {
+    match error {
+        EngineError::StatementTimeout { .. } if pacer.is_at_a_page() => MAX_RETRIES_OF_A_PAGE,
+        _ => MAX_RETRIES,
+    }
+}
+
+/// The database takes no writes any more, as after a failover: nothing that anybody did wrong. One that was read-only before the
+/// first row went is a matter of its settings.
+fn takes_no_writes(error: &EngineError, tally: &Tally) -> bool {
+    match error {
+        EngineError::NotPrimary(_) => true,
+        EngineError::ReadOnly(_) => tally.report.progress.rows_done > 0,
+        _ => false,
     }
 }
 
@@ -418,7 +464,7 @@ async fn chunks(
             return Ok(Stop::End(RuleEnd::Stopped(reason)));
         }
         let target = ChunkTarget {
-            pages: pacer.next_pages(),
+            pages: pacer.next_pages(tally.report.rows_deleted, sweep.progress()),
         };
         let expected = pacer.expected(target.pages).max(1);
         let counted = sweep.recorded().is_some();
@@ -442,6 +488,10 @@ async fn chunks(
                     return Ok(Stop::End(RuleEnd::Stopped(reason)));
                 }
                 continue;
+            }
+            Err(error @ EngineError::StatementTimeout { .. }) => {
+                pacer.gave_way(target.pages);
+                return Err(error);
             }
             chunk => chunk?,
         };
@@ -592,5 +642,6 @@ pub(super) fn rounded(rows: f64) -> u64 {
     rows
 }
 
+mod passes;
 #[cfg(test)]
 mod tests;

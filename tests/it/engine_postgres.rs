@@ -6,12 +6,16 @@ mod catalog;
 mod crash;
 mod dependents;
 mod encoding;
+mod failover;
 mod faults;
 mod ledger;
+mod ledger_made;
+mod ledger_versions;
 mod pressure;
 mod proof;
 mod refusals;
 mod resumed;
+mod seen;
 mod sweep;
 
 use std::time::Duration;

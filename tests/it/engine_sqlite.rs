@@ -5,11 +5,14 @@ mod catalog;
 mod concurrent;
 mod dependents;
 mod keys;
+mod kills;
 mod ledger;
+mod ledger_versions;
 mod offline;
 mod offline_ledger;
 mod random;
 mod sweep;
+mod usage_log;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -22,6 +22,11 @@ SELECT n.oid AS schema_id, c.oid AS id, c.relkind::text AS kind, \
 FROM (VALUES (1)) AS one LEFT JOIN pg_namespace n ON n.nspname = $1 \
 LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2";
 
+/// `$1`: tables. Triggers of the service fire when rows come into one of them.
+const TRIGGERS: &str = "\
+SELECT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') \
+  AND t.tgtype & 4 <> 0) AS fire";
+
 /// `$1`: tables. Their columns in order, with types as one would write them.
 const COLUMNS: &str = "\
 SELECT a.attrelid AS id, a.attname::text AS name, a.atttypid::int8 AS type_id, a.atttypmod::int8 AS modifier, a.attcollation::int8 AS collation_id, \
@@ -89,6 +94,8 @@ pub(super) struct Existing {
     pub(super) may_insert: bool,
     pub(super) row_security: bool,
     pub(super) insert_rule: Option<String>,
+    /// Triggers fire when rows come: they may change them, or take them away again.
+    pub(super) has_triggers: bool,
     /// Rows that it takes would be lost by a crash, or at the session's end, or lie on another server: the part, and why.
     pub(super) unsafe_part: Option<(String, &'static str)>,
     /// What must not change while rows go into it.
@@ -145,6 +152,9 @@ impl Facts {
         let existing = match id {
             Some(id) => {
                 let parts = trees.get(&id.0).map_or(&[][..], Vec::as_slice);
+                let all: Vec<u32> = std::iter::once(id.0)
+                    .chain(parts.iter().map(|part| part.id))
+                    .collect();
                 Some(Existing {
                     id: id.0,
                     kind: found.try_get("kind")?,
@@ -152,6 +162,10 @@ impl Facts {
                     may_insert: found.try_get("may_insert")?,
                     row_security: found.try_get("row_security")?,
                     insert_rule: found.try_get("insert_rule")?,
+                    has_triggers: session
+                        .row(constant(TRIGGERS).bind(oids(&all)))
+                        .await?
+                        .try_get("fire")?,
                     unsafe_part: parts
                         .iter()
                         .filter(|part| part.holds_rows())
@@ -242,6 +256,9 @@ async fn columns<'a>(
 pub(super) fn fingerprint(id: u32) -> String {
     format!(
         "(SELECT pg_catalog.concat_ws('|', an.nspname, ac.relname, ac.relkind, ac.relpersistence, ac.relhasrules, ac.relrowsecurity, \
+         (WITH RECURSIVE part(id) AS (SELECT ac.oid UNION SELECT i.inhrelid FROM part JOIN pg_catalog.pg_inherits i ON i.inhparent = part.id) \
+          SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', g.oid, g.tgenabled), ',' ORDER BY g.oid) FROM pg_catalog.pg_trigger g \
+          WHERE g.tgrelid IN (SELECT part.id FROM part) AND NOT g.tgisinternal), \
          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated), \
           ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid = ac.oid AND a.attnum > 0 AND NOT a.attisdropped)) \
          FROM pg_catalog.pg_class ac JOIN pg_catalog.pg_namespace an ON an.oid = ac.relnamespace WHERE ac.oid = {id}::oid)"

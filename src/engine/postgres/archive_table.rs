@@ -39,6 +39,9 @@ pub(super) struct ArchiveTable {
     /// ` , column …` and their values, for the columns that say where a row came from.
     extra: Vec<(&'static str, String)>,
     facts: Arc<Facts>,
+    /// Where triggers of the service may change what was inserted, or take it away again: looks whether rows are still where they
+    /// were put. `$1` (text[]): tables and tids.
+    look_again: Option<Sql>,
     /// What gives the right to write into it.
     pub(super) grant: String,
 }
@@ -121,6 +124,7 @@ pub(super) async fn prepare(
                 .into_iter()
                 .filter(|(column, _)| existing.columns.iter().any(|known| known.name == *column))
                 .collect(),
+                look_again: existing.has_triggers.then(|| look_again(schema, name)),
                 facts: Arc::new(facts),
                 grant: sql::grant_rights("INSERT", schema, name, role),
             });
@@ -172,11 +176,11 @@ async fn create(
         for statement in statements {
             session.raw(&Sql::made(statement)).await?;
         }
-        session.raw(&sql::fixed("COMMIT")).await
+        session.commit().await
     }
     .await;
     match created {
-        Ok(_) => Ok(()),
+        Ok(()) => Ok(()),
         Err(reason) => {
             session.rollback().await;
             let name = format!("{}.{}", judge.schema, judge.name);
@@ -455,10 +459,27 @@ impl ArchiveTable {
             .iter()
             .map(|(_, value)| format!(", {value}"))
             .collect();
+        let listed = columns.join(", ");
+        // Compared as texts: not every type has an equality.
+        let (returned, kept) = if self.look_again.is_some() {
+            (
+                format!("{PLACE} AS retention_place, {listed}"),
+                format!(
+                    "(SELECT pg_catalog.count(*) FROM kept) - (SELECT pg_catalog.count(*) FROM \
+                     (SELECT ROW({listed})::text FROM kept EXCEPT ALL SELECT ROW({listed})::text FROM gone) AS changed) AS kept, \
+                     (SELECT pg_catalog.array_agg(kept.retention_place) FROM kept) AS places"
+                ),
+            )
+        } else {
+            (
+                "1".to_owned(),
+                "(SELECT pg_catalog.count(*) FROM kept) AS kept".to_owned(),
+            )
+        };
         format!(
             "WITH gone AS ({delete} AND {}::pg_catalog.regclass = {}::oid RETURNING {}), \
-             kept AS (INSERT INTO {archive} ({}) OVERRIDING SYSTEM VALUE SELECT {}{values} FROM gone RETURNING 1) \
-             SELECT (SELECT pg_catalog.count(*) FROM gone) AS gone, (SELECT pg_catalog.count(*) FROM kept) AS kept",
+             kept AS (INSERT INTO {archive} ({}) OVERRIDING SYSTEM VALUE SELECT {}{values} FROM gone RETURNING {returned}) \
+             SELECT (SELECT pg_catalog.count(*) FROM gone) AS gone, {kept}",
             literal(&archive),
             self.id,
             of("k0"),
@@ -466,6 +487,17 @@ impl ArchiveTable {
             of("gone"),
         )
     }
+}
+
+/// Where a row of the archive table lies, as a text.
+const PLACE: &str = "tableoid::text || ctid::text";
+
+fn look_again(schema: &str, name: &str) -> Sql {
+    Sql::made(format!(
+        "SELECT pg_catalog.count(*) AS kept FROM {} WHERE ctid = ANY \
+         (ARRAY(SELECT pg_catalog.substring(place, '[(].*')::tid FROM pg_catalog.unnest($1::text[]) AS place)) AND {PLACE} = ANY ($1::text[])",
+        table(schema, name)
+    ))
 }
 
 /// Why rows could not be taken.
@@ -491,13 +523,24 @@ impl From<sqlx::Error> for Failure {
 pub(super) async fn take(
     session: &mut Session,
     delete: Query<'_, Postgres, PgArguments>,
-    archives: bool,
+    archive: Option<&ArchiveTable>,
 ) -> Result<u64, Failure> {
-    if !archives {
+    let Some(archive) = archive else {
         return Ok(session.execute(delete).await?);
-    }
+    };
     let row = session.row(delete).await?;
-    let (gone, kept): (i64, i64) = (row.try_get("gone")?, row.try_get("kept")?);
+    let (gone, mut kept): (i64, i64) = (row.try_get("gone")?, row.try_get("kept")?);
+    if let (true, Some(look_again)) = (gone == kept && gone > 0, &archive.look_again) {
+        let places: Vec<String> = row.try_get("places")?;
+        // Triggers that were to fire at the COMMIT, too.
+        session
+            .raw(&sql::fixed("SET CONSTRAINTS ALL IMMEDIATE"))
+            .await?;
+        kept = session
+            .row(look_again.query().bind(places))
+            .await?
+            .try_get("kept")?;
+    }
     if gone != kept {
         return Err(Failure::NotKept { gone, kept });
     }

@@ -29,8 +29,6 @@ pub(super) struct Careful {
     delete: Sql,
     /// Rows that are gone may free others of the same table.
     repeats: bool,
-    /// Rows go into an archive table.
-    archives: bool,
 }
 
 impl Careful {
@@ -60,7 +58,6 @@ impl Careful {
                 archive,
             ),
             repeats: obstacles.refers_to_itself(facts.id),
-            archives: archive.is_some(),
         })
     }
 
@@ -70,6 +67,7 @@ impl Careful {
         session: &mut Session,
         range: Range,
         cutoff: BoundCutoff,
+        archive: Option<&ArchiveTable>,
     ) -> Result<u64, Failure> {
         let lock = self.lock.query();
         let lock = lock.bind(range.first()).bind(range.beyond()).bind(cutoff);
@@ -89,7 +87,7 @@ impl Careful {
         let mut rows = 0;
         for _ in 0..MAX_ROUNDS {
             let delete = self.delete.query().bind(free.clone()).bind(cutoff);
-            let gone = take(session, delete, self.archives).await?;
+            let gone = take(session, delete, archive).await?;
             rows += gone;
             if gone == 0 || rows >= all || !self.repeats {
                 break;

@@ -218,6 +218,14 @@ impl Catalog {
             delete_triggers: triggers.into_iter().cloned().collect(),
             may_select: judged.iter().all(|member| member.may_select),
             may_delete: judged.iter().all(|member| member.may_delete),
+            hindered_part: judged
+                .iter()
+                .find(|member| !member.may_select)
+                .copied()
+                .or_else(|| members.iter().find(|member| member.row_security))
+                .or_else(|| judged.iter().find(|member| !member.may_delete).copied())
+                .filter(|member| member.id != root.id)
+                .map(|member| format!("{}.{}", member.schema, member.name)),
             leading_index_columns: self.leading_columns(root, &holders),
             leading_indexes: self.leading_indexes(members),
             total_bytes: holders

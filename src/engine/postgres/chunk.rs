@@ -208,14 +208,7 @@ impl Leaf {
         if let Some(gone) = ledger::gone(reason) {
             return gone;
         }
-        match error::code(reason) {
-            // BEGIN and LOCK TABLE say it in other words than DELETE does.
-            Some("0A000" | "55000") => EngineError::ReadOnly(format!(
-                "{} does not accept writes: it is a standby",
-                server.address
-            )),
-            _ => error::running(server, doing, reason),
-        }
+        error::running(server, doing, reason)
     }
 
     fn changed(&self, reason: &str) -> EngineError {
@@ -343,7 +336,7 @@ impl Leaf {
             Failure::Server(reason) => reason,
             Failure::NotKept { gone, kept } => {
                 return Refusal::Failed(self.not_kept(&format!(
-                    "kept {kept} of {gone} rows, as a trigger or a rule of it leaves rows out"
+                    "kept {kept} of {gone} rows as they were: a trigger or a rule of it leaves rows out, changes them, or removes them"
                 )));
             }
         };
@@ -389,7 +382,7 @@ impl Leaf {
     ) -> Result<u64, Refusal> {
         let query = self.statements.delete.query();
         let query = query.bind(range.first()).bind(range.beyond()).bind(cutoff);
-        match take(session, query, self.archive.is_some()).await {
+        match take(session, query, self.archive.as_deref()).await {
             Ok(rows) => Ok(rows),
             Err(reason) => Err(self.refused(session, server, settings, &reason).await),
         }
@@ -410,7 +403,8 @@ impl Leaf {
             _ => &self.careful,
         };
         let outcome = async {
-            let rows = form.delete(session, range, cutoff).await?;
+            let archive = self.archive.as_deref();
+            let rows = form.delete(session, range, cutoff, archive).await?;
             let blocked = self.count_left(session, range, cutoff).await?;
             Ok::<_, Failure>((rows, blocked))
         }

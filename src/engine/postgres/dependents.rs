@@ -4,7 +4,7 @@ use super::sql;
 use crate::{
     engine::EngineError,
     policy::{
-        dependents::{Dependents, in_words, reached},
+        dependents::{Dependents, in_words, must_be_locked, reached},
         plan::RulePlan,
         table::{IncomingKey, LeafFacts, TableFacts},
     },
@@ -39,8 +39,7 @@ pub(super) fn check(plan: &RulePlan, now: &TableFacts, role: &str) -> Result<(),
                 key.table
             )));
         }
-        let held = plan.held_tables.iter().any(|hold| key.is_held_by(hold));
-        let rights = match (key.may_select, held && !key.may_lock) {
+        let rights = match (key.may_select, must_be_locked(plan, key) && !key.may_lock) {
             (true, false) => continue,
             (false, false) => "SELECT",
             (_, true) => "SELECT, UPDATE",

@@ -53,8 +53,10 @@ pub(super) fn said(error: &sqlx::Error) -> String {
 
 /// What the server said, with its hint; never the statement.
 fn words(error: &PgDatabaseError) -> String {
-    match error.hint() {
-        Some(hint) => format!("{} ({hint})", error.message()),
+    // Other details may hold the values of rows; that of a publication which does not fit its table says why.
+    let detail = error.detail().filter(|_| error.code() == "42P10");
+    match error.hint().or(detail) {
+        Some(more) => format!("{} ({more})", error.message()),
         None => error.message().to_owned(),
     }
 }
@@ -182,8 +184,7 @@ pub(super) fn running(server: &Server, doing: Doing<'_>, error: &sqlx::Error) ->
             EngineError::Database {
                 what: doing.what.to_owned() + " " + &subject(),
                 message: format!(
-                    "a function that the table's triggers call looks a name up and finds nothing, as the search_path of a sweep is pg_catalog: {}; \
-                     write the schema before the name, or ALTER FUNCTION … SET search_path",
+                    "in a function of a trigger, {}: a sweep's search_path is pg_catalog; write the schema before the name there, or ALTER FUNCTION … SET search_path",
                     words(said)
                 ),
                 code: said.code().to_owned(),

@@ -394,6 +394,7 @@ mod tests {
                 delete_triggers: Vec::new(),
                 may_select: true,
                 may_delete: true,
+                hindered_part: None,
                 leading_index_columns: Vec::new(),
                 leading_indexes: Vec::new(),
                 total_bytes: 0,

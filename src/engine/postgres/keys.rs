@@ -12,7 +12,7 @@ use super::{
 };
 use crate::policy::table::{IncomingKey, OnDelete, Part};
 
-/// Keys are followed so many tables far from the rule's own; what lies beyond keeps rows.
+/// Keys are followed so many tables far from the rule's own, and one more where that is the last; what lies beyond keeps rows.
 const MAX_DEPTH: usize = 5;
 /// So many keys are followed for one table: a web of tables that all refer to each other has too many ways through it.
 const MAX_FOLLOWED: usize = 100;
@@ -47,7 +47,8 @@ impl Keys {
         let mut referrers: HashMap<u32, Vec<Member>> = HashMap::new();
         let mut asked = tables.clone();
         let mut next = tables;
-        for _ in 0..=MAX_DEPTH {
+        // One round more tells whether the last table is referred to.
+        for _ in 0..=MAX_DEPTH + 1 {
             if next.is_empty() {
                 break;
             }
@@ -180,11 +181,14 @@ impl Walk<'_> {
             .collect();
         let members: HashSet<u32> = holders(&keys.referrers, key).collect();
         let circle = path.contains(&key.referrer) || members.iter().any(|id| self.own.contains(id));
-        let followed = key.on_delete != OnDelete::Cascade
-            || (!circle && path.len() < MAX_DEPTH && self.left > 0);
+        let cascades = key.on_delete == OnDelete::Cascade;
+        let is_last = || !keys.keys.iter().any(|key| members.contains(&key.referred));
+        let too_far =
+            cascades && !circle && (path.len() >= MAX_DEPTH || self.left == 0) && !is_last();
+        let followed = !(too_far || cascades && circle);
         let mut below = Vec::new();
-        if followed && key.on_delete == OnDelete::Cascade {
-            self.left -= 1;
+        if followed && cascades {
+            self.left = self.left.saturating_sub(1);
             path.push(key.referrer);
             below = self.referring_to(&members, path);
             path.pop();
@@ -226,6 +230,7 @@ impl Walk<'_> {
                 })
                 .collect(),
             followed,
+            too_far,
             below,
         }
     }

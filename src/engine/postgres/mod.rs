@@ -27,6 +27,7 @@ mod pressure;
 mod session;
 mod side_effects;
 mod sql;
+mod standby;
 mod statements;
 mod sweep;
 mod url;

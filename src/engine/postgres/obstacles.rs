@@ -18,7 +18,7 @@ use super::{
 use crate::{
     engine::EngineError,
     policy::{
-        dependents::{Dependents, HeldTable, reached},
+        dependents::{Dependents, HeldTable, goes_too_far, must_be_locked, reached},
         plan::RulePlan,
         table::{IncomingKey, LeafFacts, OnDelete, TableKind},
     },
@@ -170,6 +170,11 @@ impl Obstacles<'_> {
         })
     }
 
+    /// See [`goes_too_far`].
+    pub(super) fn goes_too_far(&self) -> bool {
+        goes_too_far(self.keys, self.plan.dependents)
+    }
+
     /// A hold may keep a row that the deletes would reach.
     pub(super) fn is_held(&self) -> bool {
         reached(self.keys, self.plan.dependents)
@@ -311,11 +316,7 @@ impl Obstacles<'_> {
         above: &str,
         out: &mut Vec<Sql>,
     ) -> Result<(), EngineError> {
-        let changes = key.on_delete != OnDelete::Restrict;
-        let matters = key
-            .with_below()
-            .any(|below| self.holds(below).next().is_some());
-        if !(changes && matters) {
+        if !must_be_locked(self.plan, key) {
             return Ok(());
         }
         let level_below = level + 1;
@@ -404,7 +405,8 @@ impl Obstacles<'_> {
         above: &str,
         into: &mut BTreeMap<u32, (&'k IncomingKey, Vec<String>)>,
     ) -> Result<(), EngineError> {
-        if key.on_delete != OnDelete::Cascade {
+        // Rows that would take along nobody knows what keep the row that they refer to.
+        if key.on_delete != OnDelete::Cascade || key.too_far {
             return Ok(());
         }
         let way = format!(

@@ -12,6 +12,7 @@ use super::{
     outcome, predicate, refuse_unsupported,
     session::{Session, Sessions},
     sql::{self, Sql},
+    standby::not_primary,
 };
 use crate::{
     engine::EngineError,
@@ -137,10 +138,7 @@ pub(super) async fn look(
         error::running(sessions.server(), doing, &reason)
     })?;
     if standby {
-        return Err(EngineError::ReadOnly(format!(
-            "{} is a standby: point the policy at the primary",
-            sessions.server().address
-        )));
+        return Err(not_primary(sessions.server()));
     }
     if plan.dependents == Dependents::Cascade && !counts {
         return Err(EngineError::NotSupported(format!(

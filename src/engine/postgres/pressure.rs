@@ -11,6 +11,7 @@ use super::{
     Settings,
     catalog::oids,
     error::{self, Doing},
+    ledger,
     session::Session,
     sql::constant,
 };
@@ -19,7 +20,7 @@ use crate::{
     policy::pace::{Pressure, ReplicaLag},
 };
 
-/// `$1`: the leaves of the table. What pg_stat_activity and pg_stat_replication hide from a role without pg_read_all_stats is
+/// `$1`: the leaves of the table, `$2`: tables without which there is no ledger. What pg_stat_activity and pg_stat_replication hide from a role without pg_read_all_stats is
 /// NULL; locks and transaction counters are for everybody.
 ///
 /// Maintenance is seen by the lock that it takes. A vacuum's own snapshot holds nothing back, so that vacuums are left out
@@ -31,6 +32,8 @@ SELECT pg_is_in_recovery() AS in_recovery, \
   EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() \
     WHERE l.locktype = 'relation' AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.relation = ANY ($1) \
     AND l.pid <> pg_backend_pid()) AS maintained, \
+  (SELECT count(*) = cardinality($2::text[]) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE n.nspname = 'retention_operator' AND c.relname = ANY ($2::text[])) AS has_ledger, \
   activity.*, replication.* \
 FROM (SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_all, \
     count(*) FILTER (WHERE a.state = 'active' AND a.backend_type = 'client backend') AS active, \
@@ -89,7 +92,13 @@ pub(super) async fn read(
         session.reconnect().await?;
     }
     session.begin(&settings.read()).await?;
-    let answer = session.row(constant(PRESSURE).bind(oids(leaves))).await;
+    let answer = session
+        .row(
+            constant(PRESSURE)
+                .bind(oids(leaves))
+                .bind(ledger::first_tables()),
+        )
+        .await;
     let pressure = answer.and_then(|row| from_row(&row, replicas));
     session.end().await;
     pressure.map_err(|reason| {
@@ -140,6 +149,7 @@ fn from_row(row: &PgRow, replicas: &mut ReplicaClock) -> Result<Pressure, sqlx::
             }
             _ => ReplicaLag::Hidden,
         },
+        has_ledger: row.try_get("has_ledger")?,
     })
 }
 

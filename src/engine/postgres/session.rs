@@ -70,6 +70,7 @@ impl Sessions {
             connection: Some(connection),
             reused,
             limit: PATIENCE,
+            begun: false,
             sessions: Arc::clone(self),
             _permit: permit,
         })
@@ -99,6 +100,8 @@ pub(super) struct Session {
     reused: bool,
     /// No answer takes longer; else the connection is taken for dead.
     limit: Duration,
+    /// Something was said since the last end of a transaction: one may be open.
+    begun: bool,
     sessions: Arc<Sessions>,
     _permit: OwnedSemaphorePermit,
 }
@@ -157,6 +160,7 @@ impl Session {
         self.connection = None;
         self.connection = Some(self.sessions.connector.open().await?);
         self.reused = false;
+        self.begun = false;
         Ok(())
     }
 
@@ -225,18 +229,27 @@ impl Session {
         answer.map(|done| done.rows_affected())
     }
 
-    /// Ends the transaction without a trace. A connection that does not obey is closed, which has the same effect.
+    /// Ends the transaction, if there is one, without a trace. A connection that does not obey is closed, which has the same effect.
     pub(super) async fn rollback(&mut self) {
-        if self.is_open() && self.raw(&sql::fixed("ROLLBACK")).await.is_err() {
+        if self.begun && self.is_open() && self.raw(&sql::fixed("ROLLBACK")).await.is_err() {
             self.connection = None;
         }
+        self.begun = false;
     }
 
-    /// Ends a reading transaction, and keeps the session.
+    /// Ends a reading transaction, if there is one, and keeps the session.
     pub(super) async fn end(&mut self) {
-        if self.is_open() && self.raw(&sql::fixed("COMMIT")).await.is_err() {
+        if self.begun && self.is_open() && self.raw(&sql::fixed("COMMIT")).await.is_err() {
             self.connection = None;
         }
+        self.begun = false;
+    }
+
+    /// Commits. An error that the session survives says that nothing was committed; another one leaves that open.
+    pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        let answer = self.raw(&sql::fixed("COMMIT")).await.map(drop);
+        self.begun = false;
+        answer
     }
 
     /// Ends a reading transaction, and keeps the connection for whoever comes next. By COMMIT: rollbacks are a number that
@@ -246,28 +259,30 @@ impl Session {
         self.give_back().await;
     }
 
-    /// Keeps the connection, which is in no transaction, for whoever comes next.
+    /// Keeps the connection for whoever comes next, unless a transaction may be open on it.
     pub(super) async fn give_back(mut self) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(connection) = self.connection.take().filter(|_| !self.begun) {
             self.sessions.idle.lock().await.push(connection);
         }
     }
 
     /// Ends a writing transaction in which every statement succeeded, and keeps the connection for whoever comes next.
-    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
-        let answer = self.raw(&sql::fixed("COMMIT")).await.map(drop);
-        if let Some(connection) = self.connection.take() {
-            self.sessions.idle.lock().await.push(connection);
-        }
+    pub(super) async fn commit_and_give_back(mut self) -> Result<(), sqlx::Error> {
+        let answer = self.commit().await;
+        self.give_back().await;
         answer
     }
 
     /// Ends a transaction without a trace, and keeps the connection for whoever comes next.
     pub(super) async fn abandon(mut self) {
         self.rollback().await;
-        if let Some(connection) = self.connection.take() {
-            self.sessions.idle.lock().await.push(connection);
-        }
+        self.give_back().await;
+    }
+
+    /// Closes the connection and all that lie idle beside it.
+    pub(super) async fn forget_all(&mut self) {
+        self.connection = None;
+        self.sessions.close().await;
     }
 
     /// Ends the session.
@@ -280,6 +295,7 @@ impl Session {
 
     /// Until the answer is complete the connection is in no one's hands: a cancelled caller thereby closes it.
     fn take(&mut self) -> Result<PgConnection, sqlx::Error> {
+        self.begun = true;
         self.connection
             .take()
             .ok_or_else(|| sqlx::Error::Protocol("the connection is closed".to_owned()))

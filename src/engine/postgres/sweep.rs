@@ -17,6 +17,7 @@ use super::{
     pressure::ReplicaClock,
     session::{Session, Sessions},
     sql::{self, Begin},
+    standby,
     value::BoundCutoff,
     walk::{Position, Range},
 };
@@ -142,7 +143,7 @@ impl Sweep {
         let careful = match plan.dependents {
             Dependents::Refuse => false,
             Dependents::Skip => !opening.facts.incoming.is_empty(),
-            Dependents::Cascade => obstacles.is_held(),
+            Dependents::Cascade => obstacles.is_held() || obstacles.goes_too_far(),
         };
         let counted = (watched && sessions.own.are_kept()).then(|| {
             let archive = archive.as_ref().map(|archive| archive.id());
@@ -353,8 +354,16 @@ impl Sweep {
             .max(1)
     }
 
+    fn advance(&mut self, range: Range) {
+        self.position.next = range.end;
+        self.narrow = self
+            .narrow
+            .map(|narrow| narrow.saturating_mul(2))
+            .filter(|narrow| *narrow < self.target);
+    }
+
     /// See [`TableSweep::delete_next`].
-    async fn next(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
+    async fn next_chunk(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
         self.rollback().await?;
         self.target = target.pages;
         if !self.session.is_open() {
@@ -411,37 +420,8 @@ impl Sweep {
         }
     }
 
-    fn advance(&mut self, range: Range) {
-        self.position.next = range.end;
-        self.narrow = self
-            .narrow
-            .map(|narrow| narrow.saturating_mul(2))
-            .filter(|narrow| *narrow < self.target);
-    }
-}
-
-/// What a chunk did in its transaction, which is still open.
-#[derive(Debug, Default)]
-struct Deleted {
-    rows: u64,
-    blocked: u64,
-    /// Set where there is something to commit.
-    finished: Option<Finished>,
-    /// See [`OpenChunk::counting`].
-    counting: Option<Tally>,
-}
-
-#[async_trait]
-impl TableSweep for Sweep {
-    async fn delete_next(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
-        let next = self.next(target).await;
-        if next.is_err() {
-            self.counts.sessions.own.blur();
-        }
-        next
-    }
-
-    async fn commit(&mut self) -> Result<CommitOutcome, EngineError> {
+    /// See [`TableSweep::commit`].
+    async fn commit_open(&mut self) -> Result<CommitOutcome, EngineError> {
         let Some(chunk) = self.open.take() else {
             return Ok(CommitOutcome::Committed);
         };
@@ -455,8 +435,8 @@ impl TableSweep for Sweep {
             self.advance(chunk.range);
             return Ok(CommitOutcome::Committed);
         };
-        let outcome = match self.session.raw(&sql::fixed("COMMIT")).await {
-            Ok(_) => CommitOutcome::Committed,
+        let outcome = match self.session.commit().await {
+            Ok(()) => CommitOutcome::Committed,
             Err(reason) if error::session_survives(&reason) => {
                 self.session.rollback().await;
                 let doing = Doing {
@@ -482,6 +462,42 @@ impl TableSweep for Sweep {
         Ok(outcome)
     }
 
+    /// What an error means, where only the server itself can say.
+    async fn told(&mut self, reason: EngineError) -> EngineError {
+        standby::told(&mut self.session, &self.settings, reason).await
+    }
+}
+
+/// What a chunk did in its transaction, which is still open.
+#[derive(Debug, Default)]
+struct Deleted {
+    rows: u64,
+    blocked: u64,
+    /// Set where there is something to commit.
+    finished: Option<Finished>,
+    /// See [`OpenChunk::counting`].
+    counting: Option<Tally>,
+}
+
+#[async_trait]
+impl TableSweep for Sweep {
+    async fn delete_next(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
+        match self.next_chunk(target).await {
+            Err(reason) => {
+                self.counts.sessions.own.blur();
+                Err(self.told(reason).await)
+            }
+            chunk => chunk,
+        }
+    }
+
+    async fn commit(&mut self) -> Result<CommitOutcome, EngineError> {
+        match self.commit_open().await {
+            Err(reason) => Err(self.told(reason).await),
+            outcome => outcome,
+        }
+    }
+
     async fn rollback(&mut self) -> Result<(), EngineError> {
         if let Some(chunk) = self.open.take() {
             self.let_go(chunk.counting.as_ref()).await;
@@ -491,13 +507,17 @@ impl TableSweep for Sweep {
 
     async fn pressure(&mut self) -> Result<Pressure, EngineError> {
         self.rollback().await?;
-        pressure::read(
+        let pressure = pressure::read(
             &mut self.session,
             &self.settings,
             &self.leaf_ids,
             &mut self.replicas,
         )
-        .await
+        .await?;
+        if pressure.in_recovery {
+            self.session.forget_all().await;
+        }
+        Ok(pressure)
     }
 
     fn cursor(&self) -> Option<Cursor> {
@@ -539,6 +559,6 @@ impl TableSweep for Sweep {
             lease.give_back(&mut self.session, &self.settings).await;
         }
         let Self { session, .. } = *self;
-        session.close().await;
+        session.give_back().await;
     }
 }

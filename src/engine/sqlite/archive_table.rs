@@ -387,8 +387,9 @@ impl Archive {
         format!("{:?}", self.shapes)
     }
 
-    /// The temporary triggers: one that writes the rows which go, and one that counts those which are kept.
-    pub(super) fn triggers(&self) -> [String; 2] {
+    /// The temporary triggers: one that writes the rows which go, and others that count those which are kept. What a trigger of
+    /// the service removes from the archive meanwhile, or changes there, is not kept.
+    pub(super) fn triggers(&self) -> [String; 4] {
         let (source, archive) = &self.shapes;
         let mut names = Vec::new();
         let mut values = Vec::new();
@@ -396,6 +397,7 @@ impl Archive {
             names.push(identifier(&column.name));
             values.push(format!("old.{}", identifier(&column.name)));
         }
+        let archived = names.join(", ");
         for (name, value) in [
             (SWEEP, literal(&self.sweep)),
             (
@@ -421,6 +423,14 @@ impl Archive {
             format!(
                 "CREATE TEMP TRIGGER retention_kept AFTER INSERT ON {SCHEMA}.{archive} \
                  BEGIN UPDATE retention_gone SET kept = kept + 1; END"
+            ),
+            format!(
+                "CREATE TEMP TRIGGER retention_lost AFTER DELETE ON {SCHEMA}.{archive} \
+                 BEGIN UPDATE retention_gone SET kept = kept - 1; END"
+            ),
+            format!(
+                "CREATE TEMP TRIGGER retention_changed AFTER UPDATE OF {archived} ON {SCHEMA}.{archive} \
+                 BEGIN UPDATE retention_gone SET kept = kept - 1; END"
             ),
         ]
     }

@@ -210,6 +210,7 @@ pub(super) async fn table(session: &mut Session, name: &str) -> Result<Option<Ta
         // The rights are those of the file; that is seen when it is opened.
         may_select: true,
         may_delete: true,
+        hindered_part: None,
         leading_index_columns: Vec::new(),
         leading_indexes: Vec::new(),
         total_bytes: 0,
@@ -285,20 +286,27 @@ pub(super) async fn columns(
 }
 
 fn column_facts(row: &SqliteRow) -> Result<ColumnFacts, sqlx::Error> {
-    let declared: String = row.try_get("type")?;
-    Ok(ColumnFacts {
-        name: row.try_get("name")?,
+    Ok(declared(
+        row.try_get("name")?,
+        &row.try_get::<String, _>("type")?,
+    ))
+}
+
+/// A column by its name and the type that its table declares, empty where it declares none.
+pub(super) fn declared(name: &str, declared: &str) -> ColumnFacts {
+    ColumnFacts {
+        name: name.to_owned(),
         type_name: if declared.is_empty() {
             NO_TYPE.to_owned()
         } else {
-            declared
+            declared.to_owned()
         },
         // Whatever is declared: each value has its own type.
         time_domain: None,
         storage: Some(Storage::Any),
         safe_in_predicates: true,
         is_temporal: false,
-    })
+    }
 }
 
 struct Index {

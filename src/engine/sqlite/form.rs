@@ -36,7 +36,7 @@ impl Forms {
             careful: match plan.dependents {
                 Dependents::Refuse => false,
                 Dependents::Skip => referred,
-                Dependents::Cascade => obstacles.is_held(),
+                Dependents::Cascade => obstacles.is_held() || obstacles.goes_too_far(),
             },
             yields: referred && plan.dependents != Dependents::Refuse,
             insists: obstacles.may_be_set(),

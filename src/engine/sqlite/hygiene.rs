@@ -59,11 +59,17 @@ struct Column {
 impl Schema {
     async fn read(session: &mut Session) -> Result<Self, sqlx::Error> {
         let mut schema = Self::default();
+        let foreign = foreign_prefixes(session).await?;
         for row in session.rows(constant(q::TABLES)).await? {
             let name: String = row.try_get("name")?;
+            let folded = name.to_ascii_lowercase();
+            if foreign.iter().any(|prefix| folded.starts_with(prefix)) {
+                continue;
+            }
             let described = Described {
                 table: Table {
-                    id: number(&row, "root")?,
+                    // The number that rules know the table by.
+                    id: catalog::number(&name),
                     schema: SCHEMA.to_owned(),
                     name: name.clone(),
                     ..Table::default()
@@ -118,9 +124,9 @@ impl Schema {
                 let column = described.row_number()?;
                 Some(Index {
                     table: described.table.id,
-                    schema: SCHEMA.to_owned(),
+                    schema: SCHEMA.into(),
                     name: "PRIMARY KEY".to_owned(),
-                    method: METHOD.to_owned(),
+                    method: METHOD.into(),
                     unique: true,
                     primary: true,
                     valid: true,
@@ -128,6 +134,7 @@ impl Schema {
                     constraint: Some("PRIMARY KEY".to_owned()),
                     keys: vec![IndexKey {
                         column: column.number,
+                        options: ASCENDING,
                         ..IndexKey::default()
                     }],
                     ..Index::default()
@@ -171,6 +178,38 @@ impl Described {
     }
 }
 
+/// Of virtual tables whose module this program does not have: SQLite cannot tell their shadows then, but for the names, which begin
+/// with the virtual table's and an underscore.
+async fn foreign_prefixes(session: &mut Session) -> Result<Vec<String>, sqlx::Error> {
+    let mut prefixes = Vec::new();
+    for row in session.rows(constant(q::VIRTUAL)).await? {
+        let modules: Option<String> = row.try_get("modules")?;
+        let own = module(&row.try_get::<String, _>("sql")?);
+        let is_known = own.is_some_and(|own| {
+            let mut known = modules.as_deref().unwrap_or_default().split(' ');
+            known.any(|module| module == own)
+        });
+        if !is_known {
+            let name: String = row.try_get("name")?;
+            prefixes.push(format!("{}_", name.to_ascii_lowercase()));
+        }
+    }
+    Ok(prefixes)
+}
+
+/// The module of a `CREATE VIRTUAL TABLE`, in lower case; `None`: it is not to be seen at once.
+fn module(sql: &str) -> Option<String> {
+    let folded = sql.to_ascii_lowercase();
+    let mut words = folded.split_ascii_whitespace();
+    words.find(|word| *word == "using")?;
+    let module = words.next()?.split('(').next()?;
+    Some(
+        module
+            .trim_matches(['"', '`', '[', ']', '\'', ';'])
+            .to_owned(),
+    )
+}
+
 /// All indexes of SQLite are B-trees.
 const METHOD: &str = "btree";
 
@@ -198,7 +237,7 @@ async fn indexes(session: &mut Session, schema: &Schema) -> Result<Vec<Index>, s
             options: if row.try_get::<Option<i64>, _>("desc")? == Some(1) {
                 DESCENDING
             } else {
-                0
+                ASCENDING
             },
         });
     }
@@ -207,6 +246,7 @@ async fn indexes(session: &mut Session, schema: &Schema) -> Result<Vec<Index>, s
 
 /// NULLs are the smallest values: in descending order they come last, in ascending order first.
 const DESCENDING: i16 = 1;
+const ASCENDING: i16 = 2;
 
 fn index(row: &SqliteRow, described: &Described, name: String) -> Result<Index, sqlx::Error> {
     let origin: String = row.try_get("origin")?;
@@ -218,9 +258,9 @@ fn index(row: &SqliteRow, described: &Described, name: String) -> Result<Index, 
         // Of those that constraints make there is no text.
         constraint: (origin != "c").then(|| name.clone()),
         table: described.table.id,
-        schema: SCHEMA.to_owned(),
+        schema: SCHEMA.into(),
         name,
-        method: METHOD.to_owned(),
+        method: METHOD.into(),
         unique: row.try_get::<i64, _>("unique")? != 0,
         primary: origin == "pk",
         valid: true,
@@ -229,7 +269,7 @@ fn index(row: &SqliteRow, described: &Described, name: String) -> Result<Index, 
             .filter(|_| is_partial)
             .and_then(not_null)
             .and_then(|name| Some(vec![described.column(&name)?.number])),
-        definition: text.clone(),
+        definition: text.as_deref().map(Into::into),
         expressions: keys.filter(|_| has_expression).map(ToOwned::to_owned),
         predicate: predicate.filter(|_| is_partial).map(ToOwned::to_owned),
         ..Index::default()
@@ -350,11 +390,13 @@ async fn sequences(session: &mut Session, schema: &Schema) -> Result<Vec<Sequenc
             min: 1,
             max: i64::MAX,
             increment: 1,
+            type_name: String::new(),
             cycles: false,
             last: row.try_get("last")?,
             columns: vec![FedColumn {
                 table: described.table.id,
                 name: column.name.clone(),
+                type_name: String::new(),
                 max: Some(i64::MAX),
                 by: Feed::Identity,
             }],
@@ -401,10 +443,6 @@ async fn rows(session: &mut Session, schema: &mut Schema) -> Result<(), sqlx::Er
         }
     }
     Ok(())
-}
-
-fn number(row: &SqliteRow, name: &str) -> Result<u32, sqlx::Error> {
-    Ok(u32::try_from(row.try_get::<i64, _>(name)?).unwrap_or(0))
 }
 
 fn column_number(row: &SqliteRow, name: &str) -> Result<i16, sqlx::Error> {

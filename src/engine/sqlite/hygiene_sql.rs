@@ -20,10 +20,12 @@ macro_rules! of_tables_ordered {
 }
 
 /// Virtual tables, their shadows and views are of other types.
-pub(super) const TABLES: &str = of_tables!(
-    "l.name, l.wr AS without_rowid, coalesce(s.rootpage, 0) AS root",
-    "LEFT JOIN main.sqlite_schema AS s ON s.name = l.name AND s.type = 'table'"
-);
+pub(super) const TABLES: &str = of_tables!("l.name, l.wr AS without_rowid", "");
+
+/// Virtual tables, with the names of the modules that this program has.
+pub(super) const VIRTUAL: &str = "
+    SELECT name, sql, (SELECT group_concat(lower(m.name), ' ') FROM pragma_module_list AS m) AS modules
+    FROM main.sqlite_schema WHERE type = 'table' AND rootpage = 0 AND typeof(sql) = 'text'";
 
 /// Generated ones too.
 pub(super) const COLUMNS: &str = of_tables_ordered!(

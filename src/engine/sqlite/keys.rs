@@ -15,7 +15,7 @@ use super::{
 };
 use crate::policy::table::{IncomingKey, OnDelete, Part};
 
-/// Keys are followed so many tables far from the rule's own; what lies beyond keeps rows.
+/// Keys are followed so many tables far from the rule's own, and one more where that is the last; what lies beyond keeps rows.
 const MAX_DEPTH: usize = 5;
 /// So many keys are followed for one table: a web of tables that all refer to each other has too many ways through it.
 const MAX_FOLLOWED: usize = 100;
@@ -181,11 +181,14 @@ impl<'a> Walk<'a> {
         }
         let own = key.child == self.own;
         let circle = own || path.contains(&key.child.as_str());
-        let followed = key.on_delete != OnDelete::Cascade
-            || (!circle && path.len() < MAX_DEPTH && self.left > 0);
+        let cascades = key.on_delete == OnDelete::Cascade;
+        let is_last = || !self.keys.iter().any(|other| other.refers_to(&key.child));
+        let too_far =
+            cascades && !circle && (path.len() >= MAX_DEPTH || self.left == 0) && !is_last();
+        let followed = !(too_far || cascades && circle);
         let mut below = Vec::new();
-        if followed && key.on_delete == OnDelete::Cascade {
-            self.left -= 1;
+        if followed && cascades {
+            self.left = self.left.saturating_sub(1);
             path.push(&key.child);
             below = self.referring_to(&key.child, path);
             path.pop();
@@ -215,6 +218,7 @@ impl<'a> Walk<'a> {
             may_lock: true,
             row_security: false,
             followed,
+            too_far,
             below,
         }
     }

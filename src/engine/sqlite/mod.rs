@@ -24,6 +24,7 @@ mod sql;
 mod sweep;
 mod trigger;
 mod url;
+mod usage_log;
 mod value;
 mod walk;
 
@@ -47,11 +48,29 @@ use crate::policy::{
     dependents::Dependents,
     hygiene::Facts,
     plan::RulePlan,
-    table::{TableFacts, TableName},
+    predicate::Predicate,
+    table::{ColumnFacts, TableFacts, TableName},
+    usage::{LogQuery, Logged},
 };
 
 /// Counting reads a whole table, which the statement timeout of short work does not allow for.
 const COUNT_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// A predicate as SQL over the columns of a table that the statement knows as `t`, names with their declared types, as every
+/// statement holds it: for whoever wants to judge it, tests and fuzzers above all.
+///
+/// # Errors
+/// [`EngineError::Predicate`] for what cannot mean the same in SQLite.
+pub fn print_predicate(
+    predicate: &Predicate,
+    columns: &[(String, String)],
+) -> Result<String, EngineError> {
+    let columns: Vec<ColumnFacts> = columns
+        .iter()
+        .map(|(name, declared)| catalog::declared(name, declared))
+        .collect();
+    predicate::print_for(predicate, &columns, "t")
+}
 
 /// One SQLite database: a file.
 #[derive(Debug)]
@@ -201,6 +220,10 @@ impl Engine for SqliteEngine {
         let facts = hygiene::read(&mut session).await;
         session.close().await;
         facts.map_err(|reason| self.error("reading the schema of", None, &reason))
+    }
+
+    async fn last_logged(&self, query: &LogQuery, days: u32) -> Result<Logged, EngineError> {
+        usage_log::last(self, query, days).await
     }
 
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError> {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     engine::EngineError,
     policy::{
-        dependents::{Dependents, HeldTable, reached},
+        dependents::{Dependents, HeldTable, goes_too_far, reached},
         plan::RulePlan,
         table::{ColumnFacts, IncomingKey, OnDelete},
     },
@@ -107,6 +107,11 @@ impl Obstacles<'_> {
             && reached(self.keys, self.plan.dependents)
                 .iter()
                 .any(|key| key.on_delete == OnDelete::Set)
+    }
+
+    /// See [`goes_too_far`].
+    pub(super) fn goes_too_far(&self) -> bool {
+        goes_too_far(self.keys, self.plan.dependents)
     }
 
     /// A hold may keep a row that the deletes would reach.
@@ -243,7 +248,8 @@ impl Obstacles<'_> {
         (above, expired): (&str, &str),
         into: &mut BTreeMap<&'k str, (&'k IncomingKey, Vec<String>)>,
     ) -> Result<(), EngineError> {
-        if key.on_delete != OnDelete::Cascade {
+        // Rows that would take along nobody knows what keep the row that they refer to.
+        if key.on_delete != OnDelete::Cascade || key.too_far {
             return Ok(());
         }
         let way = format!(

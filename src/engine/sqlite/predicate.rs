@@ -1,8 +1,9 @@
 //! Prints a predicate from its tree, so that it means in SQLite what it means elsewhere; what cannot is refused.
 //!
 //! Differences that are met here: LIKE is case-sensitive (printed as GLOB), `greatest` and `least` pass over NULL, `->>` gives a
-//! text, a text among numbers is not greater than all of them, and no value of a row makes an operator or function fail. Differences
-//! that stay are those of the column's own affinity and collation, and that letters beyond ASCII have no upper and lower case.
+//! text, a text among numbers is not greater than all of them nor 0 where one calculates, truth values may be kept as words, and no
+//! value of a row makes an operator or function fail. Differences that stay are those of the column's own affinity and collation, and
+//! that letters beyond ASCII have no upper and lower case.
 
 use super::{
     catalog::NO_TYPE,
@@ -16,6 +17,10 @@ use crate::{
         table::ColumnFacts,
     },
 };
+
+const NUMBERS: &str = "('integer', 'real')";
+/// Values of a call that takes any number: SQLite's own functions take 127 in some builds, and a compound SELECT 500.
+const MAX_VALUES: usize = 100;
 
 /// The predicate as SQL, in parentheses.
 pub(super) fn print(predicate: &Predicate, plan: &RulePlan) -> Result<String, EngineError> {
@@ -103,6 +108,7 @@ fn foreign_letters(expr: &Expr) -> Option<&str> {
 enum Kind {
     Number,
     Text,
+    Truth,
     /// A column, or something made of columns.
     Any,
 }
@@ -122,9 +128,44 @@ fn kind(expr: &Expr) -> Kind {
             Function::Lower | Function::Upper | Function::Trim | Function::Left | Function::Right,
             _,
         )
-        | Expr::Binary(_, BinaryOp::Concat | BinaryOp::JsonText, _) => Kind::Text,
-        _ => Kind::Any,
+        | Expr::Binary(_, BinaryOp::Concat | BinaryOp::JsonText | BinaryOp::Json, _) => Kind::Text,
+        Expr::Bool(_)
+        | Expr::Not(_)
+        | Expr::Binary(..)
+        | Expr::Is { .. }
+        | Expr::DistinctFrom { .. }
+        | Expr::Between { .. }
+        | Expr::In { .. }
+        | Expr::Like { .. } => Kind::Truth,
+        Expr::Call(
+            Function::Coalesce | Function::NullIf | Function::Greatest | Function::Least,
+            values,
+        ) => kind_of_one(values),
+        Expr::Column(_) | Expr::Null | Expr::Typed(..) => Kind::Any,
     }
+}
+
+/// What a value is that is one of these. One truth value makes the others such, too.
+#[recursive::recursive]
+fn kind_of_one(values: &[Expr]) -> Kind {
+    let mut kinds = values
+        .iter()
+        .filter(|value| !matches!(value, Expr::Null))
+        .map(kind);
+    let first = kinds.next().unwrap_or(Kind::Any);
+    kinds.fold(first, |all, kind| match (all, kind) {
+        (Kind::Truth, _) | (_, Kind::Truth) => Kind::Truth,
+        (all, kind) if all == kind => all,
+        _ => Kind::Any,
+    })
+}
+
+/// Each value is one of the other operands' or arguments' and nothing is done to it.
+fn chooses(function: Function) -> bool {
+    matches!(
+        function,
+        Function::Coalesce | Function::NullIf | Function::Greatest | Function::Least
+    )
 }
 
 /// How a column takes in what is written to it (<https://www.sqlite.org/datatype3.html>, 3.1), as far as comparisons depend on it.
@@ -152,6 +193,25 @@ fn affinity(column: &ColumnFacts) -> Affinity {
     }
 }
 
+/// What a column is meant to hold.
+fn declared(column: &ColumnFacts) -> Kind {
+    let declared = column.type_name.to_ascii_uppercase();
+    match affinity(column) {
+        Affinity::Text => Kind::Text,
+        Affinity::None => Kind::Any,
+        Affinity::Number if declared.contains("BOOL") => Kind::Truth,
+        Affinity::Number
+            if ["INT", "REAL", "FLOA", "DOUB", "NUM", "DEC"]
+                .iter()
+                .any(|word| declared.contains(word)) =>
+        {
+            Kind::Number
+        }
+        // A date, a document, and whatever somebody invented.
+        Affinity::Number => Kind::Any,
+    }
+}
+
 struct Printer<'a> {
     columns: &'a [ColumnFacts],
     /// How the statement knows the table.
@@ -163,94 +223,177 @@ type Printed = Result<String, EngineError>;
 impl Printer<'_> {
     /// An expression where a truth value is needed. Some store the words; SQLite takes a word for 0.
     fn truth(&self, expr: &Expr) -> Printed {
-        let printed = self.expr(expr)?;
-        Ok(match expr {
-            Expr::Column(_) => format!(
-                "(CASE WHEN typeof({printed}) <> 'text' THEN {printed} \
-                 WHEN lower(trim({printed})) IN ('t', 'true', 'y', 'yes', 'on', '1') THEN 1 \
-                 WHEN lower(trim({printed})) IN ('f', 'false', 'n', 'no', 'off', '0') THEN 0 END)"
-            ),
-            _ => printed,
-        })
-    }
-
-    /// One side of a comparison with `other`.
-    fn side(&self, expr: &Expr, other: &Expr) -> Printed {
-        match other {
-            Expr::Bool(_) => self.truth(expr),
+        match expr {
+            Expr::Column(_) => {
+                let name = self.expr(expr)?;
+                Ok(format!(
+                    "(CASE WHEN typeof({name}) IN {NUMBERS} THEN {name} WHEN typeof({name}) <> 'text' THEN NULL \
+                     WHEN lower(trim({name})) IN ('t', 'true', 'y', 'yes', 'on', '1') THEN 1 \
+                     WHEN lower(trim({name})) IN ('f', 'false', 'n', 'no', 'off', '0') THEN 0 END)"
+                ))
+            }
+            Expr::Call(function, arguments) if chooses(*function) => {
+                self.call(*function, arguments, true)
+            }
             _ => self.expr(expr),
         }
     }
 
-    fn compare(&self, left: &Expr, sign: &str, right: &Expr) -> Printed {
-        self.comparable(left, right)?;
-        let compared = format!(
-            "({} {sign} {})",
-            self.side(left, right)?,
-            self.side(right, left)?
-        );
-        if matches!(sign, "=" | "<>") {
-            return Ok(compared);
-        }
-        // Between values of different types their types alone decide: every text is greater than every number.
-        let guards = [(left, right), (right, left)]
-            .into_iter()
-            .filter_map(|(expr, other)| self.class(expr, other).map(|class| (expr, class)));
-        let mut guarded = compared;
-        for (expr, class) in guards {
-            guarded = format!(
-                "(CASE WHEN typeof({}) IN ({class}) THEN {guarded} END)",
+    /// What is compared among each other: all of them as truth values, if one of them is meant to be one and none to be something
+    /// else.
+    fn sides<const N: usize>(&self, exprs: [&Expr; N]) -> Result<[String; N], EngineError> {
+        let truth = self.are_truths(&exprs);
+        let mut sides = [const { String::new() }; N];
+        for (side, expr) in sides.iter_mut().zip(exprs) {
+            *side = if truth {
+                self.truth(expr)?
+            } else {
                 self.expr(expr)?
-            );
+            };
         }
-        Ok(guarded)
+        Ok(sides)
     }
 
-    /// The types among which a column's order in relation to `other` means something.
-    fn class(&self, expr: &Expr, other: &Expr) -> Option<&'static str> {
-        let affinity = self.affinity(expr)?;
-        match (kind(other), other) {
-            (Kind::Number, _) => Some("'integer', 'real'"),
-            (Kind::Text, Expr::Text(text))
-                if affinity == Affinity::Number && text.trim().parse::<f64>().is_ok() =>
-            {
-                Some("'integer', 'real'")
-            }
-            (Kind::Text, _) => Some("'text'"),
-            (Kind::Any, _) => None,
+    fn are_truths(&self, exprs: &[&Expr]) -> bool {
+        exprs.iter().any(|expr| self.meant(expr) == Kind::Truth)
+            && exprs
+                .iter()
+                .all(|expr| matches!(kind(expr), Kind::Truth | Kind::Any))
+    }
+
+    fn compare(&self, left: &Expr, sign: &str, right: &Expr) -> Printed {
+        self.comparable(left, right)?;
+        let sides = self.sides([left, right])?;
+        if matches!(sign, "=" | "<>") {
+            return Ok(format!("({} {sign} {})", sides[0], sides[1]));
         }
+        if [left, right].into_iter().any(is_json) {
+            return refuse("`->` has no order: compare it with = and <>, or take `->>`".to_owned());
+        }
+        // Between values of different types their types alone decide: every text is greater than every number.
+        let [one, other] = [self.class(left, right), self.class(right, left)];
+        let both = !self.are_truths(&[left, right])
+            && [left, right]
+                .into_iter()
+                .all(|expr| kind(expr) == Kind::Any && !matches!(expr, Expr::Null));
+        if !both && one.is_none() && other.is_none() {
+            return Ok(format!("({} {sign} {})", sides[0], sides[1]));
+        }
+        Ok(named([left, right], sides, |left, right| {
+            let compared = format!("({left} {sign} {right})");
+            if both {
+                return format!(
+                    "(CASE WHEN (typeof({left}) IN {NUMBERS}) = (typeof({right}) IN {NUMBERS}) \
+                     AND (typeof({left}) = 'blob') = (typeof({right}) = 'blob') THEN {compared} END)"
+                );
+            }
+            let guards = [(left, one), (right, other)];
+            guards
+                .into_iter()
+                .fold(compared, |compared, (side, class)| match class {
+                    Some(class) => {
+                        format!("(CASE WHEN typeof({side}) IN {class} THEN {compared} END)")
+                    }
+                    None => compared,
+                })
+        }))
+    }
+
+    /// The types among which the order of something in relation to `other` means something; `None`: it is one of them anyhow.
+    fn class(&self, expr: &Expr, other: &Expr) -> Option<&'static str> {
+        if kind(expr) != Kind::Any {
+            return None;
+        }
+        match (kind(other), other) {
+            (Kind::Number, _) => Some(NUMBERS),
+            (Kind::Text, Expr::Text(text))
+                if self.affinity(expr) == Some(Affinity::Number)
+                    && text.trim().parse::<f64>().is_ok() =>
+            {
+                Some(NUMBERS)
+            }
+            (Kind::Text, _) => Some("('text')"),
+            (Kind::Truth | Kind::Any, _) => None,
+        }
+    }
+
+    /// What one calculates with: a text is no 0.
+    fn number_of(&self, expr: &Expr, types: &str) -> Printed {
+        if kind(expr) == Kind::Text || self.affinity(expr) == Some(Affinity::Text) {
+            return refuse(
+                "a text cannot be calculated with: take a column that is declared to hold numbers, and write numbers without quotes"
+                    .to_owned(),
+            );
+        }
+        let printed = self.expr(expr)?;
+        if matches!(expr, Expr::Number(_) | Expr::Null)
+            || (kind(expr) == Kind::Number && types == NUMBERS)
+        {
+            return Ok(printed);
+        }
+        let null = Expr::Null;
+        let sides = [printed, String::new()];
+        Ok(named([expr, &null], sides, |value, _| {
+            format!("(CASE WHEN typeof({value}) IN {types} THEN {value} END)")
+        }))
+    }
+
+    fn column(&self, name: &str) -> Option<&ColumnFacts> {
+        self.columns.iter().find(|column| column.name == name)
     }
 
     fn affinity(&self, expr: &Expr) -> Option<Affinity> {
-        let Expr::Column(name) = expr else {
-            return None;
-        };
-        self.columns
-            .iter()
-            .find(|column| column.name == *name)
-            .map(affinity)
+        match expr {
+            Expr::Column(name) => self.column(name).map(affinity),
+            _ => None,
+        }
     }
 
-    /// A number is never equal to a text, whatever their digits: such a comparison is a mistake.
+    /// What an expression is meant to be, going by what columns declare.
+    #[recursive::recursive]
+    fn meant(&self, expr: &Expr) -> Kind {
+        match (kind(expr), expr) {
+            (Kind::Any, Expr::Column(name)) => self.column(name).map_or(Kind::Any, declared),
+            (Kind::Any, Expr::Call(_, values)) => {
+                let meant: Vec<Kind> = values.iter().map(|value| self.meant(value)).collect();
+                let first = meant.iter().find(|kind| **kind != Kind::Any);
+                if meant.contains(&Kind::Truth) {
+                    Kind::Truth
+                } else {
+                    first.copied().unwrap_or(Kind::Any)
+                }
+            }
+            (kind, _) => kind,
+        }
+    }
+
+    /// A number is never equal to a text, whatever their digits: such a comparison is a mistake. Nor is a truth value.
     fn comparable(&self, left: &Expr, right: &Expr) -> Result<(), EngineError> {
-        match (kind(left), kind(right)) {
-            (Kind::Number, Kind::Text) | (Kind::Text, Kind::Number) => refuse(
-                "a number and a text are never equal: write numbers without quotes and texts in single quotes"
-                    .to_owned(),
-            ),
-            (Kind::Number, Kind::Any) => self.no_text_column(right),
-            (Kind::Any, Kind::Number) => self.no_text_column(left),
-            _ => Ok(()),
+        for (expr, other) in [(left, right), (right, left)] {
+            match (self.meant(expr), self.meant(other), expr, other) {
+                // The column's affinity makes texts of digits numbers.
+                (Kind::Number, Kind::Text, Expr::Column(_), _)
+                | (Kind::Text, Kind::Number, Expr::Column(_), Expr::Column(_)) => {}
+                (Kind::Text, Kind::Number, Expr::Column(name), _) => {
+                    return refuse(format!(
+                        "column `{name}` holds texts: compare it with a text, the number in single quotes"
+                    ));
+                }
+                (Kind::Truth, Kind::Text, Expr::Column(name), _) => {
+                    return refuse(format!(
+                        "column `{name}` holds truth values: write {name}, NOT {name} or {name} IS NULL"
+                    ));
+                }
+                (Kind::Text, Kind::Number, _, other) if !matches!(other, Expr::Column(_)) => {
+                    return refuse(
+                        "a number and a text are never equal: write numbers without quotes and texts in single quotes"
+                            .to_owned(),
+                    );
+                }
+                _ => {}
+            }
         }
-    }
-
-    fn no_text_column(&self, expr: &Expr) -> Result<(), EngineError> {
-        match (self.affinity(expr), expr) {
-            (Some(Affinity::Text), Expr::Column(name)) => refuse(format!(
-                "column `{name}` holds texts: compare it with a text, the number in single quotes"
-            )),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     #[recursive::recursive]
@@ -268,7 +411,7 @@ impl Printer<'_> {
                 ));
             }
             Expr::Not(inner) => format!("(NOT {})", self.truth(inner)?),
-            Expr::Negate(inner) => format!("(- {})", self.expr(inner)?),
+            Expr::Negate(inner) => format!("(- {})", self.number_of(inner, NUMBERS)?),
             Expr::Binary(left, op, right) => self.binary(left, *op, right)?,
             Expr::Is {
                 expr,
@@ -282,11 +425,8 @@ impl Printer<'_> {
             } => {
                 self.comparable(left, right)?;
                 let word = if *negated { "IS" } else { "IS NOT" };
-                format!(
-                    "({} {word} {})",
-                    self.side(left, right)?,
-                    self.side(right, left)?
-                )
+                let [left, right] = self.sides([left, right])?;
+                format!("({left} {word} {right})")
             }
             Expr::Between {
                 expr,
@@ -313,7 +453,9 @@ impl Printer<'_> {
                 negated,
                 escape,
             } => self.like(expr, pattern, *case_insensitive, *negated, *escape)?,
-            Expr::Call(function, arguments) => self.call(*function, arguments)?,
+            Expr::Call(function, arguments) => {
+                self.call(*function, arguments, self.meant(expr) == Kind::Truth)?
+            }
         })
     }
 
@@ -353,15 +495,20 @@ impl Printer<'_> {
                 ));
             }
         };
-        if matches!(sign, "=" | "<>" | "<" | "<=" | ">" | ">=") {
-            self.compare(left, sign, right)
-        } else {
-            Ok(format!(
-                "({} {sign} {})",
-                self.expr(left)?,
-                self.expr(right)?
-            ))
-        }
+        let [left, right] = match sign {
+            "=" | "<>" | "<" | "<=" | ">" | ">=" => return self.compare(left, sign, right),
+            "||" => [self.expr(left)?, self.expr(right)?],
+            // It would cut off what is behind the point.
+            "%" => [
+                self.number_of(left, "('integer')")?,
+                self.number_of(right, "('integer')")?,
+            ],
+            _ => [
+                self.number_of(left, NUMBERS)?,
+                self.number_of(right, NUMBERS)?,
+            ],
+        };
+        Ok(format!("({left} {sign} {right})"))
     }
 
     fn is(&self, expr: &Expr, test: Test, negated: bool) -> Printed {
@@ -385,16 +532,21 @@ impl Printer<'_> {
     }
 
     fn is_in(&self, expr: &Expr, list: &[Expr], negated: bool) -> Printed {
+        let all: Vec<&Expr> = list.iter().chain([expr]).collect();
+        let truth = self.are_truths(&all);
+        let print = |expr| {
+            if truth {
+                self.truth(expr)
+            } else {
+                self.expr(expr)
+            }
+        };
         let mut items = Vec::with_capacity(list.len());
         for item in list {
             self.comparable(expr, item)?;
-            items.push(self.expr(item)?);
+            items.push(print(item)?);
         }
-        let tested = if list.iter().any(|item| matches!(item, Expr::Bool(_))) {
-            self.truth(expr)?
-        } else {
-            self.expr(expr)?
-        };
+        let tested = print(expr)?;
         let word = if negated { "NOT IN" } else { "IN" };
         Ok(format!("({tested} {word} ({}))", items.join(", ")))
     }
@@ -431,7 +583,11 @@ impl Printer<'_> {
             _ => return refuse("`->` and `->>` begin at a column".to_owned()),
         };
         let member = match member {
-            Expr::Text(name) if name.starts_with(['$', '[']) || name.contains('"') => {
+            Expr::Text(name)
+                if name.is_empty()
+                    || name.starts_with(['$', '['])
+                    || name.contains(['"', '\\']) =>
+            {
                 return refuse(format!("'{name}' would be a path and not a member's name"));
             }
             Expr::Text(name) => literal(checked(name)?),
@@ -446,10 +602,17 @@ impl Printer<'_> {
         Ok(format!("(({document}) -> {member})"))
     }
 
-    fn call(&self, function: Function, arguments: &[Expr]) -> Printed {
+    /// `truth`: what it chooses among are truth values.
+    fn call(&self, function: Function, arguments: &[Expr], truth: bool) -> Printed {
         let printed: Vec<String> = arguments
             .iter()
-            .map(|argument| self.expr(argument))
+            .map(|argument| {
+                if truth {
+                    self.truth(argument)
+                } else {
+                    self.expr(argument)
+                }
+            })
             .collect::<Result<_, _>>()?;
         let first = printed.first().map_or("NULL", String::as_str);
         let all = printed.join(", ");
@@ -473,10 +636,19 @@ impl Printer<'_> {
                     );
                 }
             },
-            // The smallest whole number has no counterpart: abs() fails on it.
-            Function::Abs => format!(
-                "(CASE WHEN typeof({first}) NOT IN ('integer', 'real') THEN NULL WHEN {first} < 0 THEN - {first} ELSE {first} END)"
-            ),
+            // The smallest whole number has no counterpart: abs() fails on it. What is more than a column is printed once: calls in
+            // calls would double with every level.
+            Function::Abs => match arguments.first() {
+                Some(Expr::Column(_)) => absolute(first),
+                _ => format!("(SELECT {} FROM (SELECT {first} AS v))", absolute("v")),
+            },
+            Function::Coalesce | Function::Greatest | Function::Least
+                if printed.len() > MAX_VALUES =>
+            {
+                return refuse(format!(
+                    "coalesce, greatest and least take at most {MAX_VALUES} values"
+                ));
+            }
             Function::Coalesce if printed.len() == 1 => format!("({first})"),
             Function::Coalesce => format!("coalesce({all})"),
             Function::NullIf => {
@@ -500,6 +672,40 @@ impl Printer<'_> {
             }
         })
     }
+}
+
+/// What `print` makes of two sides, each of which it may mention as often as it likes: what is more than a column or a literal is
+/// evaluated once, and mentioned by a name.
+fn named(exprs: [&Expr; 2], sides: [String; 2], print: impl Fn(&str, &str) -> String) -> String {
+    let [left, right] = exprs.map(|expr| {
+        !matches!(
+            expr,
+            Expr::Column(_) | Expr::Number(_) | Expr::Text(_) | Expr::Bool(_) | Expr::Null
+        )
+    });
+    let [first, second] = &sides;
+    let printed = print(
+        if left { "v" } else { first },
+        if right { "w" } else { second },
+    );
+    match (left, right) {
+        (false, false) => printed,
+        (true, false) => format!("(SELECT {printed} FROM (SELECT {first} AS v))"),
+        (false, true) => format!("(SELECT {printed} FROM (SELECT {second} AS w))"),
+        (true, true) => {
+            format!("(SELECT {printed} FROM (SELECT {first} AS v, {second} AS w))")
+        }
+    }
+}
+
+fn is_json(expr: &Expr) -> bool {
+    matches!(expr, Expr::Binary(_, BinaryOp::Json, _))
+}
+
+fn absolute(value: &str) -> String {
+    format!(
+        "(CASE WHEN typeof({value}) NOT IN {NUMBERS} THEN NULL WHEN {value} < 0 THEN - {value} ELSE {value} END)"
+    )
 }
 
 /// A pattern of LIKE as one of GLOB.

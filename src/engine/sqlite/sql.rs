@@ -65,7 +65,8 @@ pub(super) fn column_of(alias: &str, name: &str) -> String {
     format!("{}.{}", identifier(alias), identifier(name))
 }
 
-fn table(name: &str) -> String {
+/// A table of the file, under the name that statements know their table by.
+pub(super) fn table(name: &str) -> String {
     format!("main.{} AS {ALIAS}", identifier(name))
 }
 

@@ -62,6 +62,9 @@ pub fn of_rows(table: &Table, columns: &[Column]) -> Option<Bloat> {
         .iter()
         .filter(|column| !column.dropped)
         .map(|column| {
+            if column.is_virtual {
+                return Some((column, 0.0, 0.0));
+            }
             let sample = column.sample.as_ref()?;
             let present = 1.0 - sample.null_fraction.clamp(0.0, 1.0);
             Some((column, present, sample.width.max(0.0)))

@@ -5,7 +5,7 @@
 
 mod server;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -134,14 +134,14 @@ pub struct Index {
     pub id: u32,
     /// Its table.
     pub table: u32,
-    /// Its schema, which is that of its table.
-    pub schema: String,
+    /// Its schema, which is that of its table: as one text for all, since a database may have tens of thousands of indexes.
+    pub schema: Arc<str>,
     /// Its name, unquoted.
     pub name: String,
     /// The index of the partitioned table to which it is attached: it goes only with that one.
     pub attached_to: Option<u32>,
-    /// Its access method, such as `btree`.
-    pub method: String,
+    /// Its access method, such as `btree`, likewise.
+    pub method: Arc<str>,
     /// It lets no two equal keys in.
     pub unique: bool,
     /// It is the primary key.
@@ -185,9 +185,11 @@ pub struct Index {
     /// Its predicate says nothing but that these columns are not NULL.
     pub not_null: Option<Vec<i16>>,
     /// The statement that makes it, where a check needs it ([`super::indexes::to_define`]).
-    pub definition: Option<String>,
-    /// The constraint as `ADD CONSTRAINT name` takes it, likewise.
-    pub constraint_definition: Option<String>,
+    pub definition: Option<Box<str>>,
+    /// The constraint as `ADD CONSTRAINT name` takes it, likewise; over the index itself where that may be.
+    pub constraint_definition: Option<Box<str>>,
+    /// Statements that give it what its definition does not hold, likewise: comments, statistics targets, marks of its table.
+    pub marks: Box<[String]>,
 }
 
 impl Index {
@@ -227,6 +229,8 @@ pub struct ForeignKey {
     pub referred: u32,
     /// Existing rows were checked.
     pub validated: bool,
+    /// `NOT ENFORCED`: nothing is looked up for it.
+    pub not_enforced: bool,
     /// The collations of the referring columns.
     pub collations: Vec<u32>,
     /// The unique index of the referred table that it relies on.

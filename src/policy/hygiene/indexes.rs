@@ -1,33 +1,24 @@
 //! What indexes are to each other, to partitions and to foreign keys: which are the same, which goes without which.
 
-use std::{
-    cell::OnceCell,
-    collections::{HashMap, HashSet},
-};
+use std::collections::{HashMap, HashSet};
 
-use super::{
-    facts::{Facts, ForeignKey, Index, IndexKey, Kind, Table},
-    sql_name,
-};
-use crate::policy::{table::quoted, usage::Usage};
+use super::facts::{Facts, ForeignKey, Index, IndexKey, Kind, Table};
+use crate::policy::usage::Usage;
 
 /// Bytes of a page. A server that was built with other pages is rare, and then only sizes are off.
 pub(super) const PAGE: u64 = 8192;
 /// So many B-trees are looked at: the statistics of a column cost some 50 µs.
 const TREES: usize = 1000;
-/// Bytes of a name: the server cuts what is longer.
-const NAME: usize = 63;
 /// `INDOPTION_DESC | INDOPTION_NULLS_FIRST`: both turned around, an index read backwards gives the same order.
 const REVERSED: i16 = 3;
 
 /// The indexes of a database, by what one looks for them.
 #[derive(Debug)]
 pub(super) struct Indexes<'a> {
-    facts: &'a Facts,
+    pub(super) facts: &'a Facts,
     by_table: HashMap<u32, Vec<&'a Index>>,
     attached: HashMap<u32, Vec<&'a Index>>,
     partitions: HashMap<u32, Vec<&'a Table>>,
-    names: OnceCell<HashSet<(&'a str, &'a str)>>,
 }
 
 impl<'a> Indexes<'a> {
@@ -37,7 +28,6 @@ impl<'a> Indexes<'a> {
             by_table: HashMap::new(),
             attached: HashMap::new(),
             partitions: HashMap::new(),
-            names: OnceCell::new(),
         };
         for index in &facts.indexes {
             all.by_table.entry(index.table).or_default().push(index);
@@ -110,66 +100,6 @@ impl<'a> Indexes<'a> {
             });
         worst.unwrap_or(Usage::Unknown("no partition has it"))
     }
-
-    /// What drops it. A partitioned index cannot be dropped concurrently, and a constraint goes by its own name.
-    pub(super) fn drop_sql(&self, index: &Index) -> String {
-        let name = sql_name(&index.schema, &index.name);
-        match (&index.constraint, self.facts.tables.get(&index.table)) {
-            (Some(constraint), Some(table)) => format!(
-                "ALTER TABLE {} DROP CONSTRAINT {};",
-                sql_name(&table.schema, &table.name),
-                quoted(constraint)
-            ),
-            _ if self.is_partitioned(index) => format!("DROP INDEX {name};"),
-            _ => format!("DROP INDEX CONCURRENTLY {name};"),
-        }
-    }
-
-    /// What makes it again; `None`: its definition was not read.
-    pub(super) fn restore_sql(&self, index: &Index) -> Option<String> {
-        if let Some(constraint) = &index.constraint {
-            let table = self.facts.tables.get(&index.table)?;
-            return Some(format!(
-                "ALTER TABLE {} ADD CONSTRAINT {} {};",
-                sql_name(&table.schema, &table.name),
-                quoted(constraint),
-                index.constraint_definition.as_ref()?
-            ));
-        }
-        let definition = index.definition.as_ref()?;
-        if self.is_partitioned(index) {
-            return Some(format!("{};", definition.replacen(" ON ONLY ", " ON ", 1)));
-        }
-        let (create, rest) = definition.split_once(" INDEX ")?;
-        Some(format!("{create} INDEX CONCURRENTLY {rest};"))
-    }
-
-    /// A name that no index and no table of the schema has, made of `wished`.
-    pub(super) fn free_name(&self, schema: &str, wished: &str) -> String {
-        let taken = self.names.get_or_init(|| {
-            let indexes = self.facts.indexes.iter();
-            let indexes = indexes.map(|index| (index.schema.as_str(), index.name.as_str()));
-            let tables = self.facts.tables.values();
-            let tables = tables.map(|table| (table.schema.as_str(), table.name.as_str()));
-            indexes.chain(tables).collect()
-        });
-        let mut name = cut(wished, "");
-        let mut number = 0_u32;
-        while taken.contains(&(schema, name.as_str())) {
-            number += 1;
-            name = cut(wished, &number.to_string());
-        }
-        name
-    }
-}
-
-/// `wished` and `tail`, as far as a name goes.
-fn cut(wished: &str, tail: &str) -> String {
-    let mut end = wished.len().min(NAME - tail.len());
-    while !wished.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}{tail}", &wished[..end])
 }
 
 /// Queries may use it, and will tomorrow.
@@ -200,7 +130,7 @@ fn has_expression_keys(keys: &[IndexKey]) -> bool {
 /// Both hold the same entries in the same order: all but what they enforce.
 pub(super) fn are_alike(one: &Index, other: &Index) -> bool {
     let carried = |index: &Index| index.included.iter().copied().collect::<HashSet<i16>>();
-    let ordered = one.method == "btree";
+    let ordered = &*one.method == "btree";
     one.table == other.table
         && one.method == other.method
         && one.keys.len() == other.keys.len()
@@ -238,8 +168,8 @@ pub(super) fn covers(longer: &Index, shorter: &Index) -> bool {
             && !has_expression_keys(longer.keys.get(shorter.keys.len()..).unwrap_or_default());
     longer.table == shorter.table
         && longer.id != shorter.id
-        && longer.method == "btree"
-        && shorter.method == "btree"
+        && &*longer.method == "btree"
+        && &*shorter.method == "btree"
         && begins_with(&longer.keys, &shorter.keys)
         && holds_more
         && same_expressions
@@ -262,8 +192,10 @@ pub(super) fn serves(index: &Index, key: &ForeignKey, columns: &[i16]) -> bool {
         (Some(_), Some(not_null)) => not_null.iter().all(|column| columns.contains(column)),
         (Some(_), None) => false,
     };
+    // The blocks to which a BRIN index leads are read whole.
     is_sound(index)
         && total
+        && &*index.method != "brin"
         && (first.collation == 0 || collation == 0 || first.collation == collation)
 }
 
@@ -325,7 +257,7 @@ pub fn largest_btrees(facts: &Facts) -> Vec<u32> {
         .indexes
         .iter()
         .filter(|index| {
-            index.method == "btree"
+            &*index.method == "btree"
                 && is_sound(index)
                 && index.pages >= super::checks::bloated_index::SMALLEST
         })
@@ -395,15 +327,5 @@ mod tests {
     #[case(1_288_490_189, "1.2 GiB")]
     fn sizes_are_rounded(#[case] bytes: u64, #[case] text: &str) {
         assert_eq!(size(bytes), text);
-    }
-
-    #[test]
-    fn a_long_name_is_cut_between_letters() {
-        let facts = Facts::default();
-        let indexes = Indexes::new(&facts);
-
-        let name = indexes.free_name("public", &"ü".repeat(40));
-
-        assert_eq!(name, "ü".repeat(31));
     }
 }

@@ -11,6 +11,7 @@ pub(in crate::policy) mod figures;
 mod finding;
 pub mod indexes;
 mod sqlite;
+mod statements;
 mod table_facts;
 mod tree;
 mod words;

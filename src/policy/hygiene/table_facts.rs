@@ -35,7 +35,7 @@ pub struct TableDetail {
     /// Pages of its file, exact: asked only of tables that look empty to the catalog.
     pub file_pages: Option<u64>,
     /// As a partition by ranges of a time column: its bound.
-    pub bound: Option<Bound>,
+    pub bound: Option<Box<Bound>>,
 }
 
 /// By what rows are told apart for subscribers.
@@ -124,6 +124,8 @@ pub struct Column {
     pub added: bool,
     /// Its values are computed from others.
     pub generated: bool,
+    /// And that when they are read: a row holds a NULL for it.
+    pub is_virtual: bool,
     /// Its values are times.
     pub is_time: bool,
     /// What ANALYZE saw of it; `None`: nothing, or the role may not know.
@@ -157,6 +159,8 @@ pub struct TotalKey {
     pub columns: Vec<String>,
     /// It is checked at once, not at the end of the transaction.
     pub immediate: bool,
+    /// It compares and orders as a primary key does: its columns' own operator classes and collations, NULLs distinct.
+    pub is_plain: bool,
 }
 
 /// A constraint that old rows were never held to. Those that a parent hands down are left out.

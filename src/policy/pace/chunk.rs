@@ -123,6 +123,11 @@ impl ChunkSizer {
         self.seen = self.seen.saturating_add(1);
     }
 
+    /// A chunk of so many pages did not come to its end in time: the next one is a quarter of it, and they grow again from there.
+    pub fn give_way(&mut self, pages: u32) {
+        self.ceiling = (f64::from(pages) / GROWTH).floor().max(1.0);
+    }
+
     /// Moves both costs towards what the chunk took, each by its share in the expected cost: a chunk without rows teaches
     /// nothing about rows, one that deleted every row on its pages little about pages.
     fn learn_costs(&mut self, pages: f64, rows: f64, took: f64) {
@@ -243,6 +248,21 @@ mod tests {
     fn sizers() -> [ChunkSizer; 2] {
         let plain = ChunkSizer::new(TARGET);
         [plain.clone(), plain.with_rows_per_page(75.0)]
+    }
+
+    #[test]
+    fn a_chunk_that_took_too_long_is_tried_again_smaller_and_grows_back() {
+        let mut sizer = ChunkSizer::new(TARGET);
+        let first = sizer.next_pages();
+
+        sizer.give_way(first);
+        let second = sizer.next_pages();
+        sizer.give_way(second);
+        sizer.give_way(1);
+
+        assert_eq!((first, second, sizer.next_pages()), (8, 2, 1));
+        sizer.observe(1, 10, Duration::from_micros(50));
+        assert!(sizer.next_pages() > 1);
     }
 
     #[test]

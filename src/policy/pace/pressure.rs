@@ -24,6 +24,8 @@ pub struct Pressure {
     pub oldest_snapshot: Option<Duration>,
     /// How far the slowest replica is behind.
     pub replica_lag: ReplicaLag,
+    /// There is a ledger in this database.
+    pub has_ledger: bool,
 }
 
 /// How far the slowest replica is behind.

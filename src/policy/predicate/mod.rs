@@ -57,3 +57,5 @@ fn refuse<T>(message: impl Into<String>) -> Result<T, PredicateError> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod texts;

@@ -474,6 +474,7 @@ fn table() -> TableFacts {
         delete_triggers: vec![],
         may_select: true,
         may_delete: true,
+        hindered_part: None,
         leading_index_columns: vec![],
         leading_indexes: Vec::new(),
         total_bytes: 0,

@@ -59,9 +59,9 @@ fn facts(node: Node, table: Counters, index: Counters) -> Facts {
     facts.indexes.push(Index {
         id: INDEX,
         table: TABLE,
-        schema: "public".to_owned(),
+        schema: "public".into(),
         name: "t_a".to_owned(),
-        method: "btree".to_owned(),
+        method: "btree".into(),
         keys: vec![IndexKey::default()],
         ..Index::default()
     });

@@ -8,6 +8,7 @@ mod case;
 mod cases;
 mod clock;
 mod concurrency;
+mod meaning;
 mod pooled;
 mod property;
 mod run;

@@ -271,7 +271,7 @@ async fn an_older_ledger_is_brought_up_to_date_for_all_who_use_it() {
     let version: i32 = database
         .scalar("SELECT version FROM retention_operator.meta")
         .await;
-    assert_eq!(version, 1);
+    assert_eq!(version, 2);
     let used = engine(&other.url)
         .ledger(LedgerMode::Existing, true)
         .await

@@ -181,6 +181,6 @@ async fn a_standby_refuses_a_sweep_and_says_why() {
         .map(|_| ())
         .unwrap_err();
 
-    assert_eq!(error.category(), "read_only", "{error}");
+    assert_eq!(error.category(), "not_primary", "{error}");
     assert!(error.to_string().contains("standby"), "{error}");
 }

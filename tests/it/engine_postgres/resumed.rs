@@ -13,8 +13,8 @@ use retention_operator::engine::ledger::{Entry, Ledger, OwnHold, Party};
 use retention_operator::engine::postgres::PostgresEngine;
 use retention_operator::policy::check::{CheckedPolicy, check};
 use retention_operator::sweep::{
-    Control, ControlError, Order, RuleEnd, RuleProgress, StopReason, SweepReport, SweepState,
-    Trigger, sweep_policy,
+    Control, ControlError, Order, RuleEnd, RuleProgress, StopReason, SweepError, SweepReport,
+    SweepState, Trigger, sweep_policy,
 };
 use serde_json::{Value, json};
 
@@ -64,17 +64,21 @@ impl Control for Until {
 }
 
 /// A policy, its database, and the sweep that it is in.
-struct Policy {
-    database: TestDatabase,
-    engine: PostgresEngine,
+pub(super) struct Policy {
+    pub(super) database: TestDatabase,
+    pub(super) engine: PostgresEngine,
     checked: CheckedPolicy,
     around: Surroundings,
-    state: SweepState,
+    pub(super) state: SweepState,
 }
 
 impl Policy {
     async fn new(ledger: &str, rules: Value) -> Self {
-        let database = Postgres::shared().database("resumed").await;
+        Self::on(Postgres::shared(), ledger, rules).await
+    }
+
+    pub(super) async fn on(server: &Postgres, ledger: &str, rules: Value) -> Self {
+        let database = server.database("resumed").await;
         let spec: RetentionPolicySpec = serde_json::from_value(json!({
             "mode": "Enforce",
             "database": {"secretRef": {"name": "db"}, "ledger": ledger},
@@ -95,7 +99,14 @@ impl Policy {
     }
 
     /// One part of the sweep, to its end or until `control` stops it.
-    async fn part(&mut self, control: &Until) -> SweepReport {
+    pub(super) async fn part(&mut self, control: &dyn Control) -> SweepReport {
+        self.try_part(control).await.unwrap()
+    }
+
+    pub(super) async fn try_part(
+        &mut self,
+        control: &dyn Control,
+    ) -> Result<SweepReport, SweepError> {
         let order = Order {
             around: &self.around,
             generation: 1,
@@ -111,7 +122,6 @@ impl Policy {
             control,
         )
         .await
-        .unwrap()
     }
 
     fn approve(&mut self, rule: &str) {
@@ -122,7 +132,7 @@ impl Policy {
         self.state.put(progress);
     }
 
-    async fn rows(&self, table: &str) -> i64 {
+    pub(super) async fn rows(&self, table: &str) -> i64 {
         self.database
             .scalar(&format!("SELECT count(*) FROM {table}"))
             .await
@@ -133,12 +143,12 @@ fn new_sweep() -> SweepState {
     SweepState::begin(Trigger::Request, Timestamp::now(), 1)
 }
 
-fn rule(name: &str, table: &str) -> Value {
+pub(super) fn rule(name: &str, table: &str) -> Value {
     json!({"name": name, "table": table, "column": "at", "expireAfter": "30d", "action": "Delete"})
 }
 
 /// A table of `rows` rows that have all expired.
-fn expired(table: &str, rows: u32) -> String {
+pub(super) fn expired(table: &str, rows: u32) -> String {
     format!(
         "CREATE TABLE {table} (id bigint, at timestamptz, pad text);
          INSERT INTO {table} SELECT n, now() - interval '40 days', repeat('x', 100) FROM generate_series(1, {rows}) n; ANALYZE {table};"
@@ -151,7 +161,7 @@ fn end<'a>(report: &'a SweepReport, rule: &str) -> &'a RuleEnd {
 }
 
 /// Another policy's holds, as that policy enters them.
-async fn hold(ledger: &dyn Ledger, holds: &[OwnHold]) {
+pub(super) async fn hold(ledger: &dyn Ledger, holds: &[OwnHold]) {
     let party = Party {
         policy: "shop/holder".to_owned(),
         sweeper: "holder".to_owned(),

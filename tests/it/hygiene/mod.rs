@@ -6,11 +6,13 @@ mod indexes;
 mod invalid_index;
 mod own_use;
 mod policy;
+mod real;
 mod server;
 mod sqlite;
 mod statements;
 mod statistics;
 mod tables;
+mod trend;
 mod usage;
 
 use std::time::Duration;

@@ -98,7 +98,7 @@ async fn indexes_are_described_by_columns_collations_order_expressions_and_predi
     );
     assert_eq!(
         (index("one").keys[0].options, index("one").keys[1].options),
-        (0, 1)
+        (2, 1)
     );
     assert_eq!(
         (columns("three"), index("three").expressions.as_deref()),
@@ -247,4 +247,74 @@ async fn a_clean_file_has_no_finding() {
     .await;
 
     assert_eq!(findings, []);
+}
+
+#[tokio::test]
+async fn what_only_looks_alike_is_no_finding() {
+    let findings = findings(
+        r#"CREATE TABLE "odd.Größe ""t" (id INTEGER PRIMARY KEY, "it's" TEXT COLLATE NOCASE UNIQUE, "ä b" INT, twice AS ("ä b" * 2), kept AS ("ä b" * 3) STORED);
+         CREATE INDEX "by (x" ON "odd.Größe ""t" ("ä b", kept); CREATE INDEX "by x DESC" ON "odd.Größe ""t" ("ä b" DESC, id);
+         CREATE INDEX binary ON "odd.Größe ""t" ("it's" COLLATE BINARY); CREATE INDEX computed ON "odd.Größe ""t" (twice);
+         CREATE INDEX stored ON "odd.Größe ""t" (kept); CREATE INDEX expression ON "odd.Größe ""t" ("ä b" + 1);
+         CREATE INDEX other_expression ON "odd.Größe ""t" ("ä b" + 2); CREATE INDEX part ON "odd.Größe ""t" ("ä b") WHERE kept > 5;
+         CREATE INDEX other_part ON "odd.Größe ""t" ("ä b") WHERE kept > 6;
+         INSERT INTO "odd.Größe ""t" (id, "it's", "ä b") VALUES (1, 'x', 1);
+         CREATE TABLE strict (id INTEGER PRIMARY KEY, v ANY, p INT REFERENCES "odd.Größe ""t") STRICT; CREATE INDEX strict_p ON strict (p, v);
+         CREATE TABLE keyed (a TEXT, b INT, c INT, PRIMARY KEY (b DESC, a)) WITHOUT ROWID, STRICT; CREATE INDEX keyed_a ON keyed (a, b);
+         CREATE TABLE own (id INTEGER PRIMARY KEY REFERENCES strict, up INT REFERENCES own, down INT); CREATE INDEX own_up ON own (up);
+         INSERT INTO strict VALUES (1, 1, 1); INSERT INTO keyed VALUES ('a', 1, 1); INSERT INTO own VALUES (1, 1, 1);
+         CREATE VIRTUAL TABLE search USING fts5(body); INSERT INTO search VALUES ('x');
+         CREATE VIRTUAL TABLE places USING rtree(id, x0, x1); INSERT INTO places VALUES (1, 2, 3);
+         CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT, u INT UNIQUE); INSERT INTO counted VALUES (1, 1); ANALYZE"#,
+    )
+    .await;
+
+    assert_eq!(findings, []);
+}
+
+#[tokio::test]
+async fn an_index_that_runs_backwards_is_a_duplicate() {
+    let findings = findings(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a INT, b INT); INSERT INTO t VALUES (1, 1, 1);
+         CREATE INDEX forwards ON t (a, b DESC); CREATE INDEX backwards ON t (a DESC, b); CREATE INDEX both ON t (a DESC, b DESC)",
+    )
+    .await;
+
+    assert_eq!(
+        of(&findings, Check::DuplicateIndex),
+        ["duplicate-index:main.t.forwards"]
+    );
+    assert_eq!(findings.len(), 1, "{findings:?}");
+}
+
+#[tokio::test]
+async fn what_a_constraint_made_is_not_told_to_be_dropped() {
+    let findings =
+        findings("CREATE TABLE t (id INTEGER PRIMARY KEY, UNIQUE (id)); INSERT INTO t VALUES (1)")
+            .await;
+
+    for finding in &findings {
+        assert_eq!(finding.check, Check::DuplicateIndex, "{finding:?}");
+        assert_eq!(finding.advice.apply, None, "{finding:?}");
+        assert!(finding.advice.text.contains("constraint"), "{finding:?}");
+    }
+}
+
+/// A file may hold virtual tables of an extension that this program does not have: SQLite then does not know their shadows.
+#[tokio::test]
+async fn tables_of_a_virtual_table_whose_module_is_unknown_are_left_out() {
+    let facts = facts(
+        "CREATE TABLE vectors_chunks (a INT); CREATE TABLE vectors (a INT); CREATE TABLE vector (a INT); CREATE TABLE search_log (a INT);
+         CREATE VIRTUAL TABLE search USING fts5(body); DROP TABLE vectors; PRAGMA writable_schema = ON;
+         INSERT INTO sqlite_schema (type, name, tbl_name, rootpage, sql) VALUES ('table', 'Vectors', 'Vectors', 0, 'CREATE VIRTUAL TABLE Vectors USING vec0(x float[4])')",
+    )
+    .await;
+
+    let mut names: Vec<&str> = facts
+        .tables
+        .values()
+        .map(|table| table.name.as_str())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["search_log", "vector"]);
 }

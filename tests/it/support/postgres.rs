@@ -178,6 +178,14 @@ impl Postgres {
         self.process.wait(Duration::from_secs(30));
     }
 
+    /// The server comes back as a standby that follows nobody, as one does that lost a failover; `pg_promote()` makes it the primary
+    /// again, on another timeline.
+    pub fn demote(&mut self) {
+        self.stop();
+        fs::write(self.dir.join("data/standby.signal"), "").unwrap();
+        self.restart();
+    }
+
     /// Starts the server again after [`Postgres::crash`], [`Postgres::stop`] or [`Postgres::kill9`], on the same port and data, and waits until it answers.
     pub fn restart(&mut self) {
         self.process = start(&self.dir, self.port, self.bin.as_deref(), &self.settings);

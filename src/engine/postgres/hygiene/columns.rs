@@ -64,7 +64,7 @@ pub(super) async fn read(session: &mut Session, facts: &mut Facts) -> Result<(),
 /// `$1`: tables. Their columns, dropped ones too.
 const COLUMNS: &str = "\
 SELECT a.attrelid AS id, a.attnum AS number, a.attname::text AS name, a.attlen AS length, a.attalign::text AS alignment, \
-  a.attisdropped AS dropped, a.atthasmissing AS added, a.attgenerated <> '' AS generated, \
+  a.attisdropped AS dropped, a.atthasmissing AS added, a.attgenerated <> '' AS generated, a.attgenerated = 'v' AS is_virtual, \
   NOT a.attisdropped AND a.atttypid IN (1184, 1114, 1082) AS is_time \
 FROM pg_attribute a WHERE a.attrelid = ANY ($1) AND a.attnum > 0 ORDER BY a.attrelid, a.attnum";
 
@@ -123,6 +123,7 @@ fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
         dropped: row.try_get("dropped")?,
         added: row.try_get("added")?,
         generated: row.try_get("generated")?,
+        is_virtual: row.try_get("is_virtual")?,
         is_time: row.try_get("is_time")?,
         sample: None,
     })

@@ -218,13 +218,13 @@ async fn read_bounds(session: &mut Session, facts: &mut Facts) -> Result<(), sql
         let parent = by_time.get(&oid(&row, "parent")?);
         let table = facts.tables.get_mut(&oid(&row, "id")?);
         if let (Some((column, alone, beside_default)), Some(table)) = (parent, table) {
-            table.detail.bound = Some(Bound {
+            table.detail.bound = Some(Box::new(Bound {
                 column: column.clone(),
                 alone: *alone,
                 upper: row.try_get("upper")?,
                 text: row.try_get("text")?,
                 beside_default: *beside_default,
-            });
+            }));
         }
     }
     Ok(())
@@ -278,7 +278,11 @@ async fn read_published(session: &mut Session, facts: &mut Facts) -> Result<(), 
 const TOTAL_KEYS: &str = "\
 SELECT x.indrelid AS table, x.indexrelid AS index, i.relname::text AS name, x.indimmediate AS immediate, \
   (SELECT array_agg(a.attname::text ORDER BY u.n) FROM unnest((x.indkey::int2[])[0:x.indnkeyatts - 1]) WITH ORDINALITY AS u(number, n) \
-    JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = u.number) AS columns \
+    JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = u.number) AS columns, \
+  NOT coalesce((to_jsonb(x) ->> 'indnullsnotdistinct')::bool, false) AND NOT EXISTS ( \
+    SELECT FROM unnest((x.indkey::int2[])[0:x.indnkeyatts - 1], x.indclass::oid[], x.indcollation::oid[]) AS u(number, class, text_order) \
+    JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = u.number JOIN pg_opclass o ON o.oid = u.class \
+    WHERE NOT o.opcdefault OR u.text_order <> a.attcollation) AS is_plain \
 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
 WHERE x.indisunique AND x.indisvalid AND NOT x.indisprimary AND x.indpred IS NULL AND x.indexprs IS NULL \
   AND NOT EXISTS (SELECT FROM pg_index p WHERE p.indrelid = x.indrelid AND p.indisprimary) \
@@ -297,6 +301,7 @@ async fn total_keys(session: &mut Session) -> Result<Vec<TotalKey>, sqlx::Error>
                 name: row.try_get("name")?,
                 columns: row.try_get("columns")?,
                 immediate: row.try_get("immediate")?,
+                is_plain: row.try_get("is_plain")?,
             })
         })
         .collect()

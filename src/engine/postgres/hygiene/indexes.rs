@@ -1,6 +1,11 @@
 //! The indexes and foreign keys of a database.
 
-use std::{collections::HashMap, error::Error, str::FromStr};
+use std::{
+    collections::{HashMap, HashSet},
+    error::Error,
+    str::FromStr,
+    sync::Arc,
+};
 
 use sqlx::{
     Row,
@@ -22,13 +27,16 @@ use crate::{
 /// They are sent as hashes, because only equality is asked of them, and where a table has but one
 /// that begins with a column they need not be told apart: such indexes are compared with each other alone.
 ///
+/// Where long values are, only what a rebuild left is of interest, and counts as the owner's.
+///
 /// An unfinished index may be at work right now: a build shows its progress, a concurrent drop or rebuild locks the index. Where the
 /// role may see only that something is built, but not what, a concurrent build's lock of the table must do.
 const INDEXES: &str = r"
 WITH several AS MATERIALIZED (
   SELECT s.indrelid, split_part(s.indkey::text, ' ', 1) AS first FROM pg_index s
   WHERE s.indexprs IS NOT NULL OR s.indpred IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1)
-SELECT i.oid AS id, x.indrelid AS table, i.relname::text AS name, h.inhparent AS attached_to,
+SELECT i.oid AS id, i.relnamespace = 'pg_toast'::regnamespace AS of_toast,
+  CASE WHEN i.relnamespace = 'pg_toast'::regnamespace THEN (SELECT o.oid FROM pg_class o WHERE o.reltoastrelid = x.indrelid) ELSE x.indrelid END AS table, i.relname::text AS name, h.inhparent AS attached_to,
   m.amname::text AS method, x.indisunique, x.indisprimary, x.indisvalid, x.indisready, x.indnkeyatts AS key_count,
   x.indkey::text AS columns, x.indclass::text AS operator_classes, x.indcollation::text AS collations, x.indoption::text AS options,
   CASE WHEN x.indexprs IS NULL THEN NULL WHEN (x.indrelid, split_part(x.indkey::text, ' ', 1)) NOT IN (SELECT p.indrelid, p.first FROM several p) THEN 'the only one'
@@ -53,7 +61,8 @@ FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
 JOIN pg_am m ON m.oid = i.relam LEFT JOIN pg_inherits h ON h.inhrelid = i.oid
 LEFT JOIN pg_constraint k ON k.conindid = i.oid AND k.contype IN ('p', 'u', 'x') AND k.conrelid = x.indrelid
 WHERE i.relnamespace NOT IN (SELECT n.oid FROM pg_namespace n
-  WHERE n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast', 'retention_operator'))";
+  WHERE n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast', 'retention_operator'))
+  OR NOT x.indisvalid AND i.relnamespace = 'pg_toast'::regnamespace";
 
 /// The indexes of `tables`.
 pub(super) async fn indexes(
@@ -62,10 +71,12 @@ pub(super) async fn indexes(
 ) -> Result<Vec<Index>, sqlx::Error> {
     // Put straight where they stay: there may be tens of thousands.
     let mut indexes = Vec::new();
+    let mut texts = Texts::default();
     session
         .collect(constant(INDEXES), |row| {
-            if let Some(table) = tables.get(&oid(row, "table")?) {
-                indexes.push(index(row, table)?);
+            let table: Option<Oid> = row.try_get("table")?;
+            if let Some(table) = table.and_then(|table| tables.get(&table.0)) {
+                indexes.push(index(row, table, &mut texts)?);
             }
             Ok(())
         })
@@ -73,9 +84,12 @@ pub(super) async fn indexes(
     Ok(indexes)
 }
 
-fn index(row: &PgRow, table: &Table) -> Result<Index, sqlx::Error> {
+fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::Error> {
     let columns: Vec<i16> = vector(row, "columns")?;
     let key_count = usize::try_from(row.try_get::<i16, _>("key_count")?).unwrap_or(0);
+    let of_toast: bool = row.try_get("of_toast")?;
+    // Those of the pieces of long values are no columns of the table.
+    let columns = if of_toast { Vec::new() } else { columns };
     let (keys, included) = columns.split_at(key_count.min(columns.len()));
     let classes: Vec<u32> = vector(row, "operator_classes")?;
     let collations: Vec<u32> = vector(row, "collations")?;
@@ -84,12 +98,12 @@ fn index(row: &PgRow, table: &Table) -> Result<Index, sqlx::Error> {
     Ok(Index {
         id: oid(row, "id")?,
         table: table.id,
-        schema: table.schema.clone(),
+        schema: texts.shared(if of_toast { "pg_toast" } else { &table.schema }),
         name: row.try_get("name")?,
         attached_to: row
             .try_get::<Option<Oid>, _>("attached_to")?
             .map(|oid| oid.0),
-        method: row.try_get("method")?,
+        method: texts.shared(row.try_get("method")?),
         unique: row.try_get("indisunique")?,
         primary: row.try_get("indisprimary")?,
         valid: row.try_get("indisvalid")?,
@@ -121,6 +135,21 @@ fn index(row: &PgRow, table: &Table) -> Result<Index, sqlx::Error> {
             .and_then(not_null),
         ..Index::default()
     })
+}
+
+/// Texts that are the same for many things, once each.
+#[derive(Default)]
+struct Texts(HashSet<Arc<str>>);
+
+impl Texts {
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return known.clone();
+        }
+        let shared: Arc<str> = text.into();
+        self.0.insert(shared.clone());
+        shared
+    }
 }
 
 /// A vector of the catalog as it prints itself: numbers with blanks between them.
@@ -161,9 +190,27 @@ fn not_null(tree: &str) -> Option<Vec<i16>> {
     (ended && !columns.is_empty()).then_some(columns)
 }
 
+/// What the server prints leaves out the tablespace, comments and marks.
 const DEFINITIONS: &str = "\
-SELECT x.indexrelid AS id, pg_get_indexdef(x.indexrelid) AS definition, pg_get_constraintdef(k.oid) AS constraint_definition \
-FROM pg_index x LEFT JOIN pg_constraint k ON k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x') AND k.conrelid = x.indrelid \
+SELECT x.indexrelid AS id, CASE WHEN s.spcname IS NULL THEN d.whole \
+    WHEN x.indpred IS NULL THEN d.whole || format(' TABLESPACE %I', s.spcname) \
+    WHEN right(d.whole, length(d.part)) = d.part THEN left(d.whole, -length(d.part)) || format(' TABLESPACE %I', s.spcname) || d.part \
+    ELSE d.whole END AS definition, \
+  CASE WHEN k.contype IN ('p', 'u') AND i.relkind = 'i' AND NOT x.indisexclusion \
+    THEN CASE k.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END || format(' USING INDEX %I', i.relname) \
+      || CASE WHEN k.condeferrable THEN ' DEFERRABLE' ELSE '' END || CASE WHEN k.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END \
+    ELSE pg_get_constraintdef(k.oid) END AS constraint_definition, \
+  array_remove(ARRAY[format('COMMENT ON INDEX %I.%I IS ', n.nspname, i.relname) || quote_literal(obj_description(i.oid, 'pg_class')) || ';', \
+    CASE WHEN k.oid IS NOT NULL THEN format('COMMENT ON CONSTRAINT %I ON %I.%I IS ', k.conname, n.nspname, t.relname) \
+      || quote_literal(obj_description(k.oid, 'pg_constraint')) || ';' END, \
+    CASE WHEN x.indisclustered THEN format('ALTER TABLE %I.%I CLUSTER ON %I;', n.nspname, t.relname, i.relname) END, \
+    CASE WHEN x.indisreplident THEN format('ALTER TABLE %I.%I REPLICA IDENTITY USING INDEX %I;', n.nspname, t.relname, i.relname) END] \
+    || ARRAY(SELECT format('ALTER INDEX %I.%I ALTER COLUMN %s SET STATISTICS %s;', n.nspname, i.relname, a.attnum, a.attstattarget) \
+      FROM pg_attribute a WHERE a.attrelid = i.oid AND a.attstattarget >= 0 ORDER BY a.attnum), NULL) AS marks \
+FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid JOIN pg_namespace n ON n.oid = i.relnamespace \
+LEFT JOIN pg_tablespace s ON s.oid = i.reltablespace \
+LEFT JOIN pg_constraint k ON k.conindid = x.indexrelid AND k.contype IN ('p', 'u', 'x') AND k.conrelid = x.indrelid \
+CROSS JOIN LATERAL (SELECT pg_get_indexdef(x.indexrelid) AS whole, ' WHERE ' || pg_get_expr(x.indpred, x.indrelid) AS part) d \
 WHERE x.indexrelid = ANY ($1)";
 
 /// Adds the statements that make the indexes of which a check will speak.
@@ -178,21 +225,24 @@ pub(in crate::engine::postgres) async fn define(
     let rows = session.rows(constant(DEFINITIONS).bind(ids)).await?;
     let mut definitions = HashMap::new();
     for row in &rows {
-        let definition: Option<String> = row.try_get("definition")?;
-        let constraint: Option<String> = row.try_get("constraint_definition")?;
-        definitions.insert(oid(row, "id")?, (definition, constraint));
+        let definition: Option<Box<str>> = row.try_get("definition")?;
+        let constraint: Option<Box<str>> = row.try_get("constraint_definition")?;
+        let marks: Vec<String> = row.try_get("marks")?;
+        definitions.insert(oid(row, "id")?, (definition, constraint, marks.into()));
     }
     for index in &mut facts.indexes {
-        if let Some((definition, constraint)) = definitions.remove(&index.id) {
+        if let Some((definition, constraint, marks)) = definitions.remove(&index.id) {
             index.definition = definition;
             index.constraint_definition = constraint;
+            index.marks = marks;
         }
     }
     Ok(())
 }
 
 const FOREIGN_KEYS: &str = "\
-SELECT k.oid AS id, k.conname::text AS name, k.conrelid AS table, k.confrelid AS referred, k.conkey AS columns, k.convalidated, k.conindid AS relies_on \
+SELECT k.oid AS id, k.conname::text AS name, k.conrelid AS table, k.confrelid AS referred, k.conkey AS columns, k.convalidated, k.conindid AS relies_on, \
+  NOT k.convalidated AND NOT coalesce((to_jsonb(k) ->> 'conenforced')::bool, true) AS not_enforced \
 FROM pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0";
 
 /// Their referring columns.
@@ -220,10 +270,14 @@ pub(super) async fn foreign_keys(session: &mut Session) -> Result<Vec<ForeignKey
         .collect(constant(FOREIGN_KEYS), |row| {
             let id = oid(row, "id")?;
             let numbers: Vec<i16> = row.try_get("columns")?;
-            let (column_names, collations) = numbers
-                .iter()
-                .map(|number| columns.get(&(id, *number)).cloned().unwrap_or_default())
-                .unzip();
+            // Nearly all have one column: room for four in each would be most of what they take.
+            let mut column_names = Vec::with_capacity(numbers.len());
+            let mut collations = Vec::with_capacity(numbers.len());
+            for number in &numbers {
+                let (name, collation) = columns.get(&(id, *number)).cloned().unwrap_or_default();
+                column_names.push(name);
+                collations.push(collation);
+            }
             Ok(ForeignKey {
                 name: row.try_get("name")?,
                 table: oid(row, "table")?,
@@ -231,6 +285,7 @@ pub(super) async fn foreign_keys(session: &mut Session) -> Result<Vec<ForeignKey
                 column_names,
                 referred: oid(row, "referred")?,
                 validated: row.try_get("convalidated")?,
+                not_enforced: row.try_get("not_enforced")?,
                 collations,
                 relies_on: oid(row, "relies_on")?,
                 parts: parts.remove(&id).unwrap_or_default(),

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Of temporary sequences only their own sessions know the state.
 const SEQUENCES: &str = "\
 SELECT s.seqrelid AS id, n.nspname::text AS schema, c.relname::text AS name, s.seqmin AS min, s.seqmax AS max, \
-  s.seqincrement AS increment, s.seqcycle AS cycles, \
+  s.seqincrement AS increment, s.seqcycle AS cycles, s.seqtypid::regtype::text AS type_name, \
   has_sequence_privilege(c.oid, 'USAGE, SELECT') AS visible, c.relpersistence = 'u' AND pg_is_in_recovery() AS empty \
 FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
 WHERE c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'retention_operator') \
@@ -39,7 +39,7 @@ WHERE c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_s
 
 /// By ownership (`a`: also without a default that mentions the sequence), identity (`i`), and default (`n`); types under domains.
 const FED: &str = "\
-SELECT f.sequence, f.feed, f.relation, a.attname::text AS name, \
+SELECT f.sequence, f.feed, f.relation, a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type_name, \
   coalesce(nullif(b.typbasetype, 0), nullif(t.typbasetype, 0), t.oid) AS type \
 FROM (SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid AS number, d.deptype::text AS feed \
     FROM pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass \
@@ -54,7 +54,7 @@ JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetyp
 /// Foreign keys whose own column is narrower than the one that it refers to: known by the operator that compares the two, so
 /// that the columns of all the others need not be looked up.
 const NARROWER: &str = "\
-SELECT k.conrelid AS relation, a.attname::text AS name, a.atttypid AS type, k.confrelid AS referred, r.attname::text AS referred_name \
+SELECT k.conrelid AS relation, a.attname::text AS name, a.atttypid AS type, format_type(a.atttypid, NULL) AS type_name, k.confrelid AS referred, r.attname::text AS referred_name \
 FROM pg_constraint k CROSS JOIN LATERAL unnest(k.conkey, k.confkey) AS u(own, other) \
 JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.own \
 JOIN pg_attribute r ON r.attrelid = k.confrelid AND r.attnum = u.other \
@@ -91,6 +91,8 @@ pub(super) async fn sequences(
                 let column = fed(row, table)?;
                 columns.insert((table, column.name.clone()), *place);
                 if let Some(sequence) = facts.sequences.get_mut(*place) {
+                    // Nearly all have one.
+                    sequence.columns.reserve_exact(1);
                     sequence.columns.push(column);
                 }
             }
@@ -113,6 +115,7 @@ pub(super) async fn sequences(
             sequence.columns.push(FedColumn {
                 table,
                 name,
+                type_name: row.try_get("type_name")?,
                 max,
                 by: Feed::Reference,
             });
@@ -128,6 +131,7 @@ fn sequence(row: &PgRow) -> Result<Sequence, sqlx::Error> {
         min: row.try_get("min")?,
         max: row.try_get("max")?,
         increment: row.try_get("increment")?,
+        type_name: row.try_get("type_name")?,
         cycles: row.try_get("cycles")?,
         last: None,
         columns: Vec::new(),
@@ -138,6 +142,7 @@ fn fed(row: &PgRow, table: u32) -> Result<FedColumn, sqlx::Error> {
     Ok(FedColumn {
         table,
         name: row.try_get("name")?,
+        type_name: row.try_get("type_name")?,
         max: largest(oid(row, "type")?),
         by: match row.try_get("feed")? {
             "i" => Feed::Identity,

@@ -7,7 +7,7 @@
 pub(super) const SCHEMA: &str = "retention_operator";
 
 /// The version of the tables below.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// What makes the ledger; each statement is repeatable. Lease and progress are written by every chunk: room in their pages
 /// keeps those writes off the indexes.
@@ -68,8 +68,32 @@ pub(super) const TABLES: [(&str, &str); 9] = [
 /// its version should have was dropped by somebody, and is never made anew: what it knew of holds would be forgotten.
 pub(super) const LATER: [(&str, i32); 0] = [];
 
-/// What else brings a ledger from the version before to this one, in order; each statement is repeatable.
-pub(super) const UPGRADES: [(i32, &[&str]); 0] = [];
+/// A column that came after its table.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Added {
+    /// The version that brought it.
+    pub(super) version: i32,
+    pub(super) table: &'static str,
+    pub(super) column: &'static str,
+    /// Repeatable, and for the table's owner alone.
+    pub(super) statement: &'static str,
+}
+
+/// Columns that came after version 1, in order: what is approved of a removed hold is approved by each policy for itself.
+pub(super) const ADDED: [Added; 1] = [Added {
+    version: 2,
+    table: "hold",
+    column: "asked_by",
+    statement: "ALTER TABLE retention_operator.hold ADD COLUMN IF NOT EXISTS asked_by text[]",
+}];
+
+/// `$1`: tables, `$2`: a column of each. In that order: whether it is there, and whether the role may add it.
+pub(super) const COLUMNS: &str = "\
+SELECT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = w.name AND NOT a.attisdropped) AS there, \
+  coalesce(pg_has_role(c.relowner, 'USAGE'), false) AS may_add \
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(tab, name, n) \
+LEFT JOIN (pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace AND s.nspname = 'retention_operator') ON c.relname = w.tab \
+ORDER BY w.n";
 
 /// The version that a table came with.
 fn since(later: &[(&str, i32)], name: &str) -> i32 {
@@ -131,8 +155,17 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(coales
 WHERE n.nspname = 'retention_operator' AND c.relname = 'claim' AND a.grantee <> 0 AND pg_get_userbyid(a.grantee) <> current_user \
   AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')";
 
-/// `$1`: the version that the ledger has now.
-pub(super) const UPGRADED: &str = "UPDATE retention_operator.meta SET version = $1::int4 WHERE one";
+/// Says which version the ledger is of now: never an older one than it says itself.
+pub(super) fn upgraded() -> String {
+    format!(
+        "UPDATE retention_operator.meta SET version = {VERSION} WHERE one AND version < {VERSION}"
+    )
+}
+
+/// `$1`: tables' names. Those that are there.
+pub(super) const PRESENT: &str = "\
+SELECT c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+WHERE n.nspname = 'retention_operator' AND c.relname = ANY ($1::text[])";
 
 pub(super) const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS retention_operator";
 
@@ -174,6 +207,11 @@ SELECT c.relname::text AS name, \
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN pg_namespace c11 \
 WHERE n.nspname = 'retention_operator' AND c11.nspname = 'pg_catalog' AND c.relname = ANY ($1::text[])";
 
+/// The names of the first version's tables.
+pub(super) fn first_names() -> impl Iterator<Item = &'static str> {
+    names().into_iter().filter(|name| since(&LATER, name) == 1)
+}
+
 /// The tables' names.
 pub(super) fn names() -> Vec<&'static str> {
     TABLES.iter().map(|(name, _)| *name).collect()
@@ -198,13 +236,26 @@ mod tests {
         let versions = LATER
             .iter()
             .map(|(_, version)| version)
-            .chain(UPGRADES.iter().map(|(version, _)| version));
+            .chain(ADDED.iter().map(|added| &added.version));
         for version in versions {
             assert!(*version > 1, "the first version brought it");
             assert!(*version <= VERSION, "{version} is still to come");
         }
         assert!(LATER.iter().all(|(name, _)| names().contains(name)));
-        assert!(UPGRADES.is_sorted_by_key(|(version, _)| *version));
+        assert!(ADDED.is_sorted_by_key(|added| added.version));
+        for added in &ADDED {
+            let (_, table) = TABLES
+                .iter()
+                .find(|(name, _)| *name == added.table)
+                .expect("a table of the ledger");
+            let column = added.statement.split("IF NOT EXISTS ").last();
+            let column = column.expect("a column");
+            assert!(column.starts_with(added.column));
+            assert!(
+                table.contains(column),
+                "a new ledger has it, too, and alike: {column}"
+            );
+        }
     }
 
     /// `claim` is of the first version, `note` of the second and `mark` of the third.

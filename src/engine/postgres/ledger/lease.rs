@@ -19,7 +19,7 @@ use crate::{
         postgres::{
             Settings, error, outcome,
             session::{Session, Sessions},
-            sql::{Sql, constant, fixed, literal},
+            sql::{Sql, constant, literal},
         },
         sweeper,
     },
@@ -105,7 +105,7 @@ impl Lease {
             match lease.take(&mut session, settings, entry).await {
                 Ok(Some(recorded)) => {
                     session
-                        .commit()
+                        .commit_and_give_back()
                         .await
                         .map_err(|reason| failed(sessions, settings, what, &reason))?;
                     lease.recorded = recorded;
@@ -325,7 +325,7 @@ impl Lease {
             .bind(self.token.clone());
         let rows = session.execute(query).await;
         match rows {
-            Ok(rows) => session.raw(&fixed("COMMIT")).await.map(|_| rows),
+            Ok(rows) => session.commit().await.map(|()| rows),
             Err(reason) => {
                 session.rollback().await;
                 Err(reason)

@@ -102,12 +102,23 @@ pub(super) async fn look(session: &mut Session, role: &str) -> Result<There, sql
     Ok(There::Missing { may_create })
 }
 
-/// Makes the tables that are missing. The book is locked.
+/// Makes the tables that are missing, for all who use the ledger. The book is locked.
 pub(super) async fn make(session: &mut Session) -> Result<(), sqlx::Error> {
-    for (_, statement) in TABLES {
-        session.raw(&fixed(statement)).await?;
+    let names: Vec<String> = TABLES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let present = session
+        .rows(constant(ddl::PRESENT).bind(names))
+        .await?
+        .iter()
+        .map(|row| row.try_get("name"))
+        .collect::<Result<Vec<String>, sqlx::Error>>()?;
+    let mut made = Vec::new();
+    for (name, statement) in TABLES {
+        if !present.iter().any(|present| present == name) {
+            session.raw(&fixed(statement)).await?;
+            made.push(name);
+        }
     }
-    Ok(())
+    super::share(session, &made).await
 }
 
 const NODE: &str = "\

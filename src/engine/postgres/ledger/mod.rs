@@ -18,6 +18,7 @@ use super::{
     error::{self, Doing},
     session::{Session, Sessions},
     sql::{self, Begin, Sql},
+    standby,
     sweep::Sweep,
 };
 use crate::{
@@ -64,8 +65,13 @@ enum Found {
 /// What brings an older ledger up to date.
 struct Older {
     version: i32,
+    /// Tables to make.
     missing: Vec<&'static str>,
-    may_complete: bool,
+    /// Columns to add.
+    lacking: Vec<&'static ddl::Added>,
+    /// What somebody else has to run first.
+    run: Vec<String>,
+    standby: bool,
 }
 
 /// Looks for the ledger, and makes it where `create` and the role allow.
@@ -146,15 +152,19 @@ async fn bring_up_to_date(
 ) -> Result<Result<(), String>, EngineError> {
     let role = &sessions.server().user;
     let what = format!(
-        "the database has a ledger of version {}, and this operator works with version {}",
+        "the ledger is of version {}, and this operator works with version {}",
         older.version,
         ddl::VERSION
     );
-    if !older.may_complete {
+    if older.standby {
         return Ok(Err(format!(
-            "{what}: role {role:?} may not bring it up to date; run: GRANT USAGE, CREATE ON SCHEMA {} TO {}",
-            ddl::SCHEMA,
-            sql::identifier(role)
+            "{what}: on a standby nothing can be brought up to date"
+        )));
+    }
+    if !older.run.is_empty() {
+        return Ok(Err(format!(
+            "{what}: role {role:?} may not bring it up to date; run: {}",
+            older.run.join("; ")
         )));
     }
     if !create {
@@ -245,11 +255,21 @@ async fn survey(session: &mut Session, role: &str) -> Result<(Found, Identity), 
     match (ddl::standing(version, &names), version) {
         (ddl::Standing::Fits, _) => {}
         (ddl::Standing::Older { missing }, Some(version)) => {
-            let older = Older {
+            let may_fill = row.try_get("may_fill")?;
+            let counts = tables.iter().find(|table| {
+                table
+                    .try_get::<String, _>("name")
+                    .is_ok_and(|name| name == "meta")
+            });
+            let may_say = counts.map_or(Ok(false), |meta| meta.try_get("may_write"))?;
+            let mut older = Older {
                 version,
                 missing,
-                may_complete: !in_recovery && row.try_get("may_fill")?,
+                lacking: Vec::new(),
+                run: Vec::new(),
+                standby: in_recovery,
             };
+            older.look(session, role, (may_fill, may_say)).await?;
             return Ok((Found::Older(older), identity));
         }
         (ddl::Standing::Newer, Some(version)) => {
@@ -264,12 +284,65 @@ async fn survey(session: &mut Session, role: &str) -> Result<(Found, Identity), 
     Ok((Found::Ledger { may_write }, identity))
 }
 
+impl Older {
+    /// What there is to do, and what of it the role cannot do itself: it may make tables in the schema, and say which version the
+    /// ledger is of.
+    async fn look(
+        &mut self,
+        session: &mut Session,
+        role: &str,
+        (may_fill, may_say): (bool, bool),
+    ) -> Result<(), sqlx::Error> {
+        if !self.missing.is_empty() && !may_fill {
+            self.run.push(grant_making(role));
+        }
+        let names = |of: fn(&ddl::Added) -> &'static str| -> Vec<String> {
+            ddl::ADDED
+                .iter()
+                .map(|added| of(added).to_owned())
+                .collect()
+        };
+        let columns = sql::constant(ddl::COLUMNS)
+            .bind(names(|added| added.table))
+            .bind(names(|added| added.column));
+        let columns = session.rows(columns).await?;
+        for (added, row) in ddl::ADDED.iter().zip(&columns) {
+            // A table that is to be made is made with it.
+            if self.missing.contains(&added.table) || row.try_get("there")? {
+                continue;
+            }
+            if !row.try_get::<bool, _>("may_add")? {
+                self.run.push(added.statement.to_owned());
+            }
+            self.lacking.push(added);
+        }
+        if !may_say {
+            self.run.push(ddl::upgraded());
+        }
+        Ok(())
+    }
+}
+
 const IDENTIFIER: &str =
     "SELECT system_identifier::text AS identifier FROM pg_catalog.pg_control_system()";
+
+/// The tables that every ledger has, whatever its version.
+pub(super) fn first_tables() -> Vec<String> {
+    ddl::first_names().map(str::to_owned).collect()
+}
 
 /// What gives a role the use of a ledger that is there.
 pub(super) fn grant(role: &str) -> String {
     format!("{}; {}", grant_schema(role), grant_tables(role))
+}
+
+/// What lets a role add tables to a ledger.
+fn grant_making(role: &str) -> String {
+    format!(
+        "GRANT USAGE, CREATE ON SCHEMA {} TO {}",
+        ddl::SCHEMA,
+        sql::identifier(role)
+    )
 }
 
 pub(super) fn grant_schema(role: &str) -> String {
@@ -288,7 +361,7 @@ pub(super) fn grant_tables(role: &str) -> String {
     )
 }
 
-/// The statements that make a ledger, for people to run.
+/// The statements that make a ledger, or bring an older one up to date, for people to run.
 pub(super) fn creation() -> Vec<String> {
     let mut statements = vec![ddl::CREATE_SCHEMA.to_owned()];
     statements.extend(
@@ -297,6 +370,7 @@ pub(super) fn creation() -> Vec<String> {
             .chain(&memory::TABLES)
             .map(|(_, statement)| (*statement).to_owned()),
     );
+    statements.extend(ddl::ADDED.iter().map(|added| added.statement.to_owned()));
     statements.push(ddl::INDEX.to_owned());
     statements.push(format!(
         "INSERT INTO retention_operator.meta (one, version, system_identifier, database_oid, created_at) \
@@ -304,6 +378,7 @@ pub(super) fn creation() -> Vec<String> {
          WHERE d.datname = current_database() ON CONFLICT (one) DO NOTHING",
         ddl::VERSION
     ));
+    statements.push(ddl::upgraded());
     statements.push(ddl::CONTROL.to_owned());
     statements
 }
@@ -339,7 +414,7 @@ async fn make(
     finish(session, sessions, settings, "making the ledger", made).await
 }
 
-/// Brings an older ledger up to date in one transaction. Whoever may use its claims may use its new tables.
+/// Brings an older ledger up to date in one transaction.
 async fn complete(
     sessions: &Arc<Sessions>,
     settings: &Settings,
@@ -348,37 +423,16 @@ async fn complete(
     let mut session = sessions.begin(&settings.write()).await?;
     let completed = async {
         session.row(sql::constant(LOCK).bind(key())).await?;
-        let granted = session.rows(sql::constant(ddl::GRANTED)).await?;
         for (name, statement) in ddl::TABLES {
-            if !older.missing.contains(&name) {
-                continue;
-            }
-            session.raw(&sql::fixed(statement)).await?;
-            for row in &granted {
-                let (role, right): (String, String) = (row.try_get("role")?, row.try_get("right")?);
-                let right = match right.as_str() {
-                    "SELECT" => "SELECT",
-                    "INSERT" => "INSERT",
-                    "UPDATE" => "UPDATE",
-                    _ => "DELETE",
-                };
-                let grant = format!(
-                    "GRANT {right} ON {} TO {}",
-                    sql::table(ddl::SCHEMA, name),
-                    sql::identifier(&role)
-                );
-                session.raw(&Sql::made(grant)).await?;
+            if older.missing.contains(&name) {
+                session.raw(&sql::fixed(statement)).await?;
             }
         }
-        for (version, statements) in ddl::UPGRADES {
-            for statement in statements {
-                if version > older.version {
-                    session.raw(&sql::fixed(statement)).await?;
-                }
-            }
+        share(&mut session, &older.missing).await?;
+        for added in &older.lacking {
+            session.raw(&sql::fixed(added.statement)).await?;
         }
-        let upgraded = sql::constant(ddl::UPGRADED).bind(ddl::VERSION);
-        session.execute(upgraded).await?;
+        session.raw(&Sql::made(ddl::upgraded())).await?;
         Ok(())
     }
     .await;
@@ -390,6 +444,31 @@ async fn complete(
         completed,
     )
     .await
+}
+
+/// Whoever may use the claims of a ledger may use `tables`, too, which were made a moment ago.
+async fn share(session: &mut Session, tables: &[&str]) -> Result<(), sqlx::Error> {
+    if tables.is_empty() {
+        return Ok(());
+    }
+    for row in session.rows(sql::constant(ddl::GRANTED)).await? {
+        let (role, right): (String, String) = (row.try_get("role")?, row.try_get("right")?);
+        let right = match right.as_str() {
+            "SELECT" => "SELECT",
+            "INSERT" => "INSERT",
+            "UPDATE" => "UPDATE",
+            _ => "DELETE",
+        };
+        for name in tables {
+            let grant = format!(
+                "GRANT {right} ON {} TO {}",
+                sql::table(ddl::SCHEMA, name),
+                sql::identifier(&role)
+            );
+            session.raw(&Sql::made(grant)).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Whoever changes the book waits for whoever is at it.
@@ -438,7 +517,7 @@ async fn finish<T>(
     outcome: Result<T, sqlx::Error>,
 ) -> Result<T, EngineError> {
     let outcome = match outcome {
-        Ok(value) => session.commit().await.map(|()| value),
+        Ok(value) => session.commit_and_give_back().await.map(|()| value),
         Err(reason) => {
             session.abandon().await;
             Err(reason)
@@ -458,6 +537,18 @@ impl PostgresLedger {
                 session.abandon().await;
                 Err(self.failed("locking the ledger", &reason))
             }
+        }
+    }
+
+    /// What an error means, where only the server itself can say.
+    async fn told(&self, error: EngineError) -> EngineError {
+        match self.sessions.acquire().await {
+            Ok(mut session) => {
+                let told = standby::told(&mut session, &self.settings, error).await;
+                session.close().await;
+                told
+            }
+            Err(_) => error,
         }
     }
 
@@ -557,7 +648,10 @@ impl Ledger for PostgresLedger {
         from: Option<Cursor>,
         entry: &SweepEntry,
     ) -> Result<Box<dyn TableSweep>, EngineError> {
-        let lease = Lease::acquire(&self.sessions, &self.settings, plan, entry).await?;
+        let lease = match Lease::acquire(&self.sessions, &self.settings, plan, entry).await {
+            Ok(lease) => lease,
+            Err(error) => return Err(self.told(error).await),
+        };
         match Sweep::open(&self.sessions, &self.settings, plan, from, true).await {
             Ok(sweep) => Ok(Box::new(sweep.under(lease))),
             Err(error) => {
@@ -591,9 +685,10 @@ impl Ledger for PostgresLedger {
             }
             Err(_) => {
                 return Ok(Remembered {
-                    note: Some(
-                        "nothing is kept over time: the ledger is older than the tables for it; run as its owner what retention-operator grants prints".to_owned(),
-                    ),
+                    note: Some(format!(
+                        "nothing is kept over time: the ledger is older than the tables for it; run: {}",
+                        grant_making(&self.sessions.server().user)
+                    )),
                     ..Remembered::default()
                 });
             }

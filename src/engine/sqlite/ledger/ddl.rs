@@ -4,7 +4,7 @@
 //! text of every statement that made a table; a table with another text is not the ledger's.
 
 /// The version of the tables below.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// Prefix of their names.
 pub(super) const PREFIX: &str = "retention_operator_";
@@ -60,6 +60,19 @@ pub(super) const TABLES: [(&str, &str); 9] = [
     ),
 ];
 
+/// A column that came after its table: the table as it was before, and what adds it. SQLite then keeps the very text that makes the
+/// table anew.
+pub(super) const ADDED: [(&str, &str, &str); 1] = [(
+    "retention_operator_hold",
+    "CREATE TABLE retention_operator_hold (id INTEGER PRIMARY KEY, policy TEXT NOT NULL, name TEXT NOT NULL, \
+     table_name TEXT NOT NULL, predicate TEXT, reason TEXT, cluster TEXT, since TEXT NOT NULL, removed_at TEXT, asked_at TEXT)",
+    "ALTER TABLE retention_operator_hold ADD COLUMN asked_by TEXT",
+)];
+
+/// `?1`: the version that the ledger is of now.
+pub(super) const UPGRADED: &str =
+    "UPDATE retention_operator_meta SET version = ?1 WHERE one = 1 AND version < ?1";
+
 /// The sweeps of one policy are looked up by it.
 pub(super) const INDEX: &str =
     "CREATE INDEX retention_operator_sweep_policy ON retention_operator_sweep (policy, begun_at)";
@@ -82,6 +95,8 @@ WHERE substr(lower(name), 1, 19) = 'retention_operator_' OR substr(lower(tbl_nam
 pub(super) enum Entry {
     /// One of its tables.
     Table,
+    /// One of its tables, as an earlier version made it, and what brings it up to date.
+    Older(&'static str),
     /// What belongs to them, or has nothing to do with it.
     Other,
     /// What its tables do not have: the name of the table, and what is wrong with it.
@@ -96,10 +111,13 @@ pub(super) fn judge(kind: &str, name: &str, table: &str, text: Option<&str>) -> 
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
     };
     if let Some((_, made)) = known(name).filter(|_| kind == "table") {
-        return if text == Some(made) {
-            Entry::Table
-        } else {
-            Entry::Foreign(format!("{name} is not the table that the operator makes"))
+        let earlier = ADDED
+            .iter()
+            .find(|(table, earlier, _)| table.eq_ignore_ascii_case(name) && text == Some(*earlier));
+        return match earlier {
+            _ if text == Some(made) => Entry::Table,
+            Some((_, _, statement)) => Entry::Older(statement),
+            None => Entry::Foreign(format!("{name} is not the table that the operator makes")),
         };
     }
     if known(name).is_some() {
@@ -133,6 +151,7 @@ mod tests {
 
     #[rstest]
     #[case::own("table", TABLES[1].0, TABLES[1].0, Some(TABLES[1].1), Entry::Table)]
+    #[case::of_an_earlier_version("table", ADDED[0].0, ADDED[0].0, Some(ADDED[0].1), Entry::Older(ADDED[0].2))]
     #[case::its_key(
         "index",
         "sqlite_autoindex_retention_operator_total_1",

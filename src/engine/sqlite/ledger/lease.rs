@@ -14,6 +14,7 @@ use crate::{
         EngineError,
         ledger::SweepEntry,
         sqlite::{session::Session, sql::constant},
+        sweeper,
     },
     policy::plan::RulePlan,
 };
@@ -100,7 +101,11 @@ impl Lease {
         let held = session.rows(constant(HOLDER).bind(table_id)).await?;
         if let Some(row) = held.first() {
             let owner: String = row.try_get("owner")?;
-            if owner != entry.sweeper && row.try_get::<i64, _>("lapsed")? == 0 {
+            if owner != entry.sweeper
+                && row.try_get::<i64, _>("lapsed")? == 0
+                // Nobody waits for a process of this machine that has ended.
+                && !sweeper::has_ended(&owner)
+            {
                 return Ok(false);
             }
         }

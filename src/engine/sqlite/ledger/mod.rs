@@ -39,6 +39,8 @@ pub(super) struct SqliteLedger {
 enum Found {
     Nothing,
     Unusable(String),
+    /// Of an older operator, with the statements that bring it up to date.
+    Older(Option<i64>, Vec<&'static str>),
     Ledger,
 }
 
@@ -59,10 +61,31 @@ pub(super) async fn access(
     let mut session = ledger.reader().await?;
     let found = survey(&mut session).await;
     session.close().await;
-    let found = found.map_err(|reason| ledger.failed("looking for the ledger of", &reason))?;
+    let mut found = found.map_err(|reason| ledger.failed("looking for the ledger of", &reason))?;
+    if let Found::Older(version, _) = &found {
+        let what = of_version(*version);
+        found = if !create {
+            Found::Unusable(format!("{what}: the next sweep brings it up to date"))
+        } else {
+            match ledger.bring_up_to_date().await {
+                Ok(found) => found,
+                Err(error @ (EngineError::ReadOnly(_) | EngineError::Permission(_))) => {
+                    Found::Unusable(format!(
+                        "{what}: it could not be brought up to date: {error}"
+                    ))
+                }
+                Err(error) => return Err(error),
+            }
+        };
+    }
     match found {
         Found::Unusable(why) => Ok(LedgerAccess::Unusable(why)),
         Found::Ledger => Ok(LedgerAccess::Usable(Arc::new(ledger))),
+        // It was brought up to date a moment ago.
+        Found::Older(..) => Err(EngineError::Ledger(
+            "somebody else changes the ledger's version: have only one version of the operator run"
+                .to_owned(),
+        )),
         Found::Nothing if mode != LedgerMode::Auto || !create => {
             Ok(LedgerAccess::Absent { note: None })
         }
@@ -79,9 +102,18 @@ pub(super) async fn access(
     }
 }
 
+fn of_version(version: Option<i64>) -> String {
+    format!(
+        "the ledger is of version {}, and this operator works with version {}",
+        version.map_or_else(|| "?".to_owned(), |version| version.to_string()),
+        ddl::VERSION
+    )
+}
+
 /// In the transaction that the session is in.
 async fn survey(session: &mut Session) -> Result<Found, sqlx::Error> {
     let mut tables = 0;
+    let mut older = Vec::new();
     for row in session.rows(sql::constant(ddl::SHAPE)).await? {
         let text: Option<String> = row.try_get("sql")?;
         let entry = ddl::judge(
@@ -92,6 +124,10 @@ async fn survey(session: &mut Session) -> Result<Found, sqlx::Error> {
         );
         match entry {
             ddl::Entry::Table => tables += 1,
+            ddl::Entry::Older(statement) => {
+                tables += 1;
+                older.push(statement);
+            }
             ddl::Entry::Other => {}
             ddl::Entry::Foreign(what) => {
                 return Ok(Found::Unusable(format!(
@@ -117,14 +153,14 @@ async fn survey(session: &mut Session) -> Result<Found, sqlx::Error> {
         .first()
         .map(|row| row.try_get("version"))
         .transpose()?;
-    if version != Some(ddl::VERSION) {
-        return Ok(Found::Unusable(format!(
-            "the database has a ledger of version {}, this operator works with version {}: use one that fits",
-            version.map_or_else(|| "?".to_owned(), |version| version.to_string()),
-            ddl::VERSION
-        )));
+    match version {
+        Some(version) if version == ddl::VERSION && older.is_empty() => Ok(Found::Ledger),
+        Some(1..ddl::VERSION) => Ok(Found::Older(version, older)),
+        _ => Ok(Found::Unusable(format!(
+            "{}: use one that fits",
+            of_version(version)
+        ))),
     }
-    Ok(Found::Ledger)
 }
 
 /// Makes the ledger in the transaction that the session is in. Somebody may have made it a moment ago.
@@ -144,6 +180,20 @@ async fn make(session: &mut Session) -> Result<Found, sqlx::Error> {
     session.execute(meta).await?;
     session.execute(sql::constant(ddl::CONTROL)).await?;
     Ok(Found::Ledger)
+}
+
+/// Brings an older ledger up to date in the transaction that the session is in. Somebody may have done it a moment ago.
+async fn complete(session: &mut Session) -> Result<Found, sqlx::Error> {
+    let found = survey(session).await?;
+    let Found::Older(_, statements) = found else {
+        return Ok(found);
+    };
+    for statement in statements {
+        session.execute(sql::constant(statement)).await?;
+    }
+    let upgraded = sql::constant(ddl::UPGRADED).bind(ddl::VERSION);
+    session.execute(upgraded).await?;
+    survey(session).await
 }
 
 impl SqliteLedger {
@@ -182,6 +232,13 @@ impl SqliteLedger {
         let mut session = self.writer(what).await?;
         let made = make(&mut session).await;
         self.finish(session, what, made).await
+    }
+
+    async fn bring_up_to_date(&self) -> Result<Found, EngineError> {
+        let what = "bringing up to date the ledger of";
+        let mut session = self.writer(what).await?;
+        let completed = complete(&mut session).await;
+        self.finish(session, what, completed).await
     }
 
     fn failed(&self, what: &str, reason: &sqlx::Error) -> EngineError {

@@ -1,7 +1,13 @@
 use rstest::rstest;
 
 use super::{Database, Encoding, filter};
-use crate::engine::{Engine, EngineError};
+use crate::{
+    engine::{Engine, EngineError, sqlite::print_predicate},
+    policy::predicate::{Predicate, texts::of_the_grammars_words},
+};
+
+#[path = "../../../../fuzz/judges/sqlite.rs"]
+mod judge;
 
 const ROWS: &str = r#"
     CREATE TABLE x (id INTEGER PRIMARY KEY, at INTEGER, name TEXT, amount NUMERIC, flag BOOLEAN, doc JSON, loose, "true" TEXT);
@@ -68,6 +74,30 @@ async fn taken(text: &str) -> Result<Vec<i64>, EngineError> {
 #[case("- amount = -10", &[2])]
 #[case("loose > 6", &[3])]
 #[case("loose > 'Z'", &[1])]
+// A text in a column of numbers, and a blob in a column of texts: in doubt a row stays.
+#[case("coalesce(amount, 0) > 4", &[1, 2])]
+#[case("greatest(amount, 7) > 6", &[1, 2, 4, 5])]
+#[case("NOT (nullif(amount, 5) < 4)", &[2])]
+#[case("amount > id", &[1, 2])]
+#[case("loose > name", &[1])]
+#[case("loose >= coalesce(amount, 0)", &[])]
+#[case("amount + 1 > 0", &[1, 2])]
+#[case("amount * 2 = 0", &[])]
+#[case("- amount = 0", &[])]
+#[case("coalesce(amount, 0) + 1 = 1", &[4])]
+#[case("loose % 2 = 1", &[2])]
+#[case("length(name) - amount > 0", &[5])]
+// Truth values, kept as numbers and as words.
+#[case("coalesce(flag, FALSE)", &[1, 3])]
+#[case("NOT coalesce(flag, FALSE)", &[2, 4, 5])]
+#[case("NOT coalesce(flag, \"true\")", &[2, 4, 5])]
+#[case("nullif(flag, TRUE) IS NULL", &[1, 3, 4])]
+#[case("flag <> (amount > 4)", &[2])]
+#[case("flag = (id IN (1, 3))", &[1, 2, 3, 5])]
+#[case("flag IN (id > 1, NULL)", &[3])]
+#[case("greatest(flag, FALSE)", &[1, 3])]
+#[case("flag > FALSE", &[1, 3])]
+#[case("flag BETWEEN FALSE AND FALSE", &[2, 5])]
 #[case("flag", &[1, 3])]
 #[case("NOT flag", &[2, 5])]
 #[case("flag IS TRUE", &[1, 3])]
@@ -130,6 +160,19 @@ async fn an_expression_takes_these_rows(#[case] text: &str, #[case] ids: &[i64])
 #[case("left(name, -1) = 'x'", "a number of characters")]
 #[case("doc -> '$.a' IS NULL", "a path")]
 #[case("doc -> '[0]' IS NULL", "a path")]
+#[case("doc ->> '' IS NULL", "a path")]
+#[case(r"doc ->> 'a\' IS NULL", "a path")]
+#[case("doc -> 'list' > '1'", "no order")]
+#[case("doc -> 'list' = 1", "never equal")]
+#[case("coalesce(amount, 0) = '0'", "never equal")]
+#[case("coalesce(name, 'x') > 5", "never equal")]
+#[case("greatest(amount, 1) IN (1, '2')", "never equal")]
+#[case("nullif(amount, 5) BETWEEN '1' AND '2'", "never equal")]
+#[case("flag <> 'true'", "column `flag` holds truth values")]
+#[case("flag IN ('true', 'false')", "column `flag` holds truth values")]
+#[case("name + 1 > 0", "cannot be calculated with")]
+#[case("amount + '1' > 0", "cannot be calculated with")]
+#[case("(doc ->> 'd') * 2 > 0", "cannot be calculated with")]
 #[case("doc -> name IS NULL", "a member's name")]
 #[case("lower(name) -> 'a' IS NULL", "begin at a column")]
 #[tokio::test]
@@ -139,4 +182,82 @@ async fn what_cannot_mean_the_same_is_refused(#[case] text: &str, #[case] says: 
     assert_eq!(error.category(), "predicate", "{error}");
     assert!(error.to_string().contains(says), "{error}");
     assert!(error.to_string().starts_with("where: on SQLite"), "{error}");
+}
+
+/// Within what the grammar allows, and more than SQLite has room for, or than a text should grow to.
+#[rstest]
+#[case::values(format!("coalesce({}) = 1", vec!["amount"; 501].join(", ")), "at most 100 values")]
+#[case::greatest(format!("greatest({}) = 1", vec!["amount"; 501].join(", ")), "at most 100 values")]
+#[tokio::test]
+async fn what_sqlite_has_no_room_for_is_refused(#[case] text: String, #[case] says: &str) {
+    let error = taken(&text).await.unwrap_err().to_string();
+
+    assert!(error.contains(says), "{error}");
+}
+
+/// Each text is as long as its tree is large, however calls stand inside each other.
+#[rstest]
+#[case("abs(")]
+#[case("abs(1 - ")]
+#[case("least(amount, ")]
+#[case("coalesce(amount, ")]
+#[case("nullif(1, ")]
+#[tokio::test]
+async fn what_stands_in_itself_is_printed_once(#[case] call: &str) {
+    let text = format!("{}amount{} < 1", call.repeat(10), ")".repeat(10));
+    let predicate = Predicate::parse(&text).unwrap();
+
+    let printed = print_predicate(&predicate, &[("amount".to_owned(), "NUMERIC".to_owned())]);
+
+    assert!(printed.unwrap().len() < 200 * 10);
+    assert!(taken(&text).await.is_ok());
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
+
+    /// The fuzz target's property.
+    #[test]
+    fn whatever_is_accepted_is_printed_as_one_expression_over_the_tables_columns(source in of_the_grammars_words()) {
+        let columns = [("a", "TEXT"), ("b\"c", "INTEGER"), ("t", "")].map(|(name, declared)| (name.to_owned(), declared.to_owned()));
+        if let Ok(predicate) = Predicate::parse(&source)
+            && let Ok(printed) = print_predicate(&predicate, &columns)
+        {
+            let mut expected = Vec::new();
+            super::super::predicate::columns(&predicate, &mut expected);
+            expected.sort_unstable();
+            expected.dedup();
+            let read = judge::columns(&printed).map(|mut names| {
+                names.sort_unstable();
+                names.dedup();
+                names
+            });
+            proptest::prop_assert_eq!(read, Ok(expected), "{} printed as {}", source, printed);
+        }
+    }
+}
+
+#[rstest]
+#[case("1; DROP TABLE t")]
+#[case("(\"t\".\"a\" = 1) -- x")]
+#[case("(\"t\".\"a\" = 1) /* x */")]
+#[case("(\"t\".\"a\" = ?1)")]
+#[case("(\"t\".\"a\" = :x)")]
+#[case("(\"a\" = 1)")]
+#[case("(\"main\".\"t\".\"a\" = 1)")]
+#[case("(SELECT v FROM \"t\")")]
+#[case("(SELECT v FROM t)")]
+#[case("(SELECT v FROM (\"t\"))")]
+#[case("(1 IN \"t\".\"a\" SELECT 1)")]
+#[case("load_extension('x')")]
+#[case("randomblob(5)")]
+#[case("(\"t\".\"a\" = 'x)")]
+#[case("(\"t\".\"a\" = x'00')")]
+#[case("(\"t\".\"a\" = 1")]
+#[case("\"t\".\"a\" = 1)")]
+#[case("(\"t\".\"a\" LIKE 'x')")]
+#[case("(1x)")]
+#[case("")]
+fn the_judge_sees_what_must_not_come_through(#[case] printed: &str) {
+    assert!(judge::columns(printed).is_err());
 }

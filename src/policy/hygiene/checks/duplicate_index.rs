@@ -137,7 +137,7 @@ mod tests {
         let mut findings = found(vec![
             Index {
                 pages: 200,
-                definition: Some("CREATE INDEX t_a2 ON public.t USING btree (a)".to_owned()),
+                definition: Some("CREATE INDEX t_a2 ON public.t USING btree (a)".into()),
                 ..index(2, "t_a2", &[1])
             },
             index(3, "t_a1", &[1]),
@@ -197,9 +197,7 @@ mod tests {
                 index.keys[1].options = 3
             }),
             ("included columns", |index| index.included = vec![3]),
-            ("the access method", |index| {
-                index.method = "hash".to_owned()
-            }),
+            ("the access method", |index| index.method = "hash".into()),
             ("the order of columns", |index| index.keys.reverse()),
             ("not valid", |index| index.valid = false),
         ];
@@ -214,7 +212,7 @@ mod tests {
     #[test]
     fn parameters_make_another_index_only_where_they_change_what_it_finds() {
         let brin = |id, name, pages: &str| Index {
-            method: "brin".to_owned(),
+            method: "brin".into(),
             parameters: Some(format!("{{pages_per_range={pages}}}")),
             ..index(id, name, &[1])
         };
@@ -258,7 +256,7 @@ mod tests {
     #[test]
     fn an_exclusion_constraint_is_no_duplicate_of_anything() {
         let exclusion = |id, name| Index {
-            method: "gist".to_owned(),
+            method: "gist".into(),
             exclusion: true,
             constraint: Some(String::from(name)),
             ..index(id, name, &[1])
@@ -323,7 +321,7 @@ mod tests {
         let unique = |id, name: &str| Index {
             unique: true,
             constraint: Some(name.to_owned()),
-            constraint_definition: Some("UNIQUE (a)".to_owned()),
+            constraint_definition: Some("UNIQUE (a)".into()),
             ..index(id, name, &[1])
         };
 

@@ -10,6 +10,7 @@ use crate::policy::{
         facts::{ForeignKey, Kind, Table},
         indexes::{Indexes, PAGE, about, is_sound, referring, serves, size},
         sql_name,
+        statements::{Made, Names},
     },
     table::quoted,
 };
@@ -21,7 +22,8 @@ const SHOWN: usize = 20;
 
 pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
     let indexes = Indexes::new(facts);
-    for key in &facts.foreign_keys {
+    let mut names = Names::new(facts);
+    for key in facts.foreign_keys.iter().filter(|key| !key.not_enforced) {
         let (Some(table), Some(referred)) = (
             facts.tables.get(&key.table),
             facts.tables.get(&key.referred),
@@ -51,7 +53,7 @@ pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
         };
         let evidence = evidence(&indexes, key, referred, &lacking, tables.len());
         let lacking: Vec<&Table> = lacking.into_iter().map(|(table, _)| table).collect();
-        let advice = advice(&indexes, key, table, &lacking, tables.len());
+        let advice = advice(&indexes, &mut names, key, table, &lacking, tables.len());
         findings.push(Finding::new(
             Check::ForeignKeyWithoutIndex,
             severity,
@@ -127,6 +129,8 @@ fn nearly<'a>(
             whole.predicate = None;
             let why = if !is_sound(index) {
                 "does, but is not valid"
+            } else if &*index.method == "brin" {
+                "leads to blocks only, not to rows"
             } else if serves(&whole, key, columns) {
                 "does, but holds only a part of the rows"
             } else {
@@ -141,63 +145,64 @@ fn nearly<'a>(
 
 fn advice(
     indexes: &Indexes<'_>,
+    names: &mut Names<'_>,
     key: &ForeignKey,
     table: &Table,
     lacking: &[&Table],
     tables: usize,
 ) -> Advice {
+    names.begin_anew();
     let columns: Vec<String> = key.column_names.iter().map(|name| quoted(name)).collect();
-    let columns = columns.join(", ");
-    let named = |table: &Table| {
-        let wished = format!("{}_{}_idx", table.name, key.column_names.join("_"));
-        indexes.free_name(&table.schema, &wished)
+    let tail = format!("({})", columns.join(", "));
+    let wished = |table: &Table| format!("{}_{}_idx", table.name, key.column_names.join("_"));
+    // Several keys of the same columns are found one by one, and served by one index.
+    let keys = indexes.facts.foreign_keys.iter();
+    let may_exist = keys
+        .filter(|other| other.table == key.table && other.columns == key.columns)
+        .nth(1)
+        .is_some();
+    let made = Made {
+        wished: &wished,
+        tail: &tail,
+        unique: false,
+        constraint: None,
+        may_exist,
     };
-    let create = |name: &str, how: &str, on: &str, table: &Table| {
-        format!(
-            "CREATE INDEX {how}{} ON {on}{} ({columns});",
-            quoted(name),
-            sql_name(&table.schema, &table.name)
-        )
-    };
-    let drop = |schema: &str, name: &str, how: &str| {
-        format!("DROP INDEX {how}{};", sql_name(schema, name))
-    };
+    let exists = if may_exist { "IF EXISTS " } else { "" };
     let mut apply = Vec::new();
-    let mut undo = Vec::new();
-    let of_partitions = lacking.iter().take(SHOWN);
     if table.kind != Kind::Partitioned || lacking.len() < tables {
-        for table in of_partitions {
-            let name = named(table);
-            apply.push(create(&name, "CONCURRENTLY ", "", table));
-            undo.push(drop(&table.schema, &name, "CONCURRENTLY "));
+        let mut undo = Vec::new();
+        for table in lacking.iter().take(SHOWN) {
+            let name = indexes.build(&made, table, None, names, &mut apply);
+            undo.push(format!(
+                "DROP INDEX CONCURRENTLY {exists}{};",
+                sql_name(&table.schema, &name)
+            ));
         }
         let text = "create an index, unless rows of the referred table are never deleted and its key never changes; with a column that is mostly \
                     NULL a partial one will do (WHERE … IS NOT NULL)";
         return Advice::run(text, apply.join("\n"), Some(undo.join("\n")));
     }
     // The parts are built one by one, and concurrently, which the partitioned index itself cannot be.
-    let parent = named(table);
-    apply.push(create(&parent, "", "ONLY ", table));
-    let flat = lacking
-        .iter()
-        .all(|part| part.partition_of == Some(table.id));
-    if flat && lacking.len() <= SHOWN {
-        for part in of_partitions {
-            let name = named(part);
-            apply.push(create(&name, "CONCURRENTLY ", "", part));
-            apply.push(format!(
-                "ALTER INDEX {} ATTACH PARTITION {};",
-                sql_name(&table.schema, &parent),
-                sql_name(&part.schema, &name)
-            ));
-        }
-    }
-    let text = if flat && lacking.len() <= SHOWN {
-        "create the index of the partitioned table, then those of its partitions without blocking writes, and attach them"
+    let (parent, text) = if lacking.len() <= SHOWN {
+        (
+            indexes.build(&made, table, None, names, &mut apply),
+            "create the index of the partitioned table, then those of its partitions without blocking writes, and attach them",
+        )
     } else {
-        "create the index of the partitioned table; until each partition has its own, the finding invalid-index prints the statements for them"
+        let parent = names.free(&table.schema, &wished(table));
+        apply.push(format!(
+            "CREATE INDEX {}{} ON ONLY {} {tail};",
+            if may_exist { "IF NOT EXISTS " } else { "" },
+            quoted(&parent),
+            sql_name(&table.schema, &table.name)
+        ));
+        (
+            parent,
+            "create the index of the partitioned table; until each partition has its own, the finding invalid-index prints the statements for them",
+        )
     };
-    let undo = drop(&table.schema, &parent, "");
+    let undo = format!("DROP INDEX {exists}{};", sql_name(&table.schema, &parent));
     Advice::run(text, apply.join("\n"), Some(undo))
 }
 

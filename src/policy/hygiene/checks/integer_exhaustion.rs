@@ -171,19 +171,20 @@ fn widen(sequence: &Sequence, table: &str, column: &FedColumn) -> Advice {
         );
     }
     let name = crate::policy::table::quoted(&column.name);
-    let mut apply = format!("ALTER TABLE {table} ALTER COLUMN {name} TYPE bigint;");
+    let to = |type_name: &str| format!("ALTER TABLE {table} ALTER COLUMN {name} TYPE {type_name};");
+    let (mut apply, mut undo) = (to("bigint"), to(&column.type_name));
     // An identity column takes its sequence along.
     if matches!(column.by, Feed::Owner | Feed::Default) && bounded_by_type(sequence) {
-        apply.push_str(&format!(
-            " ALTER SEQUENCE {} AS bigint;",
-            sql_name(&sequence.schema, &sequence.name)
-        ));
+        let (longer, shorter) = longer(sequence);
+        apply.push_str(&format!("\n{longer}"));
+        undo.push_str(&format!("\n{shorter}"));
     }
     Advice::run(
         "widen the column, and the columns that refer to it: the statement rewrites the table and locks it meanwhile; where that takes \
-         too long, add a bigint column, fill it in batches beside a trigger, and change the two over",
+         too long, add a bigint column, fill it in batches beside a trigger, and change the two over. The way back rewrites it once more, \
+         as long as no larger number is in it",
         apply,
-        None,
+        Some(undo),
     )
 }
 
@@ -194,21 +195,34 @@ fn lengthen(sequence: &Sequence, way: &Way) -> Advice {
             "no wider whole number is to be had: see what sets the sequence so far, and begin again where numbers are free",
         );
     }
+    let (apply, undo) = longer(sequence);
+    Advice::run(
+        "lengthen the sequence, if whatever takes its numbers can hold more",
+        apply,
+        Some(undo),
+    )
+}
+
+/// What makes a sequence as long as whole numbers go, and what takes that back.
+fn longer(sequence: &Sequence) -> (String, String) {
     let name = sql_name(&sequence.schema, &sequence.name);
     let bound = if sequence.increment < 0 {
         "MINVALUE"
     } else {
         "MAXVALUE"
     };
-    let apply = if bounded_by_type(sequence) {
-        format!("ALTER SEQUENCE {name} AS bigint;")
+    // A sequence of the wide type may have been given the bound of a narrower one.
+    let wider = if bounded_by_type(sequence) {
+        " AS bigint"
     } else {
-        format!("ALTER SEQUENCE {name} NO {bound};")
+        ""
     };
-    Advice::run(
-        "lengthen the sequence, if whatever takes its numbers can hold more",
-        apply,
-        Some(format!("ALTER SEQUENCE {name} {bound} {};", way.end)),
+    (
+        format!("ALTER SEQUENCE {name}{wider} NO {bound};"),
+        format!(
+            "ALTER SEQUENCE {name} AS {} MINVALUE {} MAXVALUE {};",
+            sequence.type_name, sequence.min, sequence.max
+        ),
     )
 }
 
@@ -241,6 +255,12 @@ mod tests {
             min: 1,
             max,
             increment: 1,
+            type_name: match max {
+                INT2 => "smallint",
+                INT4 => "integer",
+                _ => "bigint",
+            }
+            .to_owned(),
             cycles: false,
             last: Some(last),
             columns: Vec::new(),
@@ -253,6 +273,7 @@ mod tests {
             name: "id".to_owned(),
             max,
             by,
+            ..FedColumn::default()
         });
         sequence
     }
@@ -332,7 +353,7 @@ mod tests {
         assert_eq!(ids(&findings), ["integer-exhaustion:public.t.id"]);
         assert_eq!(
             findings[0].advice.apply.as_deref(),
-            Some(r#"ALTER SEQUENCE "public"."t_id_seq" AS bigint;"#)
+            Some(r#"ALTER SEQUENCE "public"."t_id_seq" AS bigint NO MAXVALUE;"#)
         );
     }
 
@@ -346,7 +367,7 @@ mod tests {
 
         let apply = findings[0].advice.apply.as_deref().unwrap();
         assert!(
-            apply.ends_with(r#"ALTER SEQUENCE "public"."t_id_seq" AS bigint;"#),
+            apply.ends_with(r#"ALTER SEQUENCE "public"."t_id_seq" AS bigint NO MAXVALUE;"#),
             "{apply}"
         );
     }
@@ -362,7 +383,7 @@ mod tests {
         );
         assert_eq!(
             findings[0].advice.undo.as_deref(),
-            Some(r#"ALTER SEQUENCE "public"."t_id_seq" MAXVALUE 1000;"#)
+            Some(r#"ALTER SEQUENCE "public"."t_id_seq" AS bigint MINVALUE 1 MAXVALUE 1000;"#)
         );
     }
 
@@ -430,6 +451,7 @@ mod tests {
                 name: "number".to_owned(),
                 max: Some(max),
                 by: Feed::Default,
+                ..FedColumn::default()
             });
         }
 
@@ -447,6 +469,7 @@ mod tests {
             name: "t_id".to_owned(),
             max: Some(INT4),
             by: Feed::Reference,
+            ..FedColumn::default()
         });
 
         assert_eq!(ids(&found(wide)), ["integer-exhaustion:public.child.t_id"]);

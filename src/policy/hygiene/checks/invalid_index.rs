@@ -3,14 +3,12 @@
 //! One that is being built, rebuilt or dropped right now is not counted. Of a partitioned index and its parts only the one at fault
 //! is: the partitioned one where partitions lack theirs, the part where that is unfinished itself.
 
-use crate::policy::{
-    hygiene::{
-        Advice, Check, Context, Facts, Finding, Severity,
-        facts::{Index, Kind, Table},
-        indexes::{Indexes, size},
-        sql_name,
-    },
-    table::quoted,
+use crate::policy::hygiene::{
+    Advice, Check, Context, Facts, Finding, Severity,
+    facts::{Index, Table},
+    indexes::{Indexes, size},
+    sql_name,
+    statements::{Made, Names, definition_tail},
 };
 
 /// So many partitions are named, and get their statements.
@@ -184,46 +182,35 @@ fn completion(
     index: &Index,
     missing: &[&Table],
 ) -> Option<String> {
-    let (_, tail) = index.definition.as_ref()?.split_once(" USING ")?;
     let table = facts.tables.get(&index.table)?;
+    let wished = |partition: &Table| match index.name.strip_prefix(&format!("{}_", table.name)) {
+        Some(rest) => format!("{}_{rest}", partition.name),
+        None => format!("{}_{}", partition.name, index.name),
+    };
+    let constraint = match index.constraint {
+        Some(_) => Some(index.constraint_definition.as_deref()?),
+        None => None,
+    };
+    let made = Made {
+        wished: &wished,
+        tail: definition_tail(index, table)?,
+        unique: index.unique,
+        constraint,
+        may_exist: false,
+    };
     let parent = sql_name(&index.schema, &index.name);
-    let unique = if index.unique { "UNIQUE " } else { "" };
+    let mut names = Names::new(facts);
     let mut lines = Vec::new();
-    for partition in missing.iter().take(SHOWN) {
-        let name = indexes.free_name(
-            &partition.schema,
-            &match index.name.strip_prefix(&format!("{}_", table.name)) {
-                Some(rest) => format!("{}_{rest}", partition.name),
-                None => format!("{}_{}", partition.name, index.name),
-            },
-        );
-        let quoted_name = quoted(&name);
-        let on = sql_name(&partition.schema, &partition.name);
-        // Neither is an index of a partitioned table built concurrently, nor can it be.
-        let (concurrently, only) = match partition.kind {
-            Kind::Partitioned => ("", "ONLY "),
-            Kind::Table | Kind::Materialized => ("CONCURRENTLY ", ""),
-        };
-        lines.push(format!(
-            "CREATE {unique}INDEX {concurrently}{quoted_name} ON {only}{on} USING {tail};"
-        ));
-        if index.constraint.is_some() && partition.kind != Kind::Partitioned {
-            let kind = if index.primary {
-                "PRIMARY KEY"
-            } else {
-                "UNIQUE"
-            };
-            lines.push(format!(
-                "ALTER TABLE {on} ADD CONSTRAINT {quoted_name} {kind} USING INDEX {quoted_name};"
-            ));
+    let mut shown = 0;
+    for partition in missing {
+        shown += 1;
+        indexes.build(&made, partition, Some(&parent), &mut names, &mut lines);
+        if lines.len() > 2 * SHOWN {
+            break;
         }
-        lines.push(format!(
-            "ALTER INDEX {parent} ATTACH PARTITION {};",
-            sql_name(&partition.schema, &name)
-        ));
     }
-    if missing.len() > SHOWN {
-        lines.push(format!("-- and so on for {} more", missing.len() - SHOWN));
+    if missing.len() > shown {
+        lines.push(format!("-- and so on for {} more", missing.len() - shown));
     }
     Some(lines.join("\n"))
 }
@@ -312,7 +299,7 @@ mod tests {
         facts.indexes.retain(|index| index.name != "p_a_2");
         facts.indexes[0].valid = false;
         facts.indexes[0].definition =
-            Some("CREATE INDEX p_a ON ONLY public.p USING btree (a)".to_owned());
+            Some("CREATE INDEX p_a ON ONLY public.p USING btree (a)".into());
 
         let findings = found_in(&facts);
 

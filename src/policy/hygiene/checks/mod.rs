@@ -67,7 +67,7 @@ const DEFINED: usize = 1000;
 /// The indexes whose definitions are wanted and not there yet: those that advice would drop, or complete. The largest first.
 pub(super) fn to_define(facts: &Facts) -> Vec<u32> {
     let indexes = Indexes::new(facts);
-    let wanted: HashSet<u32> = duplicate_index::pairs(&indexes)
+    let mut wanted: HashSet<u32> = duplicate_index::pairs(&indexes)
         .into_iter()
         .chain(redundant_index::pairs(&indexes))
         .map(|(index, _)| index.id)
@@ -77,7 +77,16 @@ pub(super) fn to_define(facts: &Facts) -> Vec<u32> {
                 .into_iter()
                 .map(|(index, _)| index.id),
         )
+        .chain(no_primary_key::converted(facts))
         .collect();
+    let parts: Vec<u32> = facts
+        .indexes
+        .iter()
+        .filter(|index| wanted.contains(&index.id))
+        .filter_map(|index| indexes.parts_to_define(index))
+        .flatten()
+        .collect();
+    wanted.extend(parts);
     let mut wanted: Vec<&Index> = facts
         .indexes
         .iter()

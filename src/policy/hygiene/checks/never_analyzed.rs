@@ -66,7 +66,10 @@ fn is_never_analyzed(facts: &Facts, table: &Table) -> bool {
     // Statistics that the role may not see are not absent.
     let may_see = detail.may_read && !detail.row_security;
     let columns = facts.columns.get(&table.id).map_or(&[][..], Vec::as_slice);
-    let mut live = columns.iter().filter(|column| !column.dropped).peekable();
+    let mut live = columns
+        .iter()
+        .filter(|column| !column.dropped && !column.is_virtual)
+        .peekable();
     may_see && live.peek().is_some() && live.all(|column| column.sample.is_none())
 }
 

@@ -8,7 +8,8 @@ use std::collections::HashSet;
 
 use crate::policy::hygiene::{
     Advice, Check, Context, Facts, Finding, Severity,
-    facts::{Kind, Table, TotalKey},
+    facts::{Index, Kind, Table, TotalKey},
+    indexes::Indexes,
     sql_name,
     tree::Trees,
     words,
@@ -133,44 +134,54 @@ fn other_key(facts: &Facts, table: &Table, key: &TotalKey) -> Finding {
 fn key_advice(facts: &Facts, table: &Table, key: &TotalKey) -> Advice {
     let name = sql_name(&table.schema, &table.name);
     let index_name = quoted(&key.name);
-    let index = facts.indexes.iter().find(|index| index.id == key.index);
-    let is_plain = index.is_some_and(|index| {
-        index.constraint.is_none()
-            && index.method == "btree"
-            && index.included.is_empty()
-            && index.keys.iter().all(|key| key.options == 0)
-    });
-    if is_plain && table.kind == Kind::Table {
-        let columns: Vec<String> = key.columns.iter().map(|column| quoted(column)).collect();
-        return Advice::run(
-            "make the unique index the primary key: a short lock, nothing is rebuilt",
-            format!("ALTER TABLE {name} ADD PRIMARY KEY USING INDEX {index_name};"),
-            Some(format!(
-                "ALTER TABLE {name} DROP CONSTRAINT {index_name}; CREATE UNIQUE INDEX CONCURRENTLY {index_name} ON {name} ({});",
-                columns.join(", ")
-            )),
-        );
+    match convertible(facts, key) {
+        Some(index) if table.kind == Kind::Table => {
+            let text = "make the unique index the primary key: a short lock, nothing is rebuilt";
+            let apply = format!("ALTER TABLE {name} ADD PRIMARY KEY USING INDEX {index_name};");
+            if index.referred {
+                let text = format!(
+                    "{text}. There is no way back as long as foreign keys rely on the index"
+                );
+                return Advice::run(text, apply, None);
+            }
+            let undo = Indexes::new(facts)
+                .restore_sql(index)
+                .map(|again| format!("ALTER TABLE {name} DROP CONSTRAINT {index_name};\n{again}"));
+            Advice::run(text, apply, undo)
+        }
+        _ if key.immediate && table.kind == Kind::Table => Advice::words(format!(
+            "the unique key does what a primary key would, except for tools that look for one: ALTER TABLE {name} REPLICA IDENTITY USING INDEX {index_name} lets \
+             subscribers tell rows apart by it; a primary key over the same columns would build a second index"
+        )),
+        _ => Advice::words(
+            "the unique key does what a primary key would, except for tools that look for one",
+        ),
     }
-    if key.immediate && table.kind == Kind::Table {
-        return Advice::run(
-            "let subscribers tell the rows apart by it; a primary key over the same columns would build a second index",
-            format!("ALTER TABLE {name} REPLICA IDENTITY USING INDEX {index_name};"),
-            table
-                .detail
-                .identity
-                .keyword()
-                .map(|identity| format!("ALTER TABLE {name} REPLICA IDENTITY {identity};")),
-        );
-    }
-    Advice::words(
-        "the unique key does what a primary key would, except for tools that look for one",
-    )
+}
+
+/// The index of the key, if it can become a primary key as it is.
+fn convertible<'a>(facts: &'a Facts, key: &TotalKey) -> Option<&'a Index> {
+    let index = facts.indexes.iter().find(|index| index.id == key.index)?;
+    let is_convertible = key.is_plain
+        && index.constraint.is_none()
+        && &*index.method == "btree"
+        && index.included.is_empty()
+        && index.keys.iter().all(|key| key.options == 0);
+    is_convertible.then_some(index)
+}
+
+/// The indexes that the advice makes primary keys.
+pub(super) fn converted(facts: &Facts) -> Vec<u32> {
+    let keys = facts.total_keys.iter();
+    keys.filter_map(|key| convertible(facts, key))
+        .map(|index| index.id)
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::hygiene::{checks::made_up::*, facts::Index};
+    use crate::policy::hygiene::checks::made_up::*;
 
     fn primary(table: u32) -> Index {
         Index {
@@ -191,6 +202,7 @@ mod tests {
             name: "t_a".to_owned(),
             columns: vec!["a".to_owned()],
             immediate: true,
+            is_plain: true,
         }
     }
 
@@ -220,9 +232,10 @@ mod tests {
             id: 500,
             table: 1,
             name: "t_a".to_owned(),
-            method: "btree".to_owned(),
+            method: "btree".into(),
             unique: true,
             valid: true,
+            definition: Some("CREATE UNIQUE INDEX t_a ON public.t USING btree (a)".into()),
             ..Index::default()
         }];
 
@@ -237,20 +250,20 @@ mod tests {
     }
 
     #[test]
-    fn the_index_of_a_constraint_can_only_be_the_replica_identity() {
+    fn the_index_of_a_constraint_stays_what_it_is() {
         let mut facts = tables([table(1, "t")]);
         facts.total_keys = vec![total(1)];
 
         let findings = run(check, &facts, &Context::default());
 
         let advice = &findings[0].advice;
-        assert_eq!(
-            advice.apply.as_deref(),
-            Some(r#"ALTER TABLE "public"."t" REPLICA IDENTITY USING INDEX "t_a";"#)
-        );
-        assert_eq!(
-            advice.undo.as_deref(),
-            Some(r#"ALTER TABLE "public"."t" REPLICA IDENTITY DEFAULT;"#)
+        assert_eq!((&advice.apply, &advice.undo), (&None, &None));
+        assert!(
+            advice
+                .text
+                .contains(r#"ALTER TABLE "public"."t" REPLICA IDENTITY USING INDEX "t_a""#),
+            "{}",
+            advice.text
         );
     }
 

@@ -142,13 +142,13 @@ mod tests {
 
     fn bounded(mut table: Table, upper: f64) -> Table {
         table.pages = 128;
-        table.detail.bound = Some(Bound {
+        table.detail.bound = Some(Box::new(Bound {
             column: "at".to_owned(),
             alone: true,
             upper,
             text: "FOR VALUES FROM ('a') TO ('b')".to_owned(),
             beside_default: false,
-        });
+        }));
         table
     }
 

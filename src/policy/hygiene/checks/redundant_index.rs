@@ -180,7 +180,7 @@ mod tests {
             ("an operator class", |long| long.keys[0].operator_class = 7),
             ("a collation", |long| long.keys[0].collation = 7),
             ("NULLs first", |long| long.keys[0].options = 2),
-            ("a hash", |long| long.method = "hash".to_owned()),
+            ("a hash", |long| long.method = "hash".into()),
             ("unfinished", |long| long.valid = false),
             ("half dropped", |long| long.dropping = true),
         ];

@@ -9,6 +9,7 @@ use crate::policy::{
         Advice, Check, Context, Facts, Finding, RuledColumn, Severity,
         facts::{BLOCK, Kind, Table},
         part, sql_name,
+        statements::Names,
         tree::Trees,
         words,
     },
@@ -19,8 +20,6 @@ use crate::policy::{
 const PAGES: u64 = (1 << 30) / BLOCK;
 /// Above it an index would visit most pages, too.
 const EXPIRED: f64 = 0.05;
-/// The longest name that the server takes whole.
-const LONGEST_NAME: usize = 63;
 
 pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding>) {
     let trees = Trees::of(facts);
@@ -42,7 +41,7 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
             .filter(|leaf| leaf.pages > 0 && leads(facts, leaf, &ruled.column) == Some(false))
             .collect();
         if !bare.is_empty() {
-            findings.push(finding(ruled, table, &bare, pages));
+            findings.push(finding(facts, ruled, table, &bare, pages));
         }
     }
 }
@@ -58,12 +57,18 @@ fn leads(facts: &Facts, leaf: &Table, column: &str) -> Option<bool> {
         index.table == leaf.id
             && index.valid
             && index.predicate.is_none()
-            && matches!(index.method.as_str(), "btree" | "brin")
+            && matches!(&*index.method, "btree" | "brin")
             && index.keys.first().is_some_and(|key| key.column == number)
     }))
 }
 
-fn finding(ruled: &RuledColumn, table: &Table, bare: &[&Table], pages: u64) -> Finding {
+fn finding(
+    facts: &Facts,
+    ruled: &RuledColumn,
+    table: &Table,
+    bare: &[&Table],
+    pages: u64,
+) -> Finding {
     let mut evidence = format!(
         "no index leads with {} in {} (pages of the catalog); at most 5 % of the rows have expired (statistics), and to count them all of it is read",
         ruled.column,
@@ -72,10 +77,10 @@ fn finding(ruled: &RuledColumn, table: &Table, bare: &[&Table], pages: u64) -> F
     if table.kind == Kind::Partitioned {
         evidence.push_str(&format!("; {} partitions have none", bare.len()));
     }
-    let mut index: String = format!("{}_{}_idx", table.name, ruled.column);
-    while index.len() > LONGEST_NAME {
-        index.pop();
-    }
+    let index = Names::new(facts).free(
+        &table.schema,
+        &format!("{}_{}_idx", table.name, ruled.column),
+    );
     let name = sql_name(&table.schema, &table.name);
     let (concurrently, text) = if table.kind == Kind::Partitioned {
         (
@@ -138,7 +143,7 @@ mod tests {
         Index {
             table: 1,
             valid: true,
-            method: method.to_owned(),
+            method: method.into(),
             keys: vec![
                 IndexKey {
                     column,

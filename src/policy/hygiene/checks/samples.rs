@@ -14,9 +14,9 @@ pub(super) fn index(id: u32, name: &str, columns: &[i16]) -> Index {
     Index {
         id,
         table: TABLE,
-        schema: "public".to_owned(),
+        schema: "public".into(),
         name: name.to_owned(),
-        method: "btree".to_owned(),
+        method: "btree".into(),
         valid: true,
         ready: true,
         keys: columns

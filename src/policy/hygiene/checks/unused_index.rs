@@ -140,7 +140,7 @@ mod tests {
         Index {
             usage: unused(100),
             pages: 2000,
-            definition: Some("CREATE INDEX t_a ON public.t USING btree (a)".to_owned()),
+            definition: Some("CREATE INDEX t_a ON public.t USING btree (a)".into()),
             ..index(1, "t_a", &[1])
         }
     }

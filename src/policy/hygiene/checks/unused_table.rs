@@ -10,6 +10,7 @@ use crate::policy::{
         Advice, Check, Context, Facts, Finding, Severity,
         facts::{BLOCK, Kind, Table},
         sql_name,
+        statements::{Names, cut},
         tree::Trees,
         words,
     },
@@ -19,8 +20,8 @@ use crate::policy::{
 
 /// Below it a table costs nothing that anybody would notice.
 const WORTH_A_WARNING: u64 = 1024 * 1024;
-/// A name as long as the server takes, less what is put behind it.
-const LONGEST_NAME: usize = 63 - "_unused".len();
+/// What is put behind the name.
+const UNUSED: &str = "_unused";
 
 pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding>) {
     let trees = Trees::of(facts);
@@ -77,22 +78,18 @@ fn finding(facts: &Facts, head: &Table, holders: &[&Table], since: Timestamp) ->
         severity,
         head.object(),
         evidence,
-        rename(head),
+        rename(facts, head),
     )
     .winning(bytes)
 }
 
 /// What depends on a table by its name fails at once and is as soon set right; a drop is neither.
-fn rename(table: &Table) -> Advice {
+fn rename(facts: &Facts, table: &Table) -> Advice {
     let kind = match table.kind {
         Kind::Materialized => "MATERIALIZED VIEW",
         Kind::Table | Kind::Partitioned => "TABLE",
     };
-    let mut name = table.name.clone();
-    while name.len() > LONGEST_NAME {
-        name.pop();
-    }
-    name.push_str("_unused");
+    let name = Names::new(facts).free(&table.schema, &cut(&table.name, UNUSED));
     Advice::run(
         "rename it and see who misses it; after some weeks take a dump of it and drop it. Reports of a month's or a year's end use a table rarely",
         format!(

@@ -15,6 +15,8 @@ pub struct Sequence {
     pub max: i64,
     /// From one number to the next; below 0 it goes down.
     pub increment: i64,
+    /// The type that bounds its numbers, as SQL writes it.
+    pub type_name: String,
     /// It begins anew at its end.
     pub cycles: bool,
     /// The last number given; `None`: none yet, or not to be seen.
@@ -30,6 +32,8 @@ pub struct FedColumn {
     pub table: u32,
     /// Its name, unquoted.
     pub name: String,
+    /// Its type, as SQL writes it.
+    pub type_name: String,
     /// Largest number that its type holds; `None`: the type has no such bound.
     pub max: Option<i64>,
     /// How the numbers get there.

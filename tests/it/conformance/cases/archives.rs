@@ -21,6 +21,55 @@ fn refused(more: &str, words: &'static str) -> Case {
     table(more).refused("ArchiveMismatch", words)
 }
 
+/// The archive table is there, and does `what` after each row that comes.
+fn with_trigger(more: &str, what: &str) -> Case {
+    let world = |trigger: &str| format!("{ATTIC}; {more}; {trigger}");
+    let on_sqlite = format!("CREATE TRIGGER after AFTER INSERT ON attic BEGIN {what}; END");
+    table(&world(&format!(
+        "CREATE FUNCTION after() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {what}; RETURN NULL; END$$;
+         CREATE TRIGGER after AFTER INSERT ON attic FOR EACH ROW EXECUTE FUNCTION after()"
+    )))
+    .on_sqlite(&table(&world(&on_sqlite)).setup)
+    .rows(BOTH)
+}
+
+/// Rows would be in neither table, or not as they were.
+fn loses(what: &str) -> Case {
+    with_trigger("SELECT 1", what)
+        .failed("archive", "a trigger")
+        .stays("t1 t2 t3")
+}
+
+/// A trigger of PostgreSQL does `what` with each row before it is in the archive table.
+fn changed_on_its_way(what: &str) -> Case {
+    table(&format!(
+        "{ATTIC}; CREATE FUNCTION before() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {what}; RETURN new; END$$;
+         CREATE TRIGGER before BEFORE INSERT ON attic FOR EACH ROW EXECUTE FUNCTION before()"
+    ))
+    .rows(BOTH)
+}
+
+cases! {
+    one_whose_trigger_changes_rows_on_their_way: changed_on_its_way("new.n := 1").failed("archive", "a trigger").stays("t1 t2 t3");
+    one_whose_trigger_fills_a_column_of_its_own: changed_on_its_way("new.who := 'x'").setup_then("ALTER TABLE attic ADD who text").reported(2, 0, 0).stays(MOVED);
+    one_whose_trigger_removes_rows_at_the_commit: table(&format!(
+        "{ATTIC}; CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN DELETE FROM {{schema}}.attic WHERE id = new.id; RETURN NULL; END$$;
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON attic DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late()"
+    )).rows(BOTH).failed("archive", "a trigger").stays("t1 t2 t3");
+    a_part_whose_trigger_removes_rows: table(
+        "CREATE TABLE attic (n int, at timestamptz, id int) PARTITION BY LIST (id); CREATE TABLE attic_1 PARTITION OF attic FOR VALUES IN (1);
+         CREATE TABLE attic_more (id int, n int, at timestamptz); ALTER TABLE attic ATTACH PARTITION attic_more DEFAULT;
+         CREATE FUNCTION after() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN DELETE FROM {schema}.attic WHERE id = 2; RETURN NULL; END$$;
+         CREATE TRIGGER after AFTER INSERT ON attic_more FOR EACH ROW EXECUTE FUNCTION after()"
+    ).rows(BOTH).failed("archive", "a trigger").stays("t1 t2 t3");
+    parts_whose_triggers_remove_nothing: table(
+        "CREATE TABLE attic (n int, at timestamptz, id int) PARTITION BY LIST (id); CREATE TABLE attic_1 PARTITION OF attic FOR VALUES IN (1);
+         CREATE TABLE attic_more (id int, n int, at timestamptz); ALTER TABLE attic ATTACH PARTITION attic_more DEFAULT;
+         CREATE FUNCTION after() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
+         CREATE TRIGGER after AFTER INSERT ON attic FOR EACH ROW EXECUTE FUNCTION after()"
+    ).rows(BOTH).reported(2, 0, 0).stays(MOVED);
+}
+
 cases_everywhere! {
     a_table_that_is_made: table("").reported(2, 0, 0).stays("3").then_stays("3");
     a_table_that_is_there: table(ATTIC).rows(BOTH).reported(2, 0, 0).stays(MOVED).then_stays(MOVED);
@@ -35,6 +84,12 @@ cases_everywhere! {
         .failed("archive", "constraint").stays("t1 t2 t3");
     one_that_has_a_row_already: table("CREATE TABLE attic (id int PRIMARY KEY, at timestamptz, n int); INSERT INTO attic (id) VALUES (2)").rows(BOTH)
         .failed("archive", "constraint").stays("a2 t1 t2 t3");
+    one_whose_trigger_removes_rows: loses("DELETE FROM {schema}.attic WHERE id = new.id");
+    one_whose_trigger_removes_other_rows: loses("DELETE FROM {schema}.attic WHERE id = 1");
+    one_whose_trigger_changes_rows: loses("UPDATE {schema}.attic SET n = 0 WHERE id = 1");
+    one_whose_trigger_notes_what_came: with_trigger("CREATE TABLE notes (id int)", "INSERT INTO {schema}.notes VALUES (new.id)")
+        .rows("SELECT 't' || CAST(id AS text) FROM t UNION ALL SELECT 'a' || CAST(id AS text) FROM attic UNION ALL SELECT 'n' || CAST(id AS text) FROM notes")
+        .reported(2, 0, 0).stays("a1 a2 n1 n2 t3");
     what_a_hold_keeps_is_not_archived: table(ATTIC).rows(BOTH).hold("{where: n = 7}").reported(1, 0, 0).stays("a2 t1 t3");
     what_is_renewed_in_time_is_not_archived: table(ATTIC).rows(BOTH).meanwhile("UPDATE t SET at = {new} WHERE id = 1").reported(1, 0, 0).stays("a2 t1 t3");
     what_is_referred_to_is_not_archived: table(&format!("{ATTIC}; CREATE TABLE child (t_id int REFERENCES t); INSERT INTO child VALUES (1)")).rows(BOTH)

@@ -26,7 +26,53 @@ fn chain(key: &str, dependents: &str) -> Case {
     .rule(&format!("{{dependents: {dependents}}}"))
 }
 
+/// Tables that refer to each other in a row, each with what a delete cascades to: `c1` to `t`, `c2` to `c1`, and so on. Row 1 of `t` has a
+/// row in each of them, row 2 in the first four, row 3 in none; row 4 has not expired.
+fn generations(tables: u32) -> Case {
+    let mut setup = String::from(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz); INSERT INTO t VALUES (1, {old}), (2, {old}), (3, {old}), (4, {new})",
+    );
+    let mut above = String::from("t");
+    for n in 1..=tables {
+        let rows = if n <= 4 { "(1, 1), (2, 2)" } else { "(1, 1)" };
+        setup.push_str(&format!(
+            "; CREATE TABLE c{n} (id int PRIMARY KEY, up int REFERENCES {above} ON DELETE CASCADE); INSERT INTO c{n} VALUES {rows}"
+        ));
+        above = format!("c{n}");
+    }
+    Case::of(&setup)
+        .rule("{dependents: Cascade}")
+        .rows(&format!("SELECT 't' || CAST(id AS text) FROM t UNION ALL SELECT 'c' || CAST(id AS text) FROM c{tables}"))
+}
+
+/// Thirty rows, each of which refers to the one before it, in thirty pages: a chunk on PostgreSQL begins with eight.
+fn long_chain(dependents: &str) -> Case {
+    let chain = "INSERT INTO t WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 30) SELECT n, {old}, nullif(n - 1, 0), {pad} FROM s";
+    let world = |storage: &str, pad: &str| {
+        format!(
+            "CREATE TABLE t (id int PRIMARY KEY, at timestamptz, up int REFERENCES t, pad text); {storage}; {}",
+            chain.replace("{pad}", pad)
+        )
+    };
+    Case::of(&world(
+        "ALTER TABLE t ALTER pad SET STORAGE PLAIN",
+        "repeat('x', 6000)",
+    ))
+    .on_sqlite(&world("SELECT 1", "'x'"))
+    .rule(&format!("{{dependents: {dependents}}}"))
+}
+
 cases_everywhere! {
+    skip_within_the_table_over_many_chunks: long_chain("Skip").reported(30, 0, 0).stays("");
+    cascade_within_the_table_over_many_chunks: long_chain("Cascade").reported(30, 0, 0).stays("");
+    skip_over_many_chunks_below_a_row_that_stays: long_chain("Skip").setup_then("UPDATE t SET at = NULL WHERE id = 20")
+        .reported(10, 19, 19).stays("1 10 11 12 13 14 15 16 17 18 19 2 20 3 4 5 6 7 8 9");
+    cascade_over_as_many_tables_as_are_followed: generations(6).reported(13, 0, 0).stays("t4");
+    cascade_keeps_what_reaches_farther_than_that: generations(7).reported(6, 1, 1).stays("c1 t1 t4");
+    cascade_counts_no_more_than_that_into_the_limits: generations(7).rule_is("{limits: {maxRows: 5}}").limited("maxRows");
+    a_hold_on_the_last_table_that_is_followed: generations(6).hold("{table: c6, where: id = 1}").reported(6, 1, 1).stays("c1 t1 t4");
+    a_hold_beyond_the_tables_that_are_followed: generations(8).hold("{table: c8, where: id = 1}").reported(6, 1, 1).stays("c1 t1 t4");
+
     skip_keeps_what_is_referred_to: family("", "Skip").reported(2, 1, 1).stays(SKIPPED);
     skip_keeps_it_where_the_key_would_cascade: family("ON DELETE CASCADE", "Skip").reported(2, 1, 1).stays(SKIPPED);
     skip_keeps_it_where_the_key_would_set_null: family("ON DELETE SET NULL", "Skip").reported(2, 1, 1).stays(SKIPPED);

@@ -64,7 +64,11 @@ cases! {
             CREATE FOREIGN TABLE t_far PARTITION OF t FOR VALUES IN ('far') SERVER files OPTIONS (filename '/dev/null')")
         .rows("SELECT id::text FROM t_rest").refused("NotSupported", "foreign table").stays("1 2 3 4 5");
     rights_on_the_whole_alone: partitioned("LIST (region)", "CREATE TABLE t_rest PARTITION OF t DEFAULT")
-        .with_rights("GRANT SELECT, DELETE ON t TO {role}").refused("PermissionDenied", "SELECT").stays("1 2 3 4 5");
+        .with_rights("GRANT SELECT, DELETE ON t TO {role}").refused("PermissionDenied", "t_rest, which holds rows of").stays("1 2 3 4 5");
+    rights_that_lack_on_one_part: partitioned("LIST (region)", "CREATE TABLE t_rest PARTITION OF t DEFAULT")
+        .with_rights("GRANT SELECT, DELETE ON t TO {role}; GRANT SELECT ON t_rest TO {role}").refused("PermissionDenied", "t_rest, which holds rows of").stays("1 2 3 4 5");
+    row_security_of_one_part: partitioned("LIST (region)", "CREATE TABLE t_rest PARTITION OF t DEFAULT; ALTER TABLE t_rest ENABLE ROW LEVEL SECURITY")
+        .with_rights("GRANT SELECT, DELETE ON t, t_rest TO {role}").refused("RowSecurity", "t_rest, which holds rows of").stays("1 2 3 4 5");
     rights_on_every_part: partitioned("LIST (region)", "CREATE TABLE t_rest PARTITION OF t DEFAULT")
         .with_rights("GRANT SELECT, DELETE ON t, t_rest TO {role}");
 

@@ -51,6 +51,9 @@ cases! {
         .with_rights("GRANT SELECT, DELETE ON t, p1 TO {role}").refused("RowSecurity", "row-level security");
     a_published_table_without_identity: table("CREATE PUBLICATION news FOR ALL TABLES").own_database()
         .refused("ReplicaIdentity", "publication news");
+    published_by_a_column_outside_of_its_replica_identity: Case::of("CREATE TABLE t (id int PRIMARY KEY, at timestamptz); INSERT INTO t VALUES (1, {old});
+        CREATE PUBLICATION news FOR TABLE t WHERE (at > '2000-01-01')").own_database()
+        .failed("database", "WHERE expression is not part of the replica identity");
     a_published_table_with_identity: table("ALTER TABLE t REPLICA IDENTITY FULL; CREATE PUBLICATION news FOR ALL TABLES").own_database().stays("3");
     a_published_table_whose_deletes_are_not: table("CREATE PUBLICATION news FOR ALL TABLES WITH (publish = 'insert, update')")
         .own_database().stays("3");

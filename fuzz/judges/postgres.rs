@@ -1,4 +1,5 @@
-// Judges what is printed for a predicate, without knowing how it was printed: included by the fuzz target and by the unit tests.
+// Judges what is printed of a predicate for PostgreSQL, without knowing how it was printed: included by the fuzz target and by the
+// unit tests.
 //
 // A printed predicate may hold quoted names, quoted texts, numbers, parentheses, commas and the words and operators below, and
 // nothing else. So it can hold no second statement, no comment, no subquery, no parameter, no cast but those of the

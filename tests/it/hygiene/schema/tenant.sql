@@ -1,0 +1,23 @@
+-- One of many tenants, each in a schema of its own: {tenant}.
+CREATE SCHEMA {tenant};
+CREATE TABLE {tenant}.account (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text NOT NULL UNIQUE, plan text, created_at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE {tenant}.project (id bigserial PRIMARY KEY, account_id bigint NOT NULL REFERENCES {tenant}.account, name text NOT NULL, UNIQUE (account_id, name));
+CREATE TABLE {tenant}.task (id bigserial PRIMARY KEY, project_id bigint NOT NULL REFERENCES {tenant}.project ON DELETE CASCADE, parent_id bigint REFERENCES {tenant}.task, state text NOT NULL, due date);
+CREATE INDEX ON {tenant}.task (project_id, state);
+CREATE INDEX ON {tenant}.task (parent_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX ON {tenant}.task (due) WHERE state <> 'done';
+CREATE TABLE {tenant}.comment (id bigserial PRIMARY KEY, task_id bigint NOT NULL REFERENCES {tenant}.task, author_id bigint REFERENCES {tenant}.account ON DELETE SET NULL, body text);
+CREATE INDEX ON {tenant}.comment (task_id, id);
+CREATE INDEX ON {tenant}.comment (author_id, id);
+CREATE TABLE {tenant}.label (id serial PRIMARY KEY, name text NOT NULL);
+CREATE TABLE {tenant}.task_label (task_id bigint REFERENCES {tenant}.task, label_id int REFERENCES {tenant}.label, PRIMARY KEY (task_id, label_id));
+CREATE INDEX ON {tenant}.task_label (label_id);
+CREATE TABLE {tenant}.setting (key text PRIMARY KEY, value jsonb);
+CREATE TABLE {tenant}.file (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), task_id bigint, hash bytea, CONSTRAINT file_task FOREIGN KEY (task_id) REFERENCES {tenant}.task);
+CREATE INDEX ON {tenant}.file (task_id) INCLUDE (hash);
+CREATE TABLE {tenant}.event (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL, account_id bigint REFERENCES {tenant}.account, what text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+CREATE TABLE {tenant}.event_2024 PARTITION OF {tenant}.event FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE {tenant}.event_2025 PARTITION OF {tenant}.event FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+CREATE TABLE {tenant}.event_rest PARTITION OF {tenant}.event DEFAULT;
+CREATE INDEX ON {tenant}.event (account_id, at);
+CREATE INDEX ON {tenant}.event USING brin (at);
