@@ -14,6 +14,7 @@ mod sqlite;
 mod statements;
 mod statistics;
 mod tables;
+mod trend;
 mod usage;
 
 use std::time::Duration;
