@@ -79,6 +79,15 @@ impl<'a> Indexes<'a> {
         index.pages + attached.map(|part| self.pages(part)).sum::<u64>()
     }
 
+    /// How many indexes hold its entries.
+    pub(super) fn leaf_parts(&self, index: &Index) -> usize {
+        if !self.is_partitioned(index) {
+            return 1;
+        }
+        let attached = self.attached(index.id).iter();
+        attached.map(|part| self.leaf_parts(part)).sum()
+    }
+
     /// Its bytes, likewise.
     pub(super) fn bytes(&self, index: &Index) -> u64 {
         self.pages(index).saturating_mul(PAGE)

@@ -1,8 +1,11 @@
 //! `bloated-table`: a table whose file is much larger than its rows need, by the widths and NULLs that ANALYZE saw (see
 //! [`bloat`](crate::policy::hygiene::bloat)). Every scan reads the empty room, every backup carries it.
 //!
-//! Room that a fill factor leaves on purpose is no waste. Partitions are counted as their sum. Where the statistics are older than
+//! Room that a fill factor leaves on purpose is no waste. Partitions are counted as their sum; one that is bloated among others that are
+//! not is found by itself. Where the statistics are older than
 //! half of the table, or the role may not see them, nothing is said.
+
+use std::cmp::Reverse;
 
 use crate::policy::hygiene::{
     Advice, Check, Context, Facts, Finding, Severity,
@@ -17,67 +20,110 @@ use crate::policy::hygiene::{
 const WORTH_KNOWING: (f64, u64) = (0.30, 16 << 20);
 /// Half of what every scan and backup reads is nothing, and enough of it to be felt.
 const WORTH_A_WARNING: (f64, u64) = (0.50, 256 << 20);
+/// So many statements are printed; those for further partitions look the same.
+const STATEMENTS: usize = 20;
 /// Statistics tell nothing of a table that was mostly written after them.
 const STALE: f64 = 0.5;
+
+/// One table that holds rows: all of it, and its long values alone.
+struct Leaf<'a> {
+    table: &'a Table,
+    both: Bloat,
+    long: u64,
+}
 
 pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
     let trees = Trees::of(facts);
     for head in trees.tops() {
-        let mut sum = Bloat::default();
-        let mut long = 0;
-        let mut worst: Option<(&Table, u64)> = None;
-        let mut days = Vec::new();
-        let leaves = trees.holders(head);
-        for leaf in &leaves {
-            let Some((rows, toast)) = of_leaf(facts, leaf) else {
-                continue;
-            };
-            let both = rows.with(toast);
-            sum = sum.with(both);
-            long += toast.wasted_bytes();
-            days.extend(leaf.detail.analyzed_at);
-            if worst.is_none_or(|(_, most)| both.wasted_bytes() > most) {
-                worst = Some((leaf, both.wasted_bytes()));
+        let holders = trees.holders(head);
+        let mut leaves: Vec<Leaf<'_>> = holders
+            .iter()
+            .filter_map(|table| {
+                let (rows, toast) = of_leaf(facts, table)?;
+                Some(Leaf {
+                    table,
+                    both: rows.with(toast),
+                    long: toast.wasted_bytes(),
+                })
+            })
+            .collect();
+        // The worst first; of equal ones that of the first name.
+        leaves.sort_by_key(|leaf| Reverse(leaf.both.wasted_bytes()));
+        let sum = leaves
+            .iter()
+            .fold(Bloat::default(), |sum, leaf| sum.with(leaf.both));
+        if let Some(severity) = severity(sum) {
+            findings.push(finding(head, severity, sum, &leaves, holders.len()));
+            continue;
+        }
+        // One that differs from its siblings is lost in their sum.
+        for leaf in leaves.iter().filter(|_| holders.len() > 1) {
+            if let Some(severity) = severity(leaf.both) {
+                let alone = std::slice::from_ref(leaf);
+                findings.push(finding(leaf.table, severity, leaf.both, alone, 1));
             }
         }
-        let is = |(share, bytes): (f64, u64)| sum.share() >= share && sum.wasted_bytes() >= bytes;
-        let severity = match (is(WORTH_A_WARNING), is(WORTH_KNOWING)) {
-            (true, _) => Severity::Warning,
-            (false, true) => Severity::Info,
-            (false, false) => continue,
-        };
-        let mut evidence = format!(
-            "{:.0} % of {} hold no row: {}, estimated from the pages and rows of the catalog and the widths of the statistics",
-            sum.share() * 100.0,
-            words::bytes(sum.pages * BLOCK),
-            words::bytes(sum.wasted_bytes())
-        );
-        match days.iter().min() {
-            Some(oldest) => evidence.push_str(&format!(" of {}", words::day(*oldest))),
-            None => evidence.push_str(", whose age is not known"),
-        }
-        let (at, _) = worst.unwrap_or((head, 0));
-        if leaves.len() > 1 {
-            evidence.push_str(&format!("; most of it in {}", at.object()));
-        }
-        if let Some(toast) = at.detail.toast.as_ref().filter(|_| long >= WORTH_KNOWING.1) {
-            evidence.push_str(&format!(
-                "; at least {} of it among the long values (pg_toast.{})",
-                words::bytes(long),
-                toast.name
-            ));
-        }
-        findings.push(
-            Finding::new(
-                Check::BloatedTable,
-                severity,
-                head.object(),
-                evidence,
-                advice(at),
-            )
-            .winning(sum.wasted_bytes()),
-        );
     }
+}
+
+fn severity(bloat: Bloat) -> Option<Severity> {
+    let is = |(share, bytes): (f64, u64)| bloat.share() >= share && bloat.wasted_bytes() >= bytes;
+    match (is(WORTH_A_WARNING), is(WORTH_KNOWING)) {
+        (true, _) => Some(Severity::Warning),
+        (false, true) => Some(Severity::Info),
+        (false, false) => None,
+    }
+}
+
+fn finding(at: &Table, severity: Severity, sum: Bloat, leaves: &[Leaf<'_>], of: usize) -> Finding {
+    let mut evidence = format!(
+        "{:.0} % of {} hold no row: {}, estimated from the pages and rows of the catalog and the widths of the statistics",
+        sum.share() * 100.0,
+        words::bytes(sum.pages * BLOCK),
+        words::bytes(sum.wasted_bytes())
+    );
+    let days = leaves
+        .iter()
+        .filter_map(|leaf| leaf.table.detail.analyzed_at);
+    match days.min() {
+        Some(oldest) => evidence.push_str(&format!(" of {}", words::day(oldest))),
+        None => evidence.push_str(", whose age is not known"),
+    }
+    let worst = leaves.first();
+    if let (Some(worst), true) = (worst, of > 1) {
+        evidence.push_str(&format!("; most of it in {}", worst.table.object()));
+    }
+    let long: u64 = leaves.iter().map(|leaf| leaf.long).sum();
+    let toast = worst.and_then(|worst| worst.table.detail.toast.as_ref());
+    if let Some(toast) = toast.filter(|_| long >= WORTH_KNOWING.1) {
+        evidence.push_str(&format!(
+            "; at least {} of it among the long values (pg_toast.{})",
+            words::bytes(long),
+            toast.name
+        ));
+    }
+    let worth = leaves
+        .iter()
+        .filter(|leaf| leaf.both.share() >= WORTH_KNOWING.0)
+        .take(STATEMENTS);
+    let statements: Vec<String> = worth
+        .map(|leaf| {
+            let name = sql_name(&leaf.table.schema, &leaf.table.name);
+            format!("VACUUM (FULL, ANALYZE) {name};")
+        })
+        .collect();
+    Finding::new(
+        Check::BloatedTable,
+        severity,
+        at.object(),
+        evidence,
+        Advice::run(
+            "where the table grows again, VACUUM alone lets new rows use the room. To give it back: a rule with optimize: {vacuum: Full}, or by hand in a quiet hour (nobody can use the table meanwhile, and both copies take room), or pg_repack, which only locks it shortly. There is nothing to undo",
+            statements.join("\n"),
+            None,
+        ),
+    )
+    .winning(sum.wasted_bytes())
 }
 
 /// Rows and long values of a leaf; `None`: nothing can be said.
@@ -92,17 +138,6 @@ fn of_leaf(facts: &Facts, leaf: &Table) -> Option<(Bloat, Bloat)> {
         return None;
     }
     Some((rows, bloat::of_toast(leaf).unwrap_or_default()))
-}
-
-fn advice(table: &Table) -> Advice {
-    Advice::run(
-        "where the table grows again, VACUUM alone lets new rows use the room. To give it back: a rule with optimize: {vacuum: Full}, or by hand in a quiet hour (nobody can use the table meanwhile, and both copies take room), or pg_repack, which only locks it shortly. There is nothing to undo",
-        format!(
-            "VACUUM (FULL, ANALYZE) {};",
-            sql_name(&table.schema, &table.name)
-        ),
-        None,
-    )
 }
 
 #[cfg(test)]
@@ -201,6 +236,20 @@ mod tests {
             findings[0].advice.apply.as_deref(),
             Some(r#"VACUUM (FULL, ANALYZE) "public"."p2";"#)
         );
+    }
+
+    #[test]
+    fn a_bloated_partition_among_full_ones_is_found_by_itself() {
+        let facts = with_statistics([
+            parent(1, "p"),
+            numbers(partition(2, "p1", 1), 50_000, 50_000.0 * FULL_PAGE),
+            numbers(partition(3, "p2", 1), 5_000, 100.0 * FULL_PAGE),
+        ]);
+
+        let findings = run(check, &facts, &Context::default());
+
+        assert_eq!(ids(&findings), ["bloated-table:public.p2"]);
+        assert!(!findings[0].evidence.contains("most of it"));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! rows that refer to nothing (`WHERE column IS NOT NULL`). Of a partitioned referring table each partition is looked at, and what all
 //! of them lack is found once.
 
+use std::collections::HashMap;
+
 use crate::policy::{
     hygiene::{
         Advice, Check, Context, Facts, Finding, Severity,
@@ -23,6 +25,12 @@ const SHOWN: usize = 20;
 pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
     let indexes = Indexes::new(facts);
     let mut names = Names::new(facts);
+    let mut alike: HashMap<(u32, &[i16]), usize> = HashMap::new();
+    for key in &facts.foreign_keys {
+        *alike
+            .entry((key.table, key.columns.as_slice()))
+            .or_default() += 1;
+    }
     for key in facts.foreign_keys.iter().filter(|key| !key.not_enforced) {
         let (Some(table), Some(referred)) = (
             facts.tables.get(&key.table),
@@ -53,7 +61,16 @@ pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
         };
         let evidence = evidence(&indexes, key, referred, &lacking, tables.len());
         let lacking: Vec<&Table> = lacking.into_iter().map(|(table, _)| table).collect();
-        let advice = advice(&indexes, &mut names, key, table, &lacking, tables.len());
+        // Several keys of the same columns are found one by one, and served by one index.
+        let may_exist = alike.get(&(key.table, key.columns.as_slice())) > Some(&1);
+        let wanted = Wanted {
+            key,
+            table,
+            lacking: &lacking,
+            of: tables.len(),
+            may_exist,
+        };
+        let advice = advice(&indexes, &mut names, &wanted);
         findings.push(Finding::new(
             Check::ForeignKeyWithoutIndex,
             severity,
@@ -143,24 +160,29 @@ fn nearly<'a>(
     nearly.into_iter().next()
 }
 
-fn advice(
-    indexes: &Indexes<'_>,
-    names: &mut Names<'_>,
-    key: &ForeignKey,
-    table: &Table,
-    lacking: &[&Table],
-    tables: usize,
-) -> Advice {
+/// The index that is wanted.
+struct Wanted<'w> {
+    key: &'w ForeignKey,
+    table: &'w Table,
+    /// Tables with rows that lack it, and how many there are.
+    lacking: &'w [&'w Table],
+    of: usize,
+    /// Another key wants the same one.
+    may_exist: bool,
+}
+
+fn advice(indexes: &Indexes<'_>, names: &mut Names<'_>, wanted: &Wanted<'_>) -> Advice {
+    let Wanted {
+        key,
+        table,
+        lacking,
+        of: tables,
+        may_exist,
+    } = *wanted;
     names.begin_anew();
     let columns: Vec<String> = key.column_names.iter().map(|name| quoted(name)).collect();
     let tail = format!("({})", columns.join(", "));
     let wished = |table: &Table| format!("{}_{}_idx", table.name, key.column_names.join("_"));
-    // Several keys of the same columns are found one by one, and served by one index.
-    let keys = indexes.facts.foreign_keys.iter();
-    let may_exist = keys
-        .filter(|other| other.table == key.table && other.columns == key.columns)
-        .nth(1)
-        .is_some();
     let made = Made {
         wished: &wished,
         tail: &tail,

@@ -6,8 +6,9 @@
 
 use crate::policy::hygiene::{
     Advice, Check, Context, Facts, Finding, Severity,
-    facts::{Aged, Freeze},
+    facts::{Aged, Freeze, Table},
     figures, object, sql_name,
+    tree::Trees,
 };
 
 /// Past the age at which autovacuum freezes by itself, this much more (in percent) is what a vacuum of a large table may take.
@@ -23,13 +24,29 @@ pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
     let Some(freeze) = &facts.freeze else {
         return;
     };
+    let trees = Trees::of(facts);
     let before = findings.len();
-    for table in &freeze.tables {
-        let known = table.table.is_some_and(|id| facts.tables.contains_key(&id));
-        if let (true, Some(old)) = (known, Old::new(freeze, table)) {
-            findings.push(of_table(table, &old));
+    // Partitions of one table are one finding, by the oldest: they come in that order.
+    let mut found: Vec<(&Table, Vec<&Aged>, Old)> = Vec::new();
+    for aged in &freeze.tables {
+        let table = aged.table.and_then(|id| facts.tables.get(&id));
+        let (Some(table), Some(old)) = (table, Old::new(freeze, aged)) else {
+            continue;
+        };
+        let head = trees.head(table);
+        match found.iter_mut().find(|(other, ..)| other.id == head.id) {
+            Some((_, members, worst)) => {
+                members.push(aged);
+                worst.severity = worst.severity.max(old.severity);
+            }
+            None => found.push((head, vec![aged], old)),
         }
     }
+    findings.extend(
+        found
+            .iter()
+            .map(|(head, members, old)| of_table(head, members, old)),
+    );
     let explained = findings.len() > before;
     for database in &freeze.databases {
         let Some(old) = Old::new(freeze, database) else {
@@ -110,26 +127,45 @@ fn severity(age: u64, max_age: u64) -> Option<Severity> {
     }
 }
 
-fn of_table(table: &Aged, old: &Old) -> Finding {
-    let whose = if table.by_toast {
-        "in its TOAST table"
-    } else {
-        "in it"
+fn of_table(head: &Table, members: &[&Aged], old: &Old) -> Finding {
+    let first = members.first();
+    let whose = match first {
+        Some(first) if first.table != Some(head.id) => format!(
+            "in its partition {}{}{}",
+            object(&first.schema, &first.name),
+            if first.by_toast {
+                " (in its TOAST table)"
+            } else {
+                ""
+            },
+            match members.len() {
+                1 => String::new(),
+                many => format!(" (and {} more are late)", many - 1),
+            }
+        ),
+        Some(first) if first.by_toast => "in its TOAST table".to_owned(),
+        _ => "in it".to_owned(),
     };
+    let statements: Vec<String> = members
+        .iter()
+        .map(|member| {
+            format!(
+                "VACUUM (FREEZE, VERBOSE) {};",
+                sql_name(&member.schema, &member.name)
+            )
+        })
+        .collect();
     let advice = Advice::run(
         "freeze it now, when the service can bear a read of the whole table; if that changes nothing, something keeps old rows: see \
          old-snapshot. If it happens again, autovacuum does not keep up: let it work faster (autovacuum_vacuum_cost_limit)",
-        format!(
-            "VACUUM (FREEZE, VERBOSE) {};",
-            sql_name(&table.schema, &table.name)
-        ),
+        statements.join("\n"),
         None,
     );
     Finding::new(
         Check::FreezeAge,
         old.severity,
-        object(&table.schema, &table.name),
-        old.evidence(whose),
+        head.object(),
+        old.evidence(&whose),
         advice,
     )
 }
@@ -178,7 +214,6 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::policy::hygiene::facts::Table;
 
     const MAX: u64 = 200_000_000;
 
@@ -213,6 +248,57 @@ mod tests {
         let mut findings = Vec::new();
         check(&facts, &Context::default(), &mut findings);
         findings
+    }
+
+    #[test]
+    fn partitions_of_one_table_are_one_finding_by_the_oldest() {
+        let table = |id, name: &str, partition_of| Table {
+            id,
+            schema: "public".to_owned(),
+            name: name.to_owned(),
+            partition_of,
+            ..Table::default()
+        };
+        let facts = Facts {
+            tables: [
+                (1, table(1, "p", None)),
+                (2, table(2, "p_1", Some(1))),
+                (3, table(3, "p_2", Some(1))),
+            ]
+            .into(),
+            freeze: Some(Freeze {
+                max_age: MAX,
+                multixact_max_age: 2 * MAX,
+                databases: Vec::new(),
+                tables: vec![
+                    aged("public", "p_2", Some(3), 1_700_000_000),
+                    aged("public", "p_1", Some(2), 400_000_000),
+                ],
+            }),
+            ..Facts::default()
+        };
+        let mut findings = Vec::new();
+
+        check(&facts, &Context::default(), &mut findings);
+
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].id, "freeze-age:public.p");
+        assert_eq!(findings[0].severity, Severity::Critical);
+        assert!(
+            findings[0]
+                .evidence
+                .contains("in its partition public.p_2 (and 1 more are late)"),
+            "{}",
+            findings[0].evidence
+        );
+        assert_eq!(
+            findings[0]
+                .advice
+                .apply
+                .as_deref()
+                .map(|sql| sql.lines().count()),
+            Some(2)
+        );
     }
 
     #[rstest]
