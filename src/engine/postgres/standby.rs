@@ -15,18 +15,25 @@ pub(super) fn not_primary(server: &Server) -> EngineError {
 }
 
 /// What `error` means, where it may mean that the server is a standby: that is asked over `session`, which is in no transaction.
-/// A standby's connections are not kept, as after a failover the same address may lead to another server.
+/// Connections that may not write are not kept: after a failover the same address may lead to another server.
 pub(super) async fn told(
     session: &mut Session,
     settings: &Settings,
     error: EngineError,
 ) -> EngineError {
-    if !refuses_writes(&error) || !is_standby(session, settings).await {
+    if !refuses_writes(&error) {
         return error;
     }
-    let standby = not_primary(session.server());
-    session.forget_all().await;
-    standby
+    let standby = is_standby(session, settings).await;
+    // Somebody may have set the database read-only, and back: that holds for connections that are made afterwards.
+    if standby || matches!(error, EngineError::ReadOnly(_)) {
+        session.forget_all().await;
+    }
+    if standby {
+        not_primary(session.server())
+    } else {
+        error
+    }
 }
 
 /// A standby answers to what only a primary can do with one of these; so do others, for other reasons.
