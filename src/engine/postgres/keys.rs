@@ -13,7 +13,7 @@ use super::{
 use crate::policy::table::{IncomingKey, OnDelete, Part};
 
 /// Keys are followed so many tables far from the rule's own, and one more where that is the last; what lies beyond keeps rows.
-const MAX_DEPTH: usize = 5;
+const MAX_DEPTH: usize = 15;
 /// So many keys are followed for one table: a web of tables that all refer to each other has too many ways through it.
 const MAX_FOLLOWED: usize = 100;
 
