@@ -5,6 +5,7 @@
 
 mod archive_table;
 mod audit;
+mod brief;
 mod catalog;
 mod catalog_sql;
 mod connect;

@@ -1,10 +1,15 @@
 //! The begin of a walk: is it still the table that was planned, and may its rows be deleted? The planner has asked the same;
 //! nothing is deleted on the strength of an answer that may have aged.
 
+use sqlx::Row;
+
 use super::{
-    catalog::Table,
+    catalog::{self, Table},
     keys::{self, Pairs},
+    obstacles::{HeldColumns, held_columns},
     predicate,
+    session::Session,
+    sql,
 };
 use crate::{
     engine::EngineError,
@@ -97,4 +102,23 @@ fn check_dependents(plan: &RulePlan, now: &Table) -> Result<(), EngineError> {
         });
     }
     Ok(())
+}
+
+/// The plan's table as it is now, the columns that holds read, and the state of the schema, in a transaction that begins here.
+pub(super) async fn found(
+    session: &mut Session,
+    plan: &RulePlan,
+) -> Result<(Option<Table>, HeldColumns, i64), sqlx::Error> {
+    session.begin_read().await?;
+    let table = catalog::table(session, &plan.table.name).await?;
+    let held = held_columns(session, plan).await?;
+    let schema = session.row(sql::constant(sql::SCHEMA)).await?;
+    Ok((table, held, schema.try_get("schema")?))
+}
+
+pub(super) fn there(plan: &RulePlan, found: Option<Table>) -> Result<Table, EngineError> {
+    found.ok_or_else(|| EngineError::TableChanged {
+        table: plan.table.qualified(),
+        reason: "there is no such table any more".to_owned(),
+    })
 }

@@ -3,20 +3,24 @@
 //! `BEGIN IMMEDIATE` takes the lock of the whole database, which fences other sweeps off for one chunk. The ledger's lease, which
 //! keeps them off between two chunks, is looked up in [`Sweep::begin`] and renewed in [`Sweep::end`], right before the COMMIT.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{
     archive_table::{self, Archive},
+    brief::Brief,
     catalog::{self, ROWS_PER_PAGE, Table},
     connect::Connector,
     error::{self, Doing},
     form::{Form, Forms, MAX_ROUNDS},
     ledger::Lease,
     obstacles::{Counters, HeldColumns, Obstacles, held_columns},
-    opening::{check, columns, not_supported},
+    opening::{check, columns, found, not_supported, there},
     session::Session,
     sql::{self, RangeStatements, Sql, WalkStatements},
     value::{self, Value},
@@ -62,6 +66,9 @@ pub(super) struct Sweep {
     was_crowded: bool,
     open: Option<OpenChunk>,
     lease: Lease,
+    /// When the open transaction, or the last one, began.
+    began: Instant,
+    brief: Brief,
     /// Where something in a range keeps all of it: the rows of the next range.
     narrow: Option<u64>,
     /// Rows that are referred to were met a moment ago: the plain form would only fail again.
@@ -140,6 +147,8 @@ impl Sweep {
             forms: Forms::of(&obstacles),
             fingerprint: fingerprint(&found, &columns, &held, archive.as_ref()),
             archive: archive.map(|archive| archive.qualified()),
+            began: Instant::now(),
+            brief: Brief::default(),
             narrow: None,
             wary: false,
             next: None,
@@ -194,6 +203,7 @@ impl Sweep {
             .begin_write()
             .await
             .map_err(|reason| self.error("beginning a chunk of", &reason))?;
+        self.began = Instant::now();
         let looked = self.session.row(self.look.query([])).await;
         let read = |row: &SqliteRow| -> Result<_, sqlx::Error> {
             Ok((
@@ -345,7 +355,7 @@ impl Sweep {
         } else {
             target.pages.max(1)
         };
-        let most = u64::from(pages) * u64::from(ROWS_PER_PAGE);
+        let most = self.brief.of(u64::from(pages) * u64::from(ROWS_PER_PAGE));
         self.narrow.map_or(most, |narrow| narrow.min(most)).max(1)
     }
 
@@ -523,6 +533,7 @@ impl TableSweep for Sweep {
             }
         }
         self.is_first = false;
+        self.brief.learn(chunk.walked, self.began.elapsed());
         self.narrow = self
             .narrow
             .map(|narrow| narrow.saturating_mul(2))
@@ -567,13 +578,6 @@ impl TableSweep for Sweep {
     }
 }
 
-async fn schema(session: &mut Session) -> Result<i64, sqlx::Error> {
-    session
-        .row(sql::constant(sql::SCHEMA))
-        .await?
-        .try_get("schema")
-}
-
 /// What must not change while the table is walked.
 fn fingerprint(
     table: &Table,
@@ -584,22 +588,4 @@ fn fingerprint(
     let held: BTreeMap<_, _> = held.iter().collect();
     let archive = archive.map(Archive::told);
     format!("{} {held:?} {archive:?}", table.fingerprint(columns))
-}
-
-/// The plan's table as it is now, the columns that holds read, and the state of the schema, in a transaction that begins here.
-async fn found(
-    session: &mut Session,
-    plan: &RulePlan,
-) -> Result<(Option<Table>, HeldColumns, i64), sqlx::Error> {
-    session.begin_read().await?;
-    let table = catalog::table(session, &plan.table.name).await?;
-    let held = held_columns(session, plan).await?;
-    Ok((table, held, schema(session).await?))
-}
-
-fn there(plan: &RulePlan, found: Option<Table>) -> Result<Table, EngineError> {
-    found.ok_or_else(|| EngineError::TableChanged {
-        table: plan.table.qualified(),
-        reason: "there is no such table any more".to_owned(),
-    })
 }

@@ -329,3 +329,20 @@ async fn partial_and_expression_indexes_stay_sound() {
     assert_eq!(database.scalar("SELECT count(*) FROM logs").await, 500);
     database.assert_sound().await;
 }
+
+/// A chunk locks the whole file.
+#[tokio::test]
+async fn where_rows_are_dear_chunks_have_fewer_of_them() {
+    let database = Database::new(&format!(
+        "{} CREATE TRIGGER dear BEFORE DELETE ON logs BEGIN SELECT length(hex(zeroblob(150000))); END",
+        filled("logs", 20_000)
+    ))
+    .await;
+    let plan = database.plan("logs").await;
+
+    let (rows, chunks) = database.sweep(&plan).await.unwrap();
+
+    assert_eq!(rows, 10_000);
+    // Two pages of the walk.
+    assert!(chunks > 8, "{chunks}");
+}
