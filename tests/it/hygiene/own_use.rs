@@ -19,13 +19,15 @@ use super::usage::{POLICY, audited_by, checked, looked, of_rule, watched};
 use crate::support::postgres::{Postgres, TestDatabase};
 use crate::support::wait::eventually;
 
-/// Lets a sweep run.
-struct Free;
+/// Lets a sweep run, or stops it at its first chunk.
+struct Free {
+    stop: Option<StopReason>,
+}
 
 #[async_trait]
 impl Control for Free {
     fn stop(&self) -> Option<StopReason> {
-        None
+        self.stop
     }
 
     async fn rest(&self, _: Duration) {}
@@ -60,6 +62,14 @@ fn of_t() -> CheckedPolicy {
 
 /// A whole sweep as an operator makes it, with sessions of its own.
 async fn swept(database: &TestDatabase, policy: &CheckedPolicy) -> SweepReport {
+    swept_until(database, policy, None).await
+}
+
+async fn swept_until(
+    database: &TestDatabase,
+    policy: &CheckedPolicy,
+    stop: Option<StopReason>,
+) -> SweepReport {
     let engine = PostgresEngine::new(target(&database.url)).unwrap();
     let mut around = Surroundings::alone(POLICY);
     around.enters = true;
@@ -72,7 +82,7 @@ async fn swept(database: &TestDatabase, policy: &CheckedPolicy) -> SweepReport {
         clock: jiff::Timestamp::now,
     };
     let mut state = SweepState::begin(Trigger::Request, jiff::Timestamp::now(), 1);
-    let report = sweep_policy(&engine, policy, &order, &mut state, &Free)
+    let report = sweep_policy(&engine, policy, &order, &mut state, &Free { stop })
         .await
         .unwrap();
     engine.close().await;
@@ -293,4 +303,27 @@ async fn a_sweep_that_did_not_come_to_its_end_leaves_the_use_of_its_table_unknow
         matches!(usage, Usage::Unknown(why) if why.contains("how much of its use was its own")),
         "{usage:?}"
     );
+}
+
+#[tokio::test]
+async fn while_a_sweep_waits_for_its_next_window_others_are_seen_at_its_table() {
+    let database = watched(Postgres::shared(), "own_waits").await;
+    database.execute("ANALYZE t").await;
+    let policy = of_t();
+    let report = swept_until(&database, &policy, Some(StopReason::WindowClosed)).await;
+    assert!(report.goes_on(), "{report:?}");
+    let open: i64 = database
+        .scalar("SELECT count(*) FROM retention_operator.sweep WHERE ended_at IS NULL")
+        .await;
+    assert_eq!(open, 1);
+    database.execute(TWENTY_DAYS_LATER).await;
+    let quiet = audited_by(&database.url, &policy).await;
+    let usage = &of_rule(&quiet).usage;
+    assert!(matches!(usage, Usage::Unused { .. }), "{usage:?}");
+
+    let read: i64 = database.scalar("SELECT count(*) FROM t").await;
+
+    assert_eq!(read, 10);
+    database.execute(TWENTY_DAYS_LATER).await;
+    super::usage::eventually_used(&database, &policy).await;
 }

@@ -134,15 +134,17 @@ SELECT array_agg(key) AS keys, array_agg(object_id) AS ids, array_agg((extract(e
   array_agg((extract(epoch FROM last_use) * 1000000)::int8) AS last_use, array_agg(blind_seconds) AS blind \
 FROM retention_operator.usage_window";
 /// Where the sweeps of the last weeks went, until when, and until when those went that do not know what they added to the
-/// counters: one part of them never ended in good order, or an operator ended it that does not count. One that never ended may
-/// still be at it.
+/// counters: one part of them never ended in good order, or an operator ended it that does not count. One that has not ended may
+/// still be at it, unless each of its parts has ended in good order: then it waits for its next window.
 const SWEPT: &str = "\
 SELECT array_agg(t.table_id) AS ids, array_agg((extract(epoch FROM t.until) * 1000000)::int8) AS until, \
   array_agg((extract(epoch FROM t.unclear) * 1000000)::int8) AS unclear FROM ( \
-  SELECT r.table_id, max(coalesce(s.ended_at, clock_timestamp())) AS until, max(s.ended_at) FILTER (WHERE NOT s.clear) AS unclear \
-  FROM (SELECT s.id, s.ended_at, EXISTS (SELECT FROM retention_operator.own_run o WHERE o.sweep_id = s.id AND o.ended_at = s.ended_at) \
-      AND NOT EXISTS (SELECT FROM retention_operator.own_run o WHERE o.sweep_id = s.id AND (o.ended_at IS NULL OR NOT o.exact)) AS clear \
-    FROM retention_operator.sweep s WHERE s.ended_at IS NULL OR s.ended_at > clock_timestamp() - interval '60 days') s \
+  SELECT r.table_id, max(coalesce(s.ended_at, CASE WHEN s.exact THEN s.rested END, clock_timestamp())) AS until, \
+    max(s.ended_at) FILTER (WHERE NOT (s.exact AND s.told)) AS unclear \
+  FROM (SELECT s.id, s.ended_at, coalesce(bool_and(o.ended_at IS NOT NULL AND o.exact), false) AS exact, \
+      coalesce(bool_or(o.ended_at = s.ended_at), false) AS told, max(o.ended_at) AS rested \
+    FROM retention_operator.sweep s LEFT JOIN retention_operator.own_run o ON o.sweep_id = s.id \
+    WHERE s.ended_at IS NULL OR s.ended_at > clock_timestamp() - interval '60 days' GROUP BY s.id, s.ended_at) s \
   JOIN retention_operator.sweep_rule r ON r.sweep_id = s.id GROUP BY r.table_id) t";
 const OWN: &str = "\
 SELECT array_agg(object_id) AS ids, array_agg(reads) AS reads, array_agg(writes) AS writes, \
