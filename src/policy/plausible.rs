@@ -33,8 +33,8 @@ pub fn doubt(plan: &RulePlan) -> String {
 #[must_use]
 pub fn doubt_of_some(plan: &RulePlan) -> String {
     format!(
-        "by encoding {} some values of column {} of {} are of the first weeks of 1970, which in a smaller unit they are not: correct \
-         those of another unit, or approve if they are that old",
+        "by encoding {} some values of column {} of {} are of the first weeks of 1970: are they of another unit? Correct them, or approve \
+         if they are that old",
         plan.encoding.map_or("-", Encoding::as_str),
         plan.column,
         plan.table.qualified()
