@@ -180,6 +180,15 @@ pub(super) fn newest(statistics: &TableStatistics) -> Option<f64> {
         .reduce(f64::max)
 }
 
+/// The statistics have seen a value between two times, in seconds since 1970.
+pub(super) fn knows_between(statistics: &TableStatistics, from: f64, until: f64) -> bool {
+    statistics
+        .leaves
+        .iter()
+        .filter_map(|leaf| leaf.column.as_ref())
+        .any(|column| column.knows_between(from, until))
+}
+
 /// The oldest and the newest value that the statistics have seen.
 pub(super) fn ends(
     plan: &RulePlan,

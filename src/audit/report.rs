@@ -15,7 +15,7 @@ use crate::{
         cutoff::Cutoff,
         hygiene::Finding,
         plan::{RulePlan, check_deletable},
-        plausible::doubt_of_newest,
+        plausible::doubt_of_known,
         usage::{self, Counters, Observation},
     },
 };
@@ -132,7 +132,9 @@ pub(crate) fn findings(
         usage: glance(statistics),
         size_bytes: plan.table.known_bytes(),
         dead_rows: statistics.dead_rows,
-        doubt: doubt_of_newest(plan, measure::newest(statistics)),
+        doubt: doubt_of_known(plan, measure::newest(statistics), |from, until| {
+            measure::knows_between(statistics, from, until)
+        }),
         obstacle: check_deletable(plan).err(),
         plan: plan.clone(),
         as_of: now,

@@ -21,9 +21,9 @@ use crate::{
         limits::Verdict,
         pace::{EASED_CHUNK, EASED_DUTY},
         plan::{ArchiveState, RulePlan, check_deletable},
-        plausible::{PLAUSIBLE_FROM, doubt, is_guesswork},
         side_effects::SideEffects,
     },
+    sweep,
 };
 
 /// Arguments of `plan`.
@@ -117,13 +117,9 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
                     offline.engine.count_along(plan).await?
                 };
                 let all = expired.saturating_add(along);
-                let doubt = if all > 0
-                    && is_guesswork(plan)
-                    && !offline.engine.has_times_from(plan, PLAUSIBLE_FROM).await?
-                {
-                    Some(doubt(plan))
-                } else {
-                    None
+                let doubt = match all {
+                    0 => None,
+                    _ => sweep::doubts(offline.engine.as_ref(), plan).await?,
                 };
                 let removed = planned.removed_holds.first();
                 let blocked = match plan.limits.allowance(rows).admits(0, all) {

@@ -93,6 +93,13 @@ impl ColumnStatistics {
         self.finite_values().reduce(f64::max)
     }
 
+    /// A value is known between two times.
+    #[must_use]
+    pub fn knows_between(&self, from: f64, until: f64) -> bool {
+        self.finite_values()
+            .any(|value| (from..until).contains(&value))
+    }
+
     fn finite_values(&self) -> impl Iterator<Item = f64> {
         let common = self.common.iter().map(|(value, _)| *value);
         self.histogram

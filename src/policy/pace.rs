@@ -8,8 +8,8 @@ mod throttle;
 
 pub use chunk::ChunkSizer;
 pub use pressure::{
-    EASED_CHUNK, EASED_DUTY, OLDEST_SNAPSHOT, OPEN_CHUNK, Openness, Pressure, ReplicaLag, Veto,
-    veto,
+    Archiver, EASED_CHUNK, EASED_DUTY, MOST_KEPT_BY_SLOT, MOST_UNARCHIVED, OLDEST_SNAPSHOT,
+    OPEN_CHUNK, Openness, Pressure, ReplicaLag, Slots, Veto, veto,
 };
 pub use throttle::{Throttle, Work};
 

@@ -18,3 +18,4 @@ pub use policy::{Order, SweepError, sweep_policy};
 pub use progress::{RuleProgress, SweepState, Trigger};
 pub use report::{Outcome, RuleEnd, RuleReport, SweepReport};
 pub use runner::{Books, Under, sweep_rule};
+pub use unit::doubts;

@@ -1,4 +1,4 @@
-//! Before the first delete: is the stated unit the column's?
+//! Before the first delete: is the stated unit the column's, and that of every row that would go?
 
 use super::{RuleEnd, RuleProgress};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     policy::{
         dependents::Dependents,
         plan::RulePlan,
-        plausible::{PLAUSIBLE_FROM, doubt, is_guesswork},
+        plausible::{PLAUSIBLE_FROM, before, doubt, doubt_of_some, is_guesswork, spans},
     },
 };
 
@@ -19,23 +19,47 @@ pub(super) async fn would_go(engine: &dyn Engine, plan: &RulePlan) -> Result<u64
     })
 }
 
-/// Blocks a rule by whose unit every value is a time long before anybody kept any, until somebody approves of it. Judged by the
-/// rows themselves: statistics may be missing, or of another time.
+/// What speaks against the unit that a plan's rule states: all values are times long before anybody kept any, or some of those that it
+/// would take are what times of a smaller unit seem to be. Judged by the rows themselves: statistics may be missing, or of another time. Reads the table.
+///
+/// # Errors
+/// Whatever keeps it from being read.
+pub async fn doubts(engine: &dyn Engine, plan: &RulePlan) -> Result<Option<String>, EngineError> {
+    if !is_guesswork(plan) {
+        return Ok(None);
+    }
+    if !engine.has_times_from(plan, PLAUSIBLE_FROM).await? {
+        return Ok(Some(doubt(plan)));
+    }
+    for (from, until) in spans(plan) {
+        let counted = async |time| engine.count_expired(&before(plan, time)).await;
+        let all = counted(*until).await?.expired;
+        if all == 0 {
+            break;
+        }
+        if all > counted(*from).await?.expired {
+            return Ok(Some(doubt_of_some(plan)));
+        }
+    }
+    Ok(None)
+}
+
+/// Blocks a rule whose unit is doubtful, until somebody approves of it.
 pub(super) async fn block(
     engine: &dyn Engine,
     plan: &RulePlan,
     progress: &RuleProgress,
 ) -> Result<Option<RuleEnd>, EngineError> {
-    if progress.rows_approved.is_some()
-        || !is_guesswork(plan)
-        || engine.has_times_from(plan, PLAUSIBLE_FROM).await?
-    {
+    if progress.rows_approved.is_some() {
         return Ok(None);
     }
+    let Some(doubt) = doubts(engine, plan).await? else {
+        return Ok(None);
+    };
     Ok(match would_go(engine, plan).await? {
         0 => None,
         rows => Some(RuleEnd::Blocked {
-            reason: format!("{rows} rows would go; {}", doubt(plan)),
+            reason: format!("{rows} rows would go; {doubt}"),
             expected: progress.spent().saturating_add(rows),
             removed_holds: None,
         }),

@@ -252,6 +252,61 @@ async fn a_unit_by_which_every_value_is_of_1970_is_told_and_swept_with_an_approv
 }
 
 #[tokio::test]
+async fn a_column_of_two_units_is_told_and_swept_with_an_approval_only() {
+    let database = Postgres::shared().database("units").await;
+    // Half of it in milliseconds, of which every second row has expired; then seconds of today.
+    database
+        .execute(
+            "CREATE TABLE logs (id int, at bigint);
+             INSERT INTO logs SELECT n, extract(epoch FROM now() - n % 2 * interval '90 days')::bigint * 1000 FROM generate_series(1, 500) n;
+             INSERT INTO logs SELECT n, extract(epoch FROM now())::bigint FROM generate_series(501, 1000) n; ANALYZE",
+        )
+        .await;
+    let patch = json!({"rules": [{"name": "logs", "table": "logs", "column": "at", "encoding": "EpochMillis", "expireAfter": "30d",
+        "limits": {"maxPercent": 100}, "action": "Delete"}]});
+    let words = "some values of column at of public.logs are of the first weeks of 1970";
+
+    let audit = verb(&database, "audit", patch.clone(), &[]);
+    let plan = verb(&database, "plan", patch.clone(), &["-o", "json"]);
+    let blocked = verb(&database, "sweep", patch.clone(), &[]);
+    let left = rows(&database).await;
+
+    assert!(audit.stdout.contains(words), "{audit:?}");
+    assert_eq!((plan.code, blocked.code), (Some(3), Some(3)), "{blocked:?}");
+    assert!(blocked.stdout.contains(words), "{blocked:?}");
+    assert_eq!(left, 1000);
+
+    let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+    let hash = plan["planHash"].as_str().unwrap();
+    let approved = verb(&database, "sweep", patch.clone(), &["--approve", hash]);
+    let kept = rows(&database).await;
+    let next = verb(&database, "sweep", patch, &[]);
+
+    assert_eq!(approved.code, Some(0), "{approved:?}");
+    assert_eq!(kept, 250, "the young ones");
+    assert_eq!(next.code, Some(0), "nothing is doubtful any more: {next:?}");
+}
+
+/// Read as seconds, milliseconds lie in a far future.
+#[tokio::test]
+async fn rows_of_a_larger_unit_than_the_stated_one_stay_and_stop_nothing() {
+    let database = Postgres::shared().database("larger").await;
+    database
+        .execute(
+            "CREATE TABLE logs (id int, at bigint);
+             INSERT INTO logs SELECT n, extract(epoch FROM now() - interval '90 days')::bigint * CASE n % 2 WHEN 0 THEN 1000 ELSE 1 END
+               FROM generate_series(1, 100) n; ANALYZE",
+        )
+        .await;
+    let patch = json!({"rules": [{"name": "logs", "table": "logs", "column": "at", "encoding": "EpochSeconds", "expireAfter": "30d", "action": "Delete"}]});
+
+    let swept = verb(&database, "sweep", patch, &[]);
+
+    assert_eq!(swept.code, Some(0), "{swept:?}");
+    assert_eq!(rows(&database).await, 50);
+}
+
+#[tokio::test]
 async fn a_sweep_takes_exactly_the_expired_rows() {
     let database = database().await;
     let reference = Reference::of(&database, "logs").await;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     engine::EngineError,
-    policy::pace::{Pressure, ReplicaLag},
+    policy::pace::{Archiver, Pressure, ReplicaLag, Slots},
 };
 
 /// `$1`: the leaves of the table, `$2`: tables without which there is no ledger. What pg_stat_activity and pg_stat_replication hide from a role without pg_read_all_stats is
@@ -27,6 +27,9 @@ use crate::{
 /// where snapshots are looked at.
 const PRESSURE: &str = "\
 SELECT pg_is_in_recovery() AS in_recovery, \
+  NOT pg_is_in_recovery() AND current_setting('archive_mode') <> 'off' \
+    AND has_function_privilege('pg_catalog.pg_stat_get_archiver()', 'EXECUTE') AS asks_archiver, \
+  NOT pg_is_in_recovery() AND has_function_privilege('pg_catalog.pg_get_replication_slots()', 'EXECUTE') AS asks_slots, \
   (SELECT (pg_stat_get_db_xact_commit(d.oid) + pg_stat_get_db_xact_rollback(d.oid))::int8 \
     FROM pg_database d WHERE d.datname = current_database()) AS transactions, \
   EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() \
@@ -47,6 +50,23 @@ FROM (SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_all
     pg_wal_lsn_diff(min(coalesce(r.replay_lsn, '0/0')), '0/0')::int8 AS replayed, \
     CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::int8 END AS written \
   FROM pg_stat_replication r WHERE r.state IS NULL OR r.state <> 'backup') replication";
+
+/// The archiver by what it says of itself, which every role may read; the files that wait are for few to see, and are counted by the
+/// number of the last archived one instead. One of another kind (a timeline's history, a backup's label) has no such number.
+const ARCHIVER: &str = "\
+SELECT coalesce(a.last_failed_time > coalesce(a.last_archived_time, '-infinity'), false) AS failing, \
+  CASE WHEN a.last_archived_wal ~ '^[0-9A-F]{24}$' THEN greatest(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0') \
+    - (('x' || substr(a.last_archived_wal, 9, 8))::bit(32)::int8::numeric * 4294967296 \
+      + ('x' || substr(a.last_archived_wal, 17, 8))::bit(32)::int8::numeric * s.size + s.size), 0)::int8 / s.size * s.size \
+    WHEN a.last_archived_wal IS NULL AND a.last_failed_time IS NOT NULL THEN s.size END AS waiting \
+FROM pg_stat_archiver a, (SELECT pg_size_bytes(current_setting('wal_segment_size')) AS size) s";
+
+/// What slots keep. One of which the log is gone already keeps nothing.
+const SLOTS: &str = "\
+SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), s.restart_lsn)) FILTER (WHERE NOT s.active \
+    AND s.wal_status IS DISTINCT FROM 'lost'), 0)::int8 AS idle, \
+  coalesce(bool_or(s.wal_status = 'unreserved'), false) AS nearly_lost \
+FROM pg_replication_slots s";
 
 /// How far the slowest replica is behind, by our own clock: the server's own measure stands still while a replica applies nothing.
 #[derive(Debug, Default)]
@@ -99,7 +119,10 @@ pub(super) async fn read(
                 .bind(ledger::first_tables()),
         )
         .await;
-    let pressure = answer.and_then(|row| from_row(&row, replicas));
+    let pressure = match answer {
+        Ok(row) => complete(session, &row, replicas).await,
+        Err(reason) => Err(reason),
+    };
     session.end().await;
     pressure.map_err(|reason| {
         let doing = Doing {
@@ -110,6 +133,32 @@ pub(super) async fn read(
         };
         error::running(session.server(), doing, &reason)
     })
+}
+
+/// What the first answer says, and what it says may be asked for.
+async fn complete(
+    session: &mut Session,
+    row: &PgRow,
+    replicas: &mut ReplicaClock,
+) -> Result<Pressure, sqlx::Error> {
+    let mut pressure = from_row(row, replicas)?;
+    if row.try_get("asks_archiver")? {
+        let row = session.row(constant(ARCHIVER)).await?;
+        let waiting: Option<i64> = row.try_get("waiting")?;
+        pressure.archiver = Archiver {
+            failing: row.try_get("failing")?,
+            waiting_bytes: waiting.and_then(|bytes| u64::try_from(bytes).ok()),
+        };
+    }
+    if row.try_get("asks_slots")? {
+        let row = session.row(constant(SLOTS)).await?;
+        let idle: i64 = row.try_get("idle")?;
+        pressure.slots = Slots {
+            idle_bytes: u64::try_from(idle).unwrap_or(0),
+            nearly_lost: row.try_get("nearly_lost")?,
+        };
+    }
+    Ok(pressure)
 }
 
 fn from_row(row: &PgRow, replicas: &mut ReplicaClock) -> Result<Pressure, sqlx::Error> {
@@ -150,6 +199,7 @@ fn from_row(row: &PgRow, replicas: &mut ReplicaClock) -> Result<Pressure, sqlx::
             _ => ReplicaLag::Hidden,
         },
         has_ledger: row.try_get("has_ledger")?,
+        ..Pressure::default()
     })
 }
 

@@ -24,8 +24,30 @@ pub struct Pressure {
     pub oldest_snapshot: Option<Duration>,
     /// How far the slowest replica is behind.
     pub replica_lag: ReplicaLag,
+    /// How far the archiving of the write-ahead log is.
+    pub archiver: Archiver,
+    /// What replication slots keep of the write-ahead log.
+    pub slots: Slots,
     /// There is a ledger in this database.
     pub has_ledger: bool,
+}
+
+/// How far the archiving of the write-ahead log is: what is not archived is kept, until the disk is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Archiver {
+    /// The last attempt failed.
+    pub failing: bool,
+    /// Bytes of complete log files that wait for it; `None`: nothing is archived, or nobody knows.
+    pub waiting_bytes: Option<u64>,
+}
+
+/// What replication slots keep of the write-ahead log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slots {
+    /// Bytes that the slot keeps of which nobody reads; of several the most. 0 also where the role may not see slots.
+    pub idle_bytes: u64,
+    /// A slot has come to its bound (`max_slot_wal_keep_size`): with a little more log it is lost.
+    pub nearly_lost: bool,
 }
 
 /// How far the slowest replica is behind.
@@ -45,6 +67,10 @@ pub enum ReplicaLag {
 pub enum Veto {
     /// The server can no longer be written to.
     NotPrimary,
+    /// What the sweep writes to the log would wait for an archiver that fails or does not keep up.
+    ArchiverBehind,
+    /// A replication slot of which nobody reads keeps much of the log, or one is about to be lost.
+    SlotLag,
     /// A VACUUM that prevents transaction numbers from running out is more urgent than any sweep.
     FreezeVacuumRunning,
     /// The table is being vacuumed, analysed or indexed.
@@ -63,6 +89,8 @@ impl Veto {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotPrimary => "NotPrimary",
+            Self::ArchiverBehind => "ArchiverBehind",
+            Self::SlotLag => "SlotLag",
             Self::FreezeVacuumRunning => "FreezeVacuumRunning",
             Self::AutovacuumOnTable => "AutovacuumOnTable",
             Self::SnapshotHeld => "SnapshotHeld",
@@ -75,11 +103,25 @@ impl Veto {
 /// A snapshot older than this makes a sweep wait: what it deletes could not be cleaned away.
 pub const OLDEST_SNAPSHOT: Duration = Duration::from_secs(15 * 60);
 
+/// An archiver for which more than this waits does not keep up: a burst of the service's own leaves less.
+pub const MOST_UNARCHIVED: u64 = 1 << 30;
+
+/// A slot of which nobody reads may keep so much: a replica that restarts, or is built anew, needs less.
+pub const MOST_KEPT_BY_SLOT: u64 = 4 << 30;
+
 /// The first reason to wait, the most urgent first; `None`: go on.
 #[must_use]
 pub fn veto(pressure: &Pressure, pace: &Pace) -> Option<Veto> {
-    let chain: [fn(&Pressure, &Pace) -> Option<Veto>; 5] = [
+    let chain: [fn(&Pressure, &Pace) -> Option<Veto>; 7] = [
         |pressure, _| pressure.in_recovery.then_some(Veto::NotPrimary),
+        |pressure, _| archiver_behind(pressure.archiver).then_some(Veto::ArchiverBehind),
+        |pressure, _| {
+            let Slots {
+                idle_bytes,
+                nearly_lost,
+            } = pressure.slots;
+            (nearly_lost || idle_bytes > MOST_KEPT_BY_SLOT).then_some(Veto::SlotLag)
+        },
         |pressure, _| (pressure.freeze_vacuum == Some(true)).then_some(Veto::FreezeVacuumRunning),
         |pressure, _| {
             pressure
@@ -95,6 +137,12 @@ pub fn veto(pressure: &Pressure, pace: &Pace) -> Option<Veto> {
         replica_lag,
     ];
     chain.iter().find_map(|verdict| verdict(pressure, pace))
+}
+
+/// One failed attempt is tried again within a minute; as long as no file waits for it nothing is amiss.
+fn archiver_behind(archiver: Archiver) -> bool {
+    let waiting = archiver.waiting_bytes.unwrap_or(0);
+    waiting > MOST_UNARCHIVED || (archiver.failing && waiting > 0)
 }
 
 fn replica_lag(pressure: &Pressure, pace: &Pace) -> Option<Veto> {
@@ -266,9 +314,37 @@ mod tests {
         }
     }
 
+    fn archiving(failing: bool, waiting_bytes: Option<u64>) -> Pressure {
+        Pressure {
+            archiver: Archiver {
+                failing,
+                waiting_bytes,
+            },
+            ..Pressure::default()
+        }
+    }
+
+    fn slots(idle_bytes: u64, nearly_lost: bool) -> Pressure {
+        Pressure {
+            slots: Slots {
+                idle_bytes,
+                nearly_lost,
+            },
+            ..Pressure::default()
+        }
+    }
+
     #[rstest]
     #[case::nothing(Pressure::default(), None)]
     #[case::standby(Pressure { in_recovery: true, table_is_maintained: true, ..Pressure::default() }, Some(Veto::NotPrimary))]
+    #[case::archiving_fails(archiving(true, Some(1)), Some(Veto::ArchiverBehind))]
+    #[case::archiving_failed_and_nothing_waits(archiving(true, Some(0)), None)]
+    #[case::archiving_is_slow(archiving(false, Some(MOST_UNARCHIVED + 1)), Some(Veto::ArchiverBehind))]
+    #[case::archiving_has_work(archiving(false, Some(MOST_UNARCHIVED)), None)]
+    #[case::archiving_is_off(archiving(true, None), None)]
+    #[case::a_slot_without_a_reader(slots(MOST_KEPT_BY_SLOT + 1, false), Some(Veto::SlotLag))]
+    #[case::a_slot_whose_reader_is_away_for_a_while(slots(MOST_KEPT_BY_SLOT, false), None)]
+    #[case::a_slot_at_its_bound(slots(0, true), Some(Veto::SlotLag))]
     #[case::freeze(Pressure { freeze_vacuum: Some(true), ..Pressure::default() }, Some(Veto::FreezeVacuumRunning))]
     #[case::hidden_freeze(Pressure { freeze_vacuum: None, ..Pressure::default() }, None)]
     #[case::vacuum(Pressure { table_is_maintained: true, ..Pressure::default() }, Some(Veto::AutovacuumOnTable))]

@@ -5,6 +5,7 @@ use retention_operator::engine::ledger::{LedgerAccess, OwnHold};
 use retention_operator::policy::claims::LedgerMode;
 use rstest::rstest;
 
+use super::ledger::{table, usable};
 use super::resumed::hold;
 use super::{engine, filled};
 use crate::support::postgres::{Postgres, TestDatabase};
@@ -193,4 +194,108 @@ async fn a_role_that_cannot_make_the_later_tables_is_told_what_to_run_and_sweeps
 
     assert!(!remembered.writable);
     assert!(later.writable, "{:?}", later.note);
+}
+
+/// As an operator before the first version would have left it: without one of today's tables.
+const AGED: &str =
+    "UPDATE retention_operator.meta SET version = 0; DROP TABLE retention_operator.approval";
+
+#[tokio::test]
+async fn an_older_ledger_is_brought_up_to_date_for_all_who_use_it() {
+    let (database, owner) = table(1).await;
+    usable(&owner).await;
+    let other = database
+        .role(
+            "other",
+            "secret",
+            "GRANT USAGE ON SCHEMA retention_operator TO {role};
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA retention_operator TO {role}",
+        )
+        .await;
+    let reader = database
+        .role(
+            "reader",
+            "secret",
+            "GRANT USAGE ON SCHEMA retention_operator TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA retention_operator TO {role}",
+        )
+        .await;
+    database
+        .execute(&format!(
+            "{AGED}; INSERT INTO retention_operator.hold (policy, name, table_name, since) VALUES ('a/a', 'case-1', 'public.t', now())"
+        ))
+        .await;
+
+    let looked = owner.ledger(LedgerMode::Existing, false).await.unwrap();
+    let without_rights = engine(&other.url)
+        .ledger(LedgerMode::Existing, true)
+        .await
+        .unwrap();
+    let untouched: i32 = database
+        .scalar("SELECT version FROM retention_operator.meta")
+        .await;
+    let brought = owner.ledger(LedgerMode::Existing, true).await.unwrap();
+
+    let why = |access| match access {
+        LedgerAccess::Unusable(why) => why,
+        _ => panic!("used"),
+    };
+    let looked = why(looked);
+    assert!(looked.contains("of version 0"), "{looked}");
+    assert!(looked.contains("brings it up to date"), "{looked}");
+    let without_rights = why(without_rights);
+    let grant = format!(
+        "run: GRANT USAGE, CREATE ON SCHEMA retention_operator TO \"{}\"",
+        other.name
+    );
+    assert!(without_rights.contains(&grant), "{without_rights}");
+    assert!(without_rights.len() <= 256, "{without_rights}");
+    assert_eq!(untouched, 0);
+    let LedgerAccess::Usable(ledger) = brought else {
+        panic!("not brought up to date");
+    };
+    assert_eq!(ledger.view("a/b").await.unwrap().holds.len(), 1);
+    let version: i32 = database
+        .scalar("SELECT version FROM retention_operator.meta")
+        .await;
+    assert_eq!(version, 2);
+    let used = engine(&other.url)
+        .ledger(LedgerMode::Existing, true)
+        .await
+        .unwrap();
+    assert!(matches!(used, LedgerAccess::Usable(ledger) if ledger.writable().is_ok()));
+    let read = engine(&reader.url)
+        .ledger(LedgerMode::Existing, true)
+        .await
+        .unwrap();
+    assert!(matches!(read, LedgerAccess::Usable(ledger) if ledger.writable().is_err()));
+}
+
+#[tokio::test]
+async fn a_role_that_may_make_tables_in_the_schema_brings_a_ledger_of_others_up_to_date() {
+    let (database, owner) = table(1).await;
+    usable(&owner).await;
+    let other = database
+        .role(
+            "other",
+            "secret",
+            "GRANT USAGE, CREATE ON SCHEMA retention_operator TO {role};
+             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA retention_operator TO {role}",
+        )
+        .await;
+    database.execute(AGED).await;
+
+    let many: Vec<_> = (0..4)
+        .map(|_| {
+            let engine = engine(&other.url);
+            tokio::spawn(async move { engine.ledger(LedgerMode::Auto, true).await })
+        })
+        .collect();
+    for one in many {
+        let access = one.await.unwrap().unwrap();
+        assert!(matches!(access, LedgerAccess::Usable(_)));
+    }
+
+    // What it made is its own, and the first owner's to use.
+    let owners = owner.ledger(LedgerMode::Existing, true).await.unwrap();
+    assert!(matches!(owners, LedgerAccess::Usable(ledger) if ledger.writable().is_ok()));
 }

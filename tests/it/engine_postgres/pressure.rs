@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use retention_operator::engine::{ChunkTarget, CommitOutcome, Engine};
-use retention_operator::policy::pace::{Pressure, ReplicaLag};
+use retention_operator::policy::pace::{Archiver, Pace, Pressure, ReplicaLag, Veto, veto};
 use sqlx::Executor;
 
 use super::{engine, filled, plan};
@@ -183,4 +183,132 @@ async fn a_standby_refuses_a_sweep_and_says_why() {
 
     assert_eq!(error.category(), "not_primary", "{error}");
     assert!(error.to_string().contains("standby"), "{error}");
+}
+
+/// A log file of its own for what was written so far.
+const SWITCH: &str = "INSERT INTO t SELECT 0, '2025-01-01', 'x' FROM generate_series(1, 100); SELECT pg_switch_wal()";
+
+#[tokio::test]
+async fn an_archiver_that_fails_is_told_by_a_role_without_rights_and_one_that_recovers_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = folder.path().join("full");
+    let command = format!("test ! -e {}", full.display());
+    let server = Postgres::start_own(&[
+        ("autovacuum", "off"),
+        ("archive_mode", "on"),
+        ("archive_command", &command),
+    ]);
+    let database = server.database("archiver").await;
+    database.execute(&filled("t", 100)).await;
+    let role = database
+        .role("blind", "secret", "GRANT SELECT, DELETE ON t TO {role}")
+        .await;
+    let archiver = async || pressure(&role.url).await.archiver;
+    let has_caught_up = async || {
+        let what = "the archiver to have caught up";
+        eventually(Duration::from_secs(90), what, async || {
+            // It wakes up when a file is complete; after failures it rests for a minute otherwise.
+            database.execute(SWITCH).await;
+            match archiver().await {
+                Archiver {
+                    failing: false,
+                    waiting_bytes: Some(waiting),
+                } if waiting <= 16 << 20 => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
+    };
+
+    has_caught_up().await;
+    std::fs::write(&full, "").unwrap();
+    for _ in 0..3 {
+        database.execute(SWITCH).await;
+    }
+    eventually(
+        Duration::from_secs(60),
+        "the archiver to fail",
+        async || match archiver().await {
+            it if it.failing && it.waiting_bytes >= Some(32 << 20) => Ok(()),
+            other => Err(other),
+        },
+    )
+    .await;
+    let vetoed = veto(&pressure(&role.url).await, &pace());
+    std::fs::remove_file(&full).unwrap();
+    has_caught_up().await;
+
+    assert_eq!(vetoed, Some(Veto::ArchiverBehind));
+}
+
+#[tokio::test]
+async fn what_a_slot_without_a_reader_keeps_is_measured_and_one_at_its_bound_is_told() {
+    let server = Postgres::start_own(&[
+        ("autovacuum", "off"),
+        ("max_slot_wal_keep_size", "64MB"),
+        ("max_wal_size", "4GB"),
+    ]);
+    let database = server.database("slots").await;
+    database.execute(&filled("t", 100)).await;
+    let role = database
+        .role("blind", "secret", "GRANT SELECT, DELETE ON t TO {role}")
+        .await;
+
+    database
+        .execute("SELECT pg_create_physical_replication_slot('forgotten', true)")
+        .await;
+    for _ in 0..3 {
+        database.execute(SWITCH).await;
+    }
+    let kept = pressure(&role.url).await;
+    let what = "the slot to come to its bound";
+    eventually(Duration::from_secs(30), what, async || {
+        database.execute(SWITCH).await;
+        let status: String = database
+            .scalar("SELECT wal_status FROM pg_replication_slots")
+            .await;
+        if status == "unreserved" {
+            Ok(())
+        } else {
+            Err(status)
+        }
+    })
+    .await;
+    let at_its_bound = pressure(&role.url).await;
+
+    assert!(
+        (32 << 20..256 << 20).contains(&kept.slots.idle_bytes),
+        "{kept:?}"
+    );
+    assert_eq!(veto(&kept, &pace()), None);
+    assert_eq!(veto(&at_its_bound, &pace()), Some(Veto::SlotLag));
+}
+
+#[tokio::test]
+async fn where_slots_and_archiver_are_hidden_sweeps_go_on() {
+    let server = Postgres::start_own(&[
+        ("autovacuum", "off"),
+        ("archive_mode", "on"),
+        ("archive_command", "false"),
+    ]);
+    let database = server.database("taken").await;
+    database.execute(&filled("t", 100)).await;
+    database
+        .execute(
+            "REVOKE EXECUTE ON FUNCTION pg_get_replication_slots() FROM PUBLIC;
+             REVOKE EXECUTE ON FUNCTION pg_stat_get_archiver() FROM PUBLIC",
+        )
+        .await;
+    let role = database
+        .role("blind", "secret", "GRANT SELECT, DELETE ON t TO {role}")
+        .await;
+
+    let pressure = pressure(&role.url).await;
+
+    assert_eq!(pressure.archiver, Archiver::default());
+    assert_eq!(veto(&pressure, &pace()), None);
+}
+
+fn pace() -> Pace {
+    retention_operator::policy::defaults::defaults().pace
 }

@@ -12,6 +12,7 @@ use retention_operator::policy::plan::RulePlan;
 use rstest::rstest;
 
 use super::{Database, filled, finish, open_as, usable};
+use crate::support::wait::eventually;
 
 const PAGE: ChunkTarget = ChunkTarget { pages: 1 };
 
@@ -238,8 +239,21 @@ async fn a_takeover_waits_for_the_chunk_that_is_open() {
     let mut old = open_as(ledger.as_ref(), &plan, None, "one").await.unwrap();
     old.delete_next(PAGE).await.unwrap();
 
+    let path = fs::canonicalize(&database.path).unwrap();
+    let opened = || {
+        let files = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        files
+            .filter(|file| fs::read_link(file.path()).is_ok_and(|it| it == path))
+            .count()
+    };
+    let before = opened();
     let commit = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        let what = "the other sweeper to open the file";
+        eventually(Duration::from_secs(10), what, async || match opened() {
+            now if now > before => Ok(()),
+            now => Err(now),
+        })
+        .await;
         old.commit().await
     };
     let taken = open_as(ledger.as_ref(), &plan, None, "one");

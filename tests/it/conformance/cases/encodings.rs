@@ -126,7 +126,13 @@ cases_everywhere! {
     milliseconds: encoded("EpochMillis", "bigint", MILLIS, &["0", "-1"]);
     microseconds: encoded("EpochMicros", "bigint", MICROS, &["0", "-1"]);
     seconds_are_not_taken_for_milliseconds: encoded("EpochMillis", "bigint", MILLIS, &[])
-        .setup_then("INSERT INTO t VALUES ('seconds', 1700000000)").stays("new null");
+        .setup_then("INSERT INTO t VALUES ('seconds', 1700000000)").stays("new old null seconds").limited("the first weeks of 1970");
+    milliseconds_are_not_taken_for_microseconds: encoded("EpochMicros", "bigint", MICROS, &[])
+        .setup_then("INSERT INTO t VALUES ('milliseconds', 1700000000000)").stays("new old null milliseconds").limited("the first weeks of 1970");
+    seconds_are_not_taken_for_microseconds: encoded("EpochMicros", "bigint", MICROS, &[])
+        .setup_then("INSERT INTO t VALUES ('seconds', 1700000000)").stays("new old null seconds").limited("the first weeks of 1970");
+    a_hold_on_seconds_leaves_nothing_to_doubt: encoded("EpochMillis", "bigint", MILLIS, &[])
+        .setup_then("INSERT INTO t VALUES ('seconds', 1700000000)").hold("{where: \"id = 'seconds'\"}").stays("new null seconds");
 
     seconds_that_are_stated_as_milliseconds: wrong_unit("EpochMillis", SECONDS);
     milliseconds_that_are_stated_as_microseconds: wrong_unit("EpochMicros", MILLIS);
