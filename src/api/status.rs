@@ -198,6 +198,10 @@ pub struct RuleStatus {
     /// The table that was resolved, with its schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
+    /// The database's own number of that table: one that is made anew under the same name has another, and an approval does not
+    /// hold for it. On SQLite, which has no such numbers, it follows from the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_id: Option<i64>,
     /// Why the rule is refused, for example TableNotFound, ColumnNotFound, TableClaimed or NotSupported. Absent when it is
     /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -15,7 +15,7 @@ use crate::{
     audit::{self, Book, Planned},
     engine::{Counted, EngineError, WalkPage},
     policy::{
-        approval::{BlockedRule, plan_hash, removed_holds},
+        approval::{BlockedRule, plan_hash, removed_holds, table_identity},
         check::CheckedPolicy,
         dependents::{Dependents, goes_too_far, in_words, reached},
         limits::Verdict,
@@ -175,7 +175,7 @@ fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
     let tables: Vec<String> = blocked
         .iter()
         .filter_map(|entry| entry.planned.plan.as_ref().ok())
-        .map(|plan| plan.table.qualified())
+        .map(|plan| table_identity(&plan.table.qualified(), Some(i64::from(plan.table.id))))
         .collect();
     plan_hash(&offline.policy.spec, &rules, &tables, Some(identity))
 }

@@ -22,7 +22,7 @@ use crate::{
     api::RetentionPolicyStatus,
     audit::{self, AuditReport},
     engine::Chunk,
-    policy::approval::{BlockedRule, approved_by, plan_hash, spec_mark},
+    policy::approval::{BlockedRule, approved_by, plan_hash, spec_mark, table_identity},
     report,
     sweep::{
         Control, ControlError, Order, Outcome, RuleEnd, RuleProgress, RuleReport, StopReason,
@@ -242,7 +242,7 @@ fn blocked_hash(
     let tables: Vec<String> = rules
         .iter()
         .filter_map(|blocked| status.rules.iter().find(|rule| rule.name == blocked.name))
-        .filter_map(|rule| rule.table.clone())
+        .filter_map(|rule| Some(table_identity(rule.table.as_ref()?, rule.table_id)))
         .collect();
     let identity = status
         .database

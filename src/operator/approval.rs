@@ -9,7 +9,7 @@ use crate::{
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
-    policy::approval::{BlockedRule, LIFETIME, approved_rows, plan_hash},
+    policy::approval::{BlockedRule, LIFETIME, approved_rows, plan_hash, table_identity},
     sweep::{RuleEnd, RuleProgress, SweepReport, SweepState},
 };
 
@@ -66,7 +66,7 @@ fn question(
     let tables: Vec<String> = rules
         .iter()
         .filter_map(|rule| status.rules.iter().find(|status| status.name == rule.name))
-        .filter_map(|status| status.table.clone())
+        .filter_map(|status| Some(table_identity(status.table.as_ref()?, status.table_id)))
         .collect();
     let identity = status
         .database
@@ -208,6 +208,27 @@ mod tests {
         assert!(kept(&asked, "2026-11-28T00:00:00Z"));
         assert!(!kept(&asked, "2026-11-29T00:00:00Z"));
         assert!(!kept(&spec("365d"), "2026-11-23T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_question_does_not_stand_for_a_table_that_was_made_anew_under_the_name() {
+        let spec = spec("30d");
+        let kept = |now: Option<i64>| {
+            let mut status = blocked(&spec);
+            status.rules[0].table_id = Some(16_384);
+            let rules = status.pending_approval.take().expect("a question").rules;
+            status.pending_approval = Some(PendingApproval {
+                plan_hash: Some(question(&status, &spec, &rules)),
+                expires_at: Some(whole_seconds(at("2026-11-29T00:00:00Z"))),
+                rules,
+                ..PendingApproval::default()
+            });
+            status.rules[0].table_id = now;
+            drop_stale(&mut status, &spec, at("2026-11-23T00:00:00Z"));
+            status.pending_approval.is_some()
+        };
+        assert!(kept(Some(16_384)));
+        assert!(!kept(Some(16_999)));
     }
 
     #[test]

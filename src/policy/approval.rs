@@ -45,7 +45,16 @@ fn digits(bytes: &[u8]) -> String {
     bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Names a plan: the blocked `rules` of `spec` with all holds, on `tables` (qualified) of the database `identity`, and the rows
+/// What an approval knows of a table: its qualified name and its number, which a table made anew under the name does not have.
+#[must_use]
+pub fn table_identity(qualified: &str, id: Option<i64>) -> String {
+    match id {
+        Some(id) => format!("{qualified} {id}"),
+        None => qualified.to_owned(),
+    }
+}
+
+/// Names a plan: the blocked `rules` of `spec` with all holds, on `tables` (see [`table_identity`]) of the database `identity`, and the rows
 /// that each of them would take.
 ///
 /// Sixteen hexadecimal digits for what is covered, then the rows: `222943aefde357b4-55057.1200`. The digits do not depend on

@@ -95,6 +95,7 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
             let counted = previous.and_then(|status| newer_count(status, findings));
             RuleStatus {
                 table: Some(findings.plan.table.qualified()),
+                table_id: Some(i64::from(findings.plan.table.id)),
                 rows: findings.rows.map(measured_rows),
                 blocked_rows: counted.and_then(|status| status.blocked_rows.clone()),
                 expired_rows: match counted.and_then(|status| status.last_count.as_ref()) {
