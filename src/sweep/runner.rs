@@ -491,6 +491,10 @@ async fn chunks(
             }
             Err(error @ EngineError::StatementTimeout { .. }) => {
                 pacer.gave_way(target.pages);
+                if target.pages > 1 {
+                    // What is tried next is less: it has its own tries.
+                    *failures = 0;
+                }
                 return Err(error);
             }
             chunk => chunk?,

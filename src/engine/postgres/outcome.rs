@@ -100,11 +100,17 @@ pub(super) async fn resolve(
                      whether its rows are gone is unknown",
                 ));
             }
-            Ok(Answer::InProgress)
+            Ok(Answer::InProgress | Answer::Standby)
             | Err(EngineError::Unreachable { .. } | EngineError::ConnectionLost { .. })
                 if asked.elapsed() < PATIENCE =>
             {
                 tokio::time::sleep(PAUSE).await;
+            }
+            Ok(Answer::Standby) => {
+                return Err(error::lost(
+                    server,
+                    "the server is a standby now, which may not have heard of a chunk's commit yet: whether its rows are gone is unknown",
+                ));
             }
             Ok(Answer::InProgress) => {
                 return Err(error::lost(
@@ -121,6 +127,8 @@ pub(super) async fn resolve(
 enum Answer {
     Known(CommitOutcome),
     InProgress,
+    /// The server is a standby: what it does not know of yet may have been committed all the same.
+    Standby,
     /// Another server.
     OtherLife,
     /// Perhaps another transaction.
@@ -156,6 +164,13 @@ async fn read_status(
     then: &Era,
     waited: Duration,
 ) -> Result<Answer, sqlx::Error> {
+    let in_recovery: bool = session
+        .row(sql::constant("SELECT pg_is_in_recovery() AS in_recovery"))
+        .await?
+        .try_get("in_recovery")?;
+    if in_recovery {
+        return Ok(Answer::Standby);
+    }
     let now = era(session).await?;
     if then.life.is_some() && now.life != then.life {
         return Ok(Answer::OtherLife);

@@ -264,7 +264,8 @@ impl Session {
     /// Commits. An error that the session survives says that nothing was committed; another one leaves that open.
     pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
         let answer = self.raw(&sql::fixed("COMMIT")).await.map(drop);
-        self.begun = false;
+        // A COMMIT that was cancelled before it began leaves the transaction open.
+        self.begun = answer.is_err();
         answer
     }
 
