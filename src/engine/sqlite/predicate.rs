@@ -49,6 +49,13 @@ fn refuse<T>(message: String) -> Result<T, EngineError> {
     Err(EngineError::Predicate(format!("on SQLite {message}")))
 }
 
+fn keeps_digits<T>(name: &str) -> Result<T, EngineError> {
+    refuse(format!(
+        "column `{name}` keeps a text of digits as a number, which in coalesce, nullif, greatest or least is not equal to that text: \
+         compare the column itself, and say with `{name} IS NULL` what NULL means"
+    ))
+}
+
 /// The parts of an expression.
 fn parts(expr: &Expr) -> Vec<&Expr> {
     match expr {
@@ -212,6 +219,51 @@ fn declared(column: &ColumnFacts) -> Kind {
     }
 }
 
+/// What it may be as it stands: `nullif` chooses its first value only.
+fn chosen(function: Function, values: &[Expr]) -> &[Expr] {
+    match function {
+        Function::NullIf => values.get(..1).unwrap_or(values),
+        _ => values,
+    }
+}
+
+/// The truth value that a text spells, as PostgreSQL reads it.
+fn spelled_truth(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "t" | "tr" | "tru" | "true" | "y" | "ye" | "yes" | "on" | "1" => Some(true),
+        "f" | "fa" | "fal" | "fals" | "false" | "n" | "no" | "of" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn is_bit(expr: &Expr) -> bool {
+    matches!(expr, Expr::Number(digits) if matches!(digits.as_str(), "0" | "1"))
+}
+
+fn is_number_text(text: &str) -> bool {
+    text.trim().parse::<f64>().is_ok()
+}
+
+/// What a division by it or of it gives elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Share {
+    Whole,
+    Fraction,
+    /// The declared type does not say.
+    Unknown,
+}
+
+fn share_of(column: &ColumnFacts) -> Share {
+    let declared = column.type_name.to_ascii_uppercase();
+    let has = |words: &[&str]| words.iter().any(|word| declared.contains(word));
+    let fraction = has(&["REAL", "FLOA", "DOUB", "NUM", "DEC"]);
+    match (affinity(column), has(&["INT"])) {
+        (Affinity::Number, true) if !fraction && !declared.contains("POINT") => Share::Whole,
+        (Affinity::Number, false) if fraction => Share::Fraction,
+        _ => Share::Unknown,
+    }
+}
+
 struct Printer<'a> {
     columns: &'a [ColumnFacts],
     /// How the statement knows the table.
@@ -235,7 +287,27 @@ impl Printer<'_> {
             Expr::Call(function, arguments) if chooses(*function) => {
                 self.call(*function, arguments, true)
             }
-            _ => self.expr(expr),
+            Expr::Text(text) => match spelled_truth(text) {
+                Some(value) => Ok(i32::from(value).to_string()),
+                None => refuse(format!(
+                    "'{text}' is no truth value: write TRUE or FALSE"
+                )),
+            },
+            Expr::Number(digits) if !is_bit(expr) => refuse(format!(
+                "{digits} is no truth value: write TRUE or FALSE, or compare it with a number"
+            )),
+            Expr::Number(_) => self.expr(expr),
+            _ => match kind(expr) {
+                Kind::Text => refuse(
+                    "a text that is calculated is no truth value: compare it with a text, as in `… = 'true'`"
+                        .to_owned(),
+                ),
+                Kind::Number => refuse(
+                    "a number that is calculated is no truth value: compare it with a number, as in `… <> 0`"
+                        .to_owned(),
+                ),
+                Kind::Truth | Kind::Any => self.expr(expr),
+            },
         }
     }
 
@@ -258,7 +330,7 @@ impl Printer<'_> {
         exprs.iter().any(|expr| self.meant(expr) == Kind::Truth)
             && exprs
                 .iter()
-                .all(|expr| matches!(kind(expr), Kind::Truth | Kind::Any))
+                .all(|expr| matches!(kind(expr), Kind::Truth | Kind::Any) || is_bit(expr))
     }
 
     fn compare(&self, left: &Expr, sign: &str, right: &Expr) -> Printed {
@@ -301,14 +373,13 @@ impl Printer<'_> {
 
     /// The types among which the order of something in relation to `other` means something; `None`: it is one of them anyhow.
     fn class(&self, expr: &Expr, other: &Expr) -> Option<&'static str> {
-        if kind(expr) != Kind::Any {
+        if kind(expr) != Kind::Any || self.are_truths(&[expr, other]) {
             return None;
         }
         match (kind(other), other) {
             (Kind::Number, _) => Some(NUMBERS),
             (Kind::Text, Expr::Text(text))
-                if self.affinity(expr) == Some(Affinity::Number)
-                    && text.trim().parse::<f64>().is_ok() =>
+                if self.affinity(expr) == Some(Affinity::Number) && is_number_text(text) =>
             {
                 Some(NUMBERS)
             }
@@ -367,9 +438,97 @@ impl Printer<'_> {
         }
     }
 
+    /// A column that this may be the value of and that keeps texts of digits as numbers.
+    #[recursive::recursive]
+    fn numbering<'e>(&self, expr: &'e Expr) -> Option<&'e str> {
+        match expr {
+            Expr::Column(name) if self.affinity(expr) == Some(Affinity::Number) => Some(name),
+            Expr::Call(function, values) if chooses(*function) => chosen(*function, values)
+                .iter()
+                .find_map(|value| self.numbering(value)),
+            _ => None,
+        }
+    }
+
+    /// It may be a text of digits.
+    #[recursive::recursive]
+    fn spells_digits(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::Text(text) => is_number_text(text),
+            Expr::Column(_) => self.affinity(expr) == Some(Affinity::Text),
+            Expr::Call(function, values) if chooses(*function) => chosen(*function, values)
+                .iter()
+                .any(|value| self.spells_digits(value)),
+            _ => kind(expr) == Kind::Text,
+        }
+    }
+
+    /// What a function chooses among is compared as it is kept: no column's affinity is applied to it or to what is beside it.
+    fn alike(&self, function: Function, values: &[Expr]) -> Result<(), EngineError> {
+        let meant = |kind| values.iter().any(|value| self.meant(value) == kind);
+        let texts = meant(Kind::Text);
+        if texts && meant(Kind::Number) {
+            return refuse(
+                "numbers and texts cannot stand beside each other in coalesce, greatest or least: write numbers without quotes and texts in single quotes"
+                    .to_owned(),
+            );
+        }
+        let ordered = matches!(function, Function::Greatest | Function::Least);
+        match values.iter().find_map(|value| self.numbering(value)) {
+            Some(name)
+                if ordered && texts || values.iter().any(|value| self.spells_digits(value)) =>
+            {
+                keeps_digits(name)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a division gives elsewhere: a whole number where both sides are such by their types.
+    #[recursive::recursive]
+    fn share(&self, expr: &Expr) -> Share {
+        let of = |shares: &mut dyn Iterator<Item = Share>| {
+            shares.fold(Share::Whole, |all, share| match (all, share) {
+                (Share::Fraction, _) | (_, Share::Fraction) => Share::Fraction,
+                (Share::Unknown, _) | (_, Share::Unknown) => Share::Unknown,
+                _ => Share::Whole,
+            })
+        };
+        match expr {
+            Expr::Column(name) => self.column(name).map_or(Share::Unknown, share_of),
+            Expr::Number(digits) if digits.parse::<i64>().is_ok() => Share::Whole,
+            Expr::Number(_) => Share::Fraction,
+            Expr::Null | Expr::Call(Function::Length, _) => Share::Whole,
+            Expr::Negate(inner) => self.share(inner),
+            Expr::Binary(
+                left,
+                BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod,
+                right,
+            ) => of(&mut [left, right].into_iter().map(|side| self.share(side))),
+            Expr::Call(
+                Function::Abs
+                | Function::Coalesce
+                | Function::NullIf
+                | Function::Greatest
+                | Function::Least,
+                values,
+            ) => of(&mut values.iter().map(|value| self.share(value))),
+            _ => Share::Unknown,
+        }
+    }
+
     /// A number is never equal to a text, whatever their digits: such a comparison is a mistake. Nor is a truth value.
     fn comparable(&self, left: &Expr, right: &Expr) -> Result<(), EngineError> {
+        let truths = self.are_truths(&[left, right]);
         for (expr, other) in [(left, right), (right, left)] {
+            if let (Expr::Call(..), Some(name)) = (expr, self.numbering(expr))
+                && !truths
+                && !matches!(other, Expr::Column(_))
+                && self.spells_digits(other)
+                && self.meant(expr) != Kind::Number
+            {
+                return keeps_digits(name);
+            }
             match (self.meant(expr), self.meant(other), expr, other) {
                 // The column's affinity makes texts of digits numbers.
                 (Kind::Number, Kind::Text, Expr::Column(_), _)
@@ -383,6 +542,12 @@ impl Printer<'_> {
                     return refuse(format!(
                         "column `{name}` holds truth values: write {name}, NOT {name} or {name} IS NULL"
                     ));
+                }
+                (Kind::Truth, Kind::Text, _, _) => {
+                    return refuse(
+                        "a truth value is not compared with a text: write it alone, with NOT, or compare it with TRUE or FALSE"
+                            .to_owned(),
+                    );
                 }
                 (Kind::Text, Kind::Number, _, other) if !matches!(other, Expr::Column(_)) => {
                     return refuse(
@@ -478,7 +643,7 @@ impl Printer<'_> {
             BinaryOp::Add => "+",
             BinaryOp::Sub => "-",
             BinaryOp::Mul => "*",
-            BinaryOp::Div => "/",
+            BinaryOp::Div => return self.divide(left, right),
             BinaryOp::Mod => {
                 if [left, right].into_iter().any(is_fraction) {
                     return refuse("`%` takes whole numbers only".to_owned());
@@ -509,6 +674,22 @@ impl Printer<'_> {
             ],
         };
         Ok(format!("({left} {sign} {right})"))
+    }
+
+    /// What is kept as a whole number may be of a type that has fractions: 90.00 is kept as 90, and 90 / 100 would be 0.
+    fn divide(&self, dividend: &Expr, divisor: &Expr) -> Printed {
+        let left = self.number_of(dividend, NUMBERS)?;
+        let right = self.number_of(divisor, NUMBERS)?;
+        match (self.share(dividend), self.share(divisor)) {
+            (Share::Whole, Share::Whole) => Ok(format!("({left} / {right})")),
+            (Share::Fraction, _) | (_, Share::Fraction) => {
+                Ok(format!("(1.0 * {left} / {right})"))
+            }
+            _ => refuse(
+                "whether a division has a fraction is not known from a type that is neither INTEGER nor one with fractions, such as REAL or NUMERIC: write `1.0 * … / …` for one that has"
+                    .to_owned(),
+            ),
+        }
     }
 
     fn is(&self, expr: &Expr, test: Test, negated: bool) -> Printed {
@@ -542,13 +723,40 @@ impl Printer<'_> {
             }
         };
         let mut items = Vec::with_capacity(list.len());
+        let mut columns = Vec::new();
         for item in list {
             self.comparable(expr, item)?;
-            items.push(print(item)?);
+            // Of the columns in the list IN does not apply the affinity, where `=` does.
+            if truth || !matches!(item, Expr::Column(_)) {
+                items.push(print(item)?);
+            } else {
+                columns.push(print(item)?);
+            }
+        }
+        if columns.len() > MAX_VALUES {
+            return refuse(format!("IN takes at most {MAX_VALUES} columns"));
         }
         let tested = print(expr)?;
-        let word = if negated { "NOT IN" } else { "IN" };
-        Ok(format!("({tested} {word} ({}))", items.join(", ")))
+        let items = items.join(", ");
+        if columns.is_empty() {
+            let word = if negated { "NOT IN" } else { "IN" };
+            return Ok(format!("({tested} {word} ({items}))"));
+        }
+        let not = if negated { "NOT " } else { "" };
+        Ok(named(
+            [expr, &Expr::Null],
+            [tested, String::new()],
+            |tested, _| {
+                let mut any: Vec<String> = columns
+                    .iter()
+                    .map(|column| format!("{tested} = {column}"))
+                    .collect();
+                if !items.is_empty() {
+                    any.push(format!("{tested} IN ({items})"));
+                }
+                format!("({not}({}))", any.join(" OR "))
+            },
+        ))
     }
 
     fn like(
@@ -604,6 +812,14 @@ impl Printer<'_> {
 
     /// `truth`: what it chooses among are truth values.
     fn call(&self, function: Function, arguments: &[Expr], truth: bool) -> Printed {
+        if !truth
+            && matches!(
+                function,
+                Function::Coalesce | Function::Greatest | Function::Least
+            )
+        {
+            self.alike(function, arguments)?;
+        }
         let printed: Vec<String> = arguments
             .iter()
             .map(|argument| {
@@ -652,10 +868,20 @@ impl Printer<'_> {
             Function::Coalesce if printed.len() == 1 => format!("({first})"),
             Function::Coalesce => format!("coalesce({all})"),
             Function::NullIf => {
-                if let [left, right] = arguments {
-                    self.comparable(left, right)?;
+                let ([left, right], [one, other]) = (arguments, printed.as_slice()) else {
+                    return refuse("nullif takes two values".to_owned());
+                };
+                self.comparable(left, right)?;
+                let columns = [left, right]
+                    .iter()
+                    .any(|side| matches!(side, Expr::Column(_)));
+                if truth || !columns {
+                    return Ok(format!("nullif({all})"));
                 }
-                format!("nullif({all})")
+                // It does not apply a column's affinity, where `=` does.
+                named([left, right], [one.clone(), other.clone()], |one, other| {
+                    format!("(CASE WHEN {one} = {other} THEN NULL ELSE {one} END)")
+                })
             }
             Function::Greatest | Function::Least => {
                 let word = if function == Function::Greatest {

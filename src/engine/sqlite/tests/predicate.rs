@@ -66,7 +66,8 @@ async fn taken(text: &str) -> Result<Vec<i64>, EngineError> {
 #[case("amount IS NOT NULL", &[1, 2, 3, 5])]
 #[case("amount IS DISTINCT FROM 5", &[2, 3, 4, 5])]
 #[case("amount IS NOT DISTINCT FROM NULL", &[4])]
-#[case("amount / 2 = 2", &[1])]
+#[case("amount / 2 = 2.5", &[1])]
+#[case("id / 2 = 1", &[2, 3])]
 #[case("amount % 3 = 1", &[2])]
 #[case("amount / 0 = 1", &[])]
 #[case("abs(amount) = 5", &[1])]
@@ -110,6 +111,14 @@ async fn taken(text: &str) -> Result<Vec<i64>, EngineError> {
 #[case("flag IN (FALSE)", &[2, 5])]
 #[case("flag IS DISTINCT FROM FALSE", &[1, 3, 4])]
 #[case("flag AND amount > 1", &[1])]
+#[case("flag <> 1", &[2, 5])]
+// A text among truth values is the one that it spells.
+#[case("coalesce(flag, 'true')", &[1, 3, 4])]
+#[case("NOT coalesce(flag, 'true')", &[2, 5])]
+#[case("coalesce(flag, ' YES ') = TRUE", &[1, 3, 4])]
+#[case("coalesce(flag, 'of')", &[1, 3])]
+#[case("greatest(flag, 'on')", &[1, 2, 3, 4, 5])]
+#[case("coalesce(flag, 1)", &[1, 3, 4])]
 #[case("name = 'Open' OR flag = FALSE", &[1, 2, 5])]
 #[case("doc ->> 's' = 'x'", &[1])]
 #[case("doc ->> 't' = 'true'", &[1])]
@@ -138,6 +147,103 @@ async fn taken(text: &str) -> Result<Vec<i64>, EngineError> {
 #[tokio::test]
 async fn an_expression_takes_these_rows(#[case] text: &str, #[case] ids: &[i64]) {
     assert_eq!(taken(text).await.unwrap(), ids, "{text}");
+}
+
+/// Texts of digits become numbers in all of these columns but `word`.
+const DIGITS: &str = r#"
+    CREATE TABLE x (id INTEGER PRIMARY KEY, at INTEGER, owner INTEGER, editor INTEGER, code STRING, day DATE, word TEXT,
+        paid DECIMAL(10, 2), total NUMERIC, loose);
+    INSERT INTO x VALUES
+      (1, 1, 7,    8,    '5',  '2024-01-31', '7',  90.00, 100.00, 90),
+      (2, 1, 8,    7,    'x',  '2024-02-01', '5',  30.00, 100.00, 30),
+      (3, 1, 1,    2,    NULL, NULL,         NULL, NULL,  NULL,   NULL);
+"#;
+
+async fn taken_of_digits(text: &str) -> Result<Vec<i64>, EngineError> {
+    let database = Database::new(DIGITS).await;
+    let mut plan = database
+        .plan("x", "at", Encoding::EpochSeconds, "2024-01-01T00:00:00Z")
+        .await;
+    plan.filter = Some(filter(text));
+    database.engine.check_plan(&plan).await?;
+    database.sweep(&plan).await?;
+    let left = database.ids("SELECT id FROM x").await;
+    Ok((1..=3).filter(|id| !left.contains(id)).collect())
+}
+
+#[rstest]
+#[case("'7' IN (owner, editor)", &[1, 2])]
+#[case("'7' NOT IN (owner, editor)", &[3])]
+#[case("'7' NOT IN ('8', owner)", &[2, 3])]
+#[case("lower(word) IN (owner)", &[1])]
+#[case("lower(word) NOT IN (owner, editor)", &[2])]
+#[case("owner IN ('7', editor)", &[1])]
+#[case("code IN ('5')", &[1])]
+#[case("'5' IN (code)", &[1])]
+#[case("nullif(owner, '7') IS NOT NULL", &[2, 3])]
+#[case("nullif('7', owner) IS NULL", &[1])]
+#[case("nullif(lower(word), owner) IS NULL", &[1, 3])]
+#[case("nullif(code, '5') IS NOT NULL", &[2])]
+#[case("coalesce(code, '') <> 'x'", &[1, 3])]
+#[case("coalesce(code, '') = word", &[])]
+#[case("coalesce(day, '2024-01-01') < '2024-02-01'", &[1, 3])]
+#[case("paid / total < 0.5", &[2])]
+#[case("paid / 100 < 0.5", &[2])]
+#[case("(paid + 10) / (total * 1) < 0.5", &[2])]
+#[case("abs(paid) / 100 > 0.5", &[1])]
+#[case("coalesce(paid, 1) / 100 > 0.5", &[1])]
+#[case("owner / editor = 0.875", &[])]
+#[case("owner / editor = 0", &[1, 3])]
+#[case("1.0 * owner / editor = 0.875", &[1])]
+#[case("1.0 * loose / 100 > 0.5", &[1])]
+#[tokio::test]
+async fn texts_of_digits_and_fractions_mean_what_they_mean_elsewhere(
+    #[case] text: &str,
+    #[case] ids: &[i64],
+) {
+    assert_eq!(taken_of_digits(text).await.unwrap(), ids, "{text}");
+}
+
+#[rstest]
+#[case("lower(word) IN (owner, 3)", "never equal")]
+#[case("coalesce(code, '') <> '5'", "column `code` keeps a text of digits")]
+#[case(
+    "coalesce(code, '') NOT IN ('a', ' 5 ')",
+    "column `code` keeps a text of digits"
+)]
+#[case(
+    "'5' NOT IN (coalesce(code, ''))",
+    "column `code` keeps a text of digits"
+)]
+#[case(
+    "nullif(code, 'x') IS DISTINCT FROM '5'",
+    "column `code` keeps a text of digits"
+)]
+#[case(
+    "coalesce(day, '20240131') = '2024-01-31'",
+    "column `day` keeps a text of digits"
+)]
+#[case(
+    "coalesce(code, '') <> lower(word)",
+    "column `code` keeps a text of digits"
+)]
+#[case(
+    "coalesce(code, '') <> coalesce(word, '')",
+    "column `code` keeps a text of digits"
+)]
+#[case(
+    "greatest(day, '2024-01-31') = '2024-01-31'",
+    "column `day` keeps a text of digits"
+)]
+#[case("coalesce(owner, '7') <> 7", "numbers and texts")]
+#[case("loose / 100 < 0.5", "1.0 * ")]
+#[case("owner / loose < 1", "1.0 * ")]
+#[tokio::test]
+async fn what_digits_would_change_is_refused(#[case] text: &str, #[case] says: &str) {
+    let error = taken_of_digits(text).await.unwrap_err();
+
+    assert_eq!(error.category(), "predicate", "{error}");
+    assert!(error.to_string().contains(says), "{error}");
 }
 
 #[rstest]
@@ -170,6 +276,12 @@ async fn an_expression_takes_these_rows(#[case] text: &str, #[case] ids: &[i64])
 #[case("nullif(amount, 5) BETWEEN '1' AND '2'", "never equal")]
 #[case("flag <> 'true'", "column `flag` holds truth values")]
 #[case("flag IN ('true', 'false')", "column `flag` holds truth values")]
+#[case("coalesce(flag, 'maybe')", "'maybe' is no truth value")]
+#[case("coalesce(flag, 2)", "2 is no truth value")]
+#[case("flag = name", "column `flag` holds truth values")]
+#[case("NOT coalesce(flag, doc ->> 't')", "no truth value")]
+#[case("coalesce(flag, FALSE) <> 'true'", "compared with a text")]
+#[case("(amount > 4) <> 'true'", "compared with a text")]
 #[case("name + 1 > 0", "cannot be calculated with")]
 #[case("amount + '1' > 0", "cannot be calculated with")]
 #[case("(doc ->> 'd') * 2 > 0", "cannot be calculated with")]

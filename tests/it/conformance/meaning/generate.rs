@@ -50,7 +50,7 @@ const COLUMNS: &[Column] = &[
     Column {
         name: "n",
         on_postgres: "int",
-        on_sqlite: &["INTEGER", "int", "NUMERIC", ""],
+        on_sqlite: &["INTEGER", "int", "BIGINT", ""],
         values: &[
             NULL,
             same("0"),
@@ -289,8 +289,12 @@ fn test(rng: &mut Rng) -> String {
         4 => format!(
             "{} IS {not}DISTINCT FROM {}",
             number(rng, 1),
-            number(rng, 1)
+            one(
+                rng,
+                &["n", "2", "nullif(price, '10')", "coalesce(price, '2')"]
+            )
         ),
+        5 if rng.bool() => format!("'5' {not}IN ({}, big)", one(rng, &["price", "big", "0"])),
         5 => format!("big {} {}", one(rng, COMPARISONS), one(rng, BIG)),
         6 | 7 => format!(
             "{} {} {}",
@@ -306,9 +310,9 @@ fn test(rng: &mut Rng) -> String {
         ),
         9 => format!(
             "{} {not}IN ({}, {})",
-            text(rng, 1),
+            one(rng, &["word", "code", "lower(code)", "'5'"]),
             literal(rng),
-            literal(rng)
+            one(rng, &["'open'", "word", "code", "''"])
         ),
         10 => format!("{} IS {not}DISTINCT FROM {}", text(rng, 1), text(rng, 1)),
         11 => truth(rng, 2),
@@ -361,7 +365,11 @@ fn number(rng: &mut Rng, depth: u8) -> String {
         0 => format!("({} + {})", inner(rng), inner(rng)),
         1 => format!("({} - {})", inner(rng), inner(rng)),
         2 => format!("({} * {})", inner(rng), one(rng, &["2", "-1", "0.5", "n"])),
-        3 => format!("(n / {})", one(rng, &["2", "-2", "n", "0.5"])),
+        3 => format!(
+            "({} / {})",
+            one(rng, &["n", "price", "(price + n)", "coalesce(price, 10)"]),
+            one(rng, &["2", "-2", "4", "0.5"])
+        ),
         4 => format!("(n % {})", one(rng, &["2", "-3", "n", "7"])),
         5 => format!("(- {})", inner(rng)),
         6 => format!("abs({})", inner(rng)),
@@ -448,7 +456,7 @@ fn truth(rng: &mut Rng, depth: u8) -> String {
         0 => format!(
             "coalesce({}, {})",
             inner(rng),
-            one(rng, &["TRUE", "FALSE", "other"])
+            one(rng, &["TRUE", "FALSE", "other", "'true'", "'off'"])
         ),
         1 => format!("coalesce({}, n > 0)", inner(rng)),
         2 => format!(
