@@ -214,17 +214,18 @@ fn database(facts: &DatabaseFacts) -> DatabaseStatus {
 /// One point a day: as the last audit of the day saw the database, so that it shows what the day's sweep did.
 fn add_trend_point(status: &mut RetentionPolicyStatus, report: &AuditReport, now: Timestamp) {
     let day = |instant: Timestamp| instant.as_second().div_euclid(86_400);
+    // Of some rules only: no figure that another day's could be compared with.
+    let all_known = status.rules.iter().all(|rule| rule.expired_rows.is_some());
     let dead_rows = report
         .rules
         .iter()
-        .filter_map(|rule| rule.result.as_ref().ok())
-        .map(|findings| findings.dead_rows)
+        .map(|rule| Some(rule.result.as_ref().ok()?.dead_rows))
         .sum();
     let point = TrendPoint {
         time: Some(whole_seconds(now)),
         size_bytes: Some(report.facts.size_bytes),
-        expired_rows: status.expired_rows,
-        dead_rows: Some(dead_rows),
+        expired_rows: status.expired_rows.filter(|_| all_known),
+        dead_rows,
     };
     let today = status.trend.last_mut().filter(|last| {
         let time = last.time.as_ref();
