@@ -431,6 +431,34 @@ mod tests {
     }
 
     #[test]
+    fn the_figures_of_some_rules_are_no_point_of_the_trend() {
+        let known = || RuleAudit {
+            name: "logs".into(),
+            enforced: true,
+            result: Ok(findings(&plan(100, None), &statistics(1500), at(9000))),
+        };
+        let refused = || RuleAudit {
+            name: "gone".into(),
+            enforced: true,
+            result: Err(crate::policy::check::Refusal::new(
+                crate::policy::check::reason::NOT_SUPPORTED,
+                "a view",
+            )),
+        };
+        let point = |rules| {
+            let mut status = RetentionPolicyStatus::default();
+            let mut report = report(5);
+            report.rules = rules;
+            apply_audit(&mut status, &report, hour(0));
+            let point = status.trend.pop().expect("a point");
+            (point.expired_rows, point.dead_rows)
+        };
+
+        assert_eq!(point(vec![known()]), (Some(100), Some(0)));
+        assert_eq!(point(vec![known(), refused()]), (None, None));
+    }
+
+    #[test]
     fn a_finding_keeps_its_first_day_by_the_status_and_by_the_ledger() {
         use crate::policy::hygiene::{Advice, Check, Finding, Severity};
         let seen = |status: &mut RetentionPolicyStatus, remembered: Option<Timestamp>, now| {
