@@ -22,7 +22,7 @@ use crate::{
     policy::{
         check::{CheckedHold, CheckedPolicy, CheckedRule, Refusal, reason},
         dependents::{Dependents, HeldTable, reached},
-        hygiene::{self, RuledColumn, facts::Dialect},
+        hygiene::{self, RuledColumn},
         plan::{ArchiveState, RulePlan, check_deletable, resolve},
         table::{TableFacts, TableKind, TableName},
     },
@@ -382,7 +382,8 @@ pub async fn audit(
     let rules = &mut report.rules;
     let change = usage::look(engine, policy, &mut hygiene, &remembered, rules).await?;
     engine.define_indexes(&mut hygiene).await?;
-    let context = context(policy, &report.rules, &hygiene);
+    let tables = named(engine, policy, &report.rules).await?;
+    let context = context(policy, &report.rules, &tables);
     let findings = hygiene::find(&hygiene, &context);
     report.unseen = hygiene.unseen;
     report.findings = Some(findings);
@@ -451,38 +452,56 @@ async fn rules_by(
     Ok((report, book))
 }
 
-/// What the checks may know of the policy. The table of a rule that is refused is found by its name.
-fn context(
+/// Looks up what rules name and their plans do not hold: tables of refused rules, archive tables, usage logs.
+async fn named(
+    engine: &dyn Engine,
     policy: &CheckedPolicy,
     rules: &[RuleAudit],
-    facts: &hygiene::Facts,
-) -> hygiene::Context {
-    let of_policy = policy.rules.iter().zip(rules);
-    let ruled = of_policy.filter_map(|((_, checked), audited)| {
-        if let Ok(found) = &audited.result {
-            return Some(ruled_column(found, &audited.name));
-        }
-        let checked = checked.as_ref().ok()?;
-        let usual = match facts.dialect {
-            Dialect::Postgres => "public",
-            Dialect::Sqlite => "main",
+) -> Result<Tables, EngineError> {
+    let mut names = Vec::new();
+    for ((_, checked), audited) in policy.rules.iter().zip(rules) {
+        let Ok(checked) = checked else {
+            continue;
         };
-        let schema = checked.table.schema.as_deref().unwrap_or(usual);
-        let table = facts
-            .tables
-            .values()
-            .find(|table| table.schema == schema && table.name == checked.table.name)?;
-        Some(RuledColumn {
-            rule: audited.name.clone(),
-            table: table.id,
-            column: checked.column.clone(),
-            ..RuledColumn::default()
-        })
-    });
-    hygiene::Context {
-        ruled: ruled.collect(),
-        unused_after_days: policy.unused_after_days,
+        names.extend(audited.result.is_err().then_some(&checked.table));
+        names.extend(&checked.archive);
+        names.extend(checked.usage.as_ref().map(|log| &log.table));
     }
+    let mut tables = Tables::default();
+    tables.look_up(engine, names.into_iter()).await?;
+    Ok(tables)
+}
+
+/// What the checks may know of the policy. `tables` are those of [`named`].
+fn context(policy: &CheckedPolicy, rules: &[RuleAudit], tables: &Tables) -> hygiene::Context {
+    let mut context = hygiene::Context {
+        unused_after_days: policy.unused_after_days,
+        ..hygiene::Context::default()
+    };
+    for ((_, checked), audited) in policy.rules.iter().zip(rules) {
+        let Ok(checked) = checked else {
+            continue;
+        };
+        let ruled = match &audited.result {
+            Ok(found) => Some(ruled_column(found, &audited.name)),
+            Err(_) => tables.get(&checked.table).map(|table| RuledColumn {
+                rule: audited.name.clone(),
+                table: table.id,
+                column: checked.column.clone(),
+                indexes: table.indexes_by(&checked.column).collect(),
+                ..RuledColumn::default()
+            }),
+        };
+        context.ruled.extend(ruled);
+        let archive = checked.archive.as_ref().and_then(|name| tables.get(name));
+        context.archives.extend(archive.map(|table| table.id));
+        if let Some(log) = &checked.usage
+            && let Some(table) = tables.get(&log.table)
+        {
+            context.log_indexes.extend(table.indexes_by(&log.column));
+        }
+    }
+    context
 }
 
 fn ruled_column(found: &RuleFindings, rule: &str) -> RuledColumn {

@@ -208,10 +208,6 @@ fn today(report: &AuditReport) -> DayPoint {
         .rules
         .iter()
         .filter_map(|rule| rule.result.as_ref().ok());
-    let expired: Vec<i64> = measured
-        .clone()
-        .filter_map(|findings| findings.expired.map(|expired| expired.value))
-        .collect();
     let open = |severity| {
         let open = report
             .findings
@@ -222,9 +218,29 @@ fn today(report: &AuditReport) -> DayPoint {
     };
     DayPoint {
         size_bytes: report.facts.size_bytes,
-        expired_rows: (!expired.is_empty() || report.rules.is_empty())
-            .then(|| expired.iter().sum()),
+        expired_rows: whole(report.rules.iter().map(|rule| {
+            let findings = rule.result.as_ref().ok()?;
+            Some(findings.expired?.value)
+        })),
         dead_rows: measured.map(|findings| findings.dead_rows).sum(),
         findings: [Severity::Critical, Severity::Warning, Severity::Info].map(open),
+    }
+}
+
+/// The sum of all; `None`: not all are known.
+fn whole(mut parts: impl Iterator<Item = Option<i64>>) -> Option<i64> {
+    parts.try_fold(0_i64, |sum, part| Some(sum.saturating_add(part?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sum_of_some_rules_is_not_that_of_all() {
+        assert_eq!(whole([Some(7), Some(5)].into_iter()), Some(12));
+        assert_eq!(whole([Some(7), None].into_iter()), None);
+        assert_eq!(whole([None].into_iter()), None);
+        assert_eq!(whole([].into_iter()), Some(0));
     }
 }

@@ -72,10 +72,7 @@ pub enum ArchiveState {
 impl RulePlan {
     /// Indexes of the table and its parts that begin with the time column, by their numbers.
     pub fn time_indexes(&self) -> impl Iterator<Item = u32> {
-        let leading = self.table.leading_indexes.iter();
-        leading
-            .filter(|(_, column)| *column == self.column)
-            .map(|(index, _)| *index)
+        self.table.indexes_by(&self.column)
     }
 
     /// Statistics know the time column only: with `where` or holds they give an upper bound.

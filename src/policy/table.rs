@@ -128,6 +128,14 @@ impl TableFacts {
             .collect()
     }
 
+    /// Indexes of the table and its parts that begin with the column, by their numbers.
+    pub fn indexes_by(&self, column: &str) -> impl Iterator<Item = u32> {
+        let leading = self.leading_indexes.iter();
+        leading
+            .filter(move |(_, first)| first == column)
+            .map(|(index, _)| *index)
+    }
+
     /// The column of that exact name.
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&ColumnFacts> {

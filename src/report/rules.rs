@@ -215,17 +215,18 @@ fn database(facts: &DatabaseFacts) -> DatabaseStatus {
 /// One point a day: as the last audit of the day saw the database, so that it shows what the day's sweep did.
 fn add_trend_point(status: &mut RetentionPolicyStatus, report: &AuditReport, now: Timestamp) {
     let day = |instant: Timestamp| instant.as_second().div_euclid(86_400);
+    // Of some rules only: no figure that another day's could be compared with.
+    let all_known = status.rules.iter().all(|rule| rule.expired_rows.is_some());
     let dead_rows = report
         .rules
         .iter()
-        .filter_map(|rule| rule.result.as_ref().ok())
-        .map(|findings| findings.dead_rows)
+        .map(|rule| Some(rule.result.as_ref().ok()?.dead_rows))
         .sum();
     let point = TrendPoint {
         time: Some(whole_seconds(now)),
         size_bytes: Some(report.facts.size_bytes),
-        expired_rows: status.expired_rows,
-        dead_rows: Some(dead_rows),
+        expired_rows: status.expired_rows.filter(|_| all_known),
+        dead_rows,
     };
     let today = status.trend.last_mut().filter(|last| {
         let time = last.time.as_ref();
@@ -428,6 +429,34 @@ mod tests {
                 (Some(whole_seconds(hour(24))), Some(4)),
             ]
         );
+    }
+
+    #[test]
+    fn the_figures_of_some_rules_are_no_point_of_the_trend() {
+        let known = || RuleAudit {
+            name: "logs".into(),
+            enforced: true,
+            result: Ok(findings(&plan(100, None), &statistics(1500), at(9000))),
+        };
+        let refused = || RuleAudit {
+            name: "gone".into(),
+            enforced: true,
+            result: Err(crate::policy::check::Refusal::new(
+                crate::policy::check::reason::NOT_SUPPORTED,
+                "a view",
+            )),
+        };
+        let point = |rules| {
+            let mut status = RetentionPolicyStatus::default();
+            let mut report = report(5);
+            report.rules = rules;
+            apply_audit(&mut status, &report, hour(0));
+            let point = status.trend.pop().expect("a point");
+            (point.expired_rows, point.dead_rows)
+        };
+
+        assert_eq!(point(vec![known()]), (Some(100), Some(0)));
+        assert_eq!(point(vec![known(), refused()]), (None, None));
     }
 
     #[test]

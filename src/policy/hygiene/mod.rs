@@ -27,6 +27,10 @@ use super::table::{quoted, spelled};
 pub struct Context {
     /// The tables of the policy's rules, with the column of each.
     pub ruled: Vec<RuledColumn>,
+    /// The tables into which its rules archive, by their numbers: what only sweeps write to is kept on purpose.
+    pub archives: Vec<u32>,
+    /// Indexes by which audits read usage logs, by their numbers.
+    pub log_indexes: Vec<u32>,
     /// From how many days without use on a thing is called unused.
     pub unused_after_days: u32,
 }

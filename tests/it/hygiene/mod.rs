@@ -8,6 +8,7 @@ mod invalid_index;
 mod own_use;
 mod pages;
 mod policy;
+mod policys_own;
 mod real;
 mod server;
 mod sqlite;

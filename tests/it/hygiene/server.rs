@@ -462,6 +462,13 @@ async fn numbers_that_an_application_gives_out_itself_are_known_by_the_statistic
              CREATE TABLE wide (id bigint PRIMARY KEY); INSERT INTO wide SELECT n FROM generate_series(1, 30000) n;
              CREATE TABLE sparse (id int PRIMARY KEY); INSERT INTO sparse SELECT n * 500000 FROM generate_series(1, 4000) n;
              CREATE TABLE words (name text PRIMARY KEY); INSERT INTO words SELECT n::text FROM generate_series(1, 30000) n;
+             CREATE TABLE profile (order_number smallint PRIMARY KEY REFERENCES orders, at timestamptz);
+             INSERT INTO profile SELECT n, now() FROM generate_series(1, 30000) n;
+             CREATE TABLE parted (number smallint NOT NULL) PARTITION BY RANGE (number);
+             CREATE TABLE part PARTITION OF parted (PRIMARY KEY (number)) FOR VALUES FROM (0) TO (32000);
+             INSERT INTO parted SELECT n FROM generate_series(1, 30000) n;
+             CREATE TABLE kept (number smallint NOT NULL); CREATE TABLE heir (PRIMARY KEY (number)) INHERITS (kept);
+             INSERT INTO heir SELECT n FROM generate_series(1, 30000) n;
              CREATE TABLE fresh (number smallint PRIMARY KEY);",
         )
         .await;

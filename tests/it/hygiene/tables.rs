@@ -26,6 +26,7 @@ fn rule_on(table: u32) -> Context {
             ..RuledColumn::default()
         }],
         unused_after_days: 90,
+        ..Context::default()
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The catalog's zeros alone prove nothing (a table that was just created and one that was just loaded have the same), so the size
 //! of its file is asked. Left alone: partitions (the sum of all of them counts), parents of tables with rows, tables that a foreign
-//! key of another table refers to, queues that are empty because they work, tables of the policy's rules.
+//! key of another table refers to, queues that are empty because they work, tables of the policy's rules, and those into
+//! which they archive.
 
 use std::collections::HashSet;
 
@@ -26,6 +27,7 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
         .filter(|key| key.table != key.referred)
         .map(|key| key.referred)
         .chain(context.ruled.iter().map(|ruled| ruled.table))
+        .chain(context.archives.iter().copied())
         .collect();
     for head in trees.tops() {
         let family = trees.family(head);

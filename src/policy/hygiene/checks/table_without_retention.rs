@@ -2,7 +2,7 @@
 //! that no rule of the policy bounds. Proposes the rule, for audit first.
 //!
 //! Left alone: tables whose rows are updated or deleted (they hold things and not events, or somebody trims them already), tables
-//! that others refer to, tables without an old row. Where the counters were lost nothing is said.
+//! that others refer to, tables without an old row, tables into which a rule archives. Where the counters were lost nothing is said.
 
 use std::collections::HashSet;
 
@@ -51,10 +51,10 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
         .filter(|key| key.table != key.referred)
         .map(|key| key.referred)
         .collect();
-    let ruled: HashSet<u32> = context
-        .ruled
-        .iter()
-        .filter_map(|ruled| facts.tables.get(&ruled.table))
+    let of_policy = context.ruled.iter().map(|ruled| ruled.table);
+    let ruled: HashSet<u32> = of_policy
+        .chain(context.archives.iter().copied())
+        .filter_map(|table| facts.tables.get(&table))
         .flat_map(|table| {
             let family = trees.family(table);
             family
@@ -325,6 +325,16 @@ mod tests {
                 table: 1,
                 ..RuledColumn::default()
             }],
+            ..Context::default()
+        };
+
+        assert_eq!(run(check, &facts(), &context), []);
+    }
+
+    #[test]
+    fn a_table_into_which_a_rule_archives_is_kept_on_purpose() {
+        let context = Context {
+            archives: vec![1],
             ..Context::default()
         };
 

@@ -29,8 +29,7 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
         let Some(object) = index.object(facts) else {
             continue;
         };
-        let serves_a_rule = |ruled: &RuledColumn| ruled.indexes.contains(&index.id);
-        if days < context.unused_after_days || context.ruled.iter().any(serves_a_rule) {
+        if days < context.unused_after_days || serves_the_policy(&indexes, index, context) {
             continue;
         }
         let bytes = indexes.bytes(index);
@@ -53,6 +52,16 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
             Finding::new(Check::UnusedIndex, severity, object, evidence, advice).winning(bytes),
         );
     }
+}
+
+/// The policy's sweeps or audits read by it, or by one of its parts: what they read is taken off the counters.
+fn serves_the_policy(indexes: &Indexes<'_>, index: &Index, context: &Context) -> bool {
+    let is_read = |id: u32| {
+        let by_rule = |ruled: &RuledColumn| ruled.indexes.contains(&id);
+        context.ruled.iter().any(by_rule) || context.log_indexes.contains(&id)
+    };
+    let mut parts = indexes.attached(index.id).iter();
+    is_read(index.id) || parts.any(|part| serves_the_policy(indexes, part, context))
 }
 
 fn advice(indexes: &Indexes<'_>, index: &Index) -> Advice {
@@ -212,6 +221,45 @@ mod tests {
             change(&mut index);
             assert_eq!(found_in(&samples::with(vec![index])), [], "{name}");
         }
+    }
+
+    fn found_beside(facts: &Facts, context: Context) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let context = Context {
+            unused_after_days: 90,
+            ..context
+        };
+        check(facts, &context, &mut findings);
+        findings
+    }
+
+    #[test]
+    fn an_index_by_which_audits_read_a_usage_log_is_left_alone() {
+        let context = Context {
+            log_indexes: vec![1],
+            ..Context::default()
+        };
+
+        let findings = found_beside(&samples::with(vec![unused_index()]), context);
+
+        assert_eq!(findings, []);
+    }
+
+    #[test]
+    fn a_partitioned_index_whose_part_serves_a_rule_is_left_alone() {
+        let mut facts = samples::partitioned(&["p_a"], &[1]);
+        facts.indexes[1].usage = unused(200);
+        facts.indexes[2].usage = unused(95);
+        let context = Context {
+            ruled: vec![RuledColumn {
+                table: samples::PARTITION,
+                indexes: vec![facts.indexes[1].id],
+                ..RuledColumn::default()
+            }],
+            ..Context::default()
+        };
+
+        assert_eq!(found_beside(&facts, context), []);
     }
 
     #[test]

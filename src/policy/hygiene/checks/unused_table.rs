@@ -1,7 +1,7 @@
 //! `unused-table`: nobody has read or written the table for as long as the policy says, over samples without a gap.
 //!
 //! A partition alone is never called unused, as old ones rest by design: only a whole tree is, when all of it was seen and none of
-//! it was used. Where the samples cannot tell, nothing is said.
+//! it was used. Where the samples cannot tell, nothing is said. A table into which a rule archives rests by design, too.
 
 use jiff::Timestamp;
 
@@ -27,6 +27,15 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
     let trees = Trees::of(facts);
     // An heir rests as a partition does: it is judged with its parent.
     for head in trees.tops() {
+        let parts = || {
+            let family = trees.family(head).into_iter();
+            family.flat_map(|member| trees.parts(member))
+        };
+        // The server counts holders of rows only; a usage log may name what is above them.
+        let is_used = |part: &Table| matches!(part.usage, Usage::Used { .. });
+        if parts().any(|part| is_used(part) || context.archives.contains(&part.id)) {
+            continue;
+        }
         let holders = trees.holders(head);
         let Some((since, days)) = unused(&holders) else {
             continue;
@@ -200,6 +209,45 @@ mod tests {
 
         assert_eq!(ids(&findings), ["unused-table:public.p"]);
         assert_eq!(findings[0].estimated_bytes, Some(20 * 1024 * 1024));
+    }
+
+    #[test]
+    fn a_tree_of_which_a_usage_log_knows_a_use_is_not_unused() {
+        let known = Usage::Used { last: None };
+        let facts = tables([
+            used(parent(1, "p"), known.clone()),
+            used(partition(2, "p1", 1), unused_for(500)),
+        ]);
+        assert_eq!(run(check, &facts, &context()), []);
+
+        // The log was read for a level in between.
+        let facts = tables([
+            parent(1, "p"),
+            used(
+                Table {
+                    kind: Kind::Partitioned,
+                    ..partition(2, "p1", 1)
+                },
+                known,
+            ),
+            used(partition(3, "p1a", 2), unused_for(500)),
+        ]);
+        assert_eq!(run(check, &facts, &context()), []);
+    }
+
+    #[test]
+    fn a_table_into_which_a_rule_archives_is_not_unused() {
+        let facts = tables([
+            used(table(1, "old_orders"), unused_for(120)),
+            parent(2, "p"),
+            used(partition(3, "p1", 2), unused_for(120)),
+        ]);
+        let context = Context {
+            archives: vec![1, 2],
+            ..context()
+        };
+
+        assert_eq!(run(check, &facts, &context), []);
     }
 
     #[test]
