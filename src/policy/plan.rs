@@ -370,6 +370,7 @@ mod tests {
             time_domain,
             storage,
             safe_in_predicates: true,
+            has_fields: false,
             is_temporal: time_domain.is_some(),
         }
     }

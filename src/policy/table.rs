@@ -50,6 +50,8 @@ pub struct ColumnFacts {
     pub storage: Option<Storage>,
     /// The type is the system's own (or an enum), so that only the system's operators apply to it in a predicate.
     pub safe_in_predicates: bool,
+    /// Its values have fields (PostgreSQL: composite types and domains over them): `IS NULL` and `IS NOT NULL` ask for each of them.
+    pub has_fields: bool,
     /// The type holds dates or times: words such as `now` mean the current time to it.
     pub is_temporal: bool,
 }

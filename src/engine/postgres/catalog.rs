@@ -364,6 +364,7 @@ async fn columns(
                 time_domain: time_domain(base),
                 storage: storage(base),
                 safe_in_predicates: deterministic && (is_enum || PLAIN_TYPES.contains(&base)),
+                has_fields: row.try_get("has_fields")?,
                 is_temporal: TEMPORAL_TYPES.contains(&base),
             });
     }

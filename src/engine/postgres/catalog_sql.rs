@@ -44,7 +44,7 @@ WITH RECURSIVE base(start, id) AS ( \
   UNION ALL \
   SELECT base.start, t.typbasetype FROM base JOIN pg_type t ON t.oid = base.id WHERE t.typtype = 'd') \
 SELECT a.attrelid AS root, a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type_name, t.oid AS base, \
-  t.typtype = 'e' AS is_enum, coalesce(l.collisdeterministic, true) AS deterministic \
+  t.typtype = 'e' AS is_enum, t.typtype = 'c' AS has_fields, coalesce(l.collisdeterministic, true) AS deterministic \
 FROM pg_attribute a JOIN base ON base.start = a.atttypid JOIN pg_type t ON t.oid = base.id AND t.typtype <> 'd' \
 LEFT JOIN pg_collation l ON l.oid = a.attcollation \
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum";

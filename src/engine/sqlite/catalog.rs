@@ -305,6 +305,7 @@ pub(super) fn declared(name: &str, declared: &str) -> ColumnFacts {
         time_domain: None,
         storage: Some(Storage::Any),
         safe_in_predicates: true,
+        has_fields: false,
         is_temporal: false,
     }
 }

@@ -90,6 +90,14 @@ pub(super) fn against(root: &Expr, table: &TableFacts) -> Result<(), PredicateEr
         let Some(column) = table.column(name) else {
             return refuse(no_column(name, table));
         };
+        if column.has_fields {
+            return refuse(format!(
+                "column `{name}` of {} has the type {}, whose values have fields and are not allowed: IS NOT NULL asks for each field, \
+                 and is not true of a value of which one is NULL",
+                table.qualified(),
+                column.type_name
+            ));
+        }
         let only_asked_for_null = asked_for_null
             .iter()
             .any(|asked| std::ptr::eq(*asked, *part));

@@ -447,7 +447,8 @@ fn column(name: &str, type_name: &str) -> ColumnFacts {
         name: name.to_owned(),
         type_name: type_name.to_owned(),
         time_domain: None,
-        safe_in_predicates: type_name != "citext",
+        safe_in_predicates: !matches!(type_name, "citext" | "address"),
+        has_fields: type_name == "address",
         is_temporal: type_name.starts_with("timestamp"),
     }
 }
@@ -465,6 +466,7 @@ fn table() -> TableFacts {
             column("Total", "numeric"),
             column("created", "timestamp with time zone"),
             column("email", "citext"),
+            column("home", "address"),
         ],
         leaves: vec![],
         incoming: vec![],
@@ -500,6 +502,13 @@ fn predicates_on_the_tables_own_columns_pass(#[case] source: &str) {
 #[case("email = 'a@b'", "has the type citext")]
 #[case("email IS NULL AND lower(email) = 'a'", "has the type citext")]
 #[case("email IS TRUE", "has the type citext")]
+#[case("home IS NULL", "IS NOT NULL asks for each field")]
+#[case(
+    "status = 'open' AND NOT (home IS NOT NULL)",
+    "IS NOT NULL asks for each field"
+)]
+#[case("home IS DISTINCT FROM NULL", "has the type address")]
+#[case("coalesce(home, NULL) IS NULL", "has the type address")]
 #[case("true", "leave `where` out")]
 #[case("1 = 1", "leave `where` out")]
 #[case("NULL", "leave `where` out")]

@@ -55,6 +55,17 @@ cases! {
         .refused("InvalidWhere", "only IS NULL and IS NOT NULL are allowed");
     whether_a_value_of_such_a_type_is_null: world("CREATE EXTENSION citext; ALTER TABLE t ADD word citext, ADD list int[]; UPDATE t SET word = 'x' WHERE id = 1")
         .rule("{where: word IS NOT NULL AND list IS NULL}").hold("{where: list IS NOT NULL}").stays("2 3");
+    whether_a_value_with_fields_is_null: world("CREATE TYPE address AS (street text, city text); ALTER TABLE t ADD address address; UPDATE t SET address = ('Main St', NULL)")
+        .rule("{where: address IS NOT NULL}").refused("InvalidWhere", "IS NOT NULL asks for each field");
+    a_hold_on_whether_a_value_with_fields_is_null: world("CREATE TYPE address AS (street text, city text); ALTER TABLE t ADD address address; UPDATE t SET address = ('Main St', NULL)")
+        .hold("{where: address IS NOT NULL}").refused("HoldUnresolved", "IS NOT NULL asks for each field");
+    a_hold_on_whether_a_domain_over_such_a_type_is_null: world("CREATE TYPE pair AS (a int, b int); CREATE DOMAIN inner_one AS pair; CREATE DOMAIN outer_one AS inner_one;
+        ALTER TABLE t ADD home outer_one; UPDATE t SET home = (1, NULL)")
+        .hold("{where: NOT (home IS NULL)}").refused("HoldUnresolved", "IS NOT NULL asks for each field").since(11);
+    a_hold_on_whether_a_row_of_a_table_is_null: world("CREATE TABLE other (a int, b int); ALTER TABLE t ADD was other; UPDATE t SET was = (1, NULL)")
+        .hold("{where: was IS NOT NULL}").refused("HoldUnresolved", "IS NOT NULL asks for each field");
+    whether_an_array_of_such_values_is_null: world("CREATE TYPE pair AS (a int, b int); ALTER TABLE t ADD pairs pair[]; UPDATE t SET pairs = ARRAY[ROW(1, NULL)::pair] WHERE id = 1")
+        .hold("{where: pairs IS NOT NULL}").stays("1 3");
     a_column_that_sounds_like_a_keyword: world("ALTER TABLE t ADD \"user\" text DEFAULT 'me'; ALTER TABLE t ADD \"current_user\" text DEFAULT 'nobody'")
         .rule("{where: '\"current_user\" = ''nobody'' AND \"user\" = ''me'' AND id = 1'}").stays("2 3");
     row_security_that_is_off: setting("row_security = off");
