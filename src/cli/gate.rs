@@ -120,23 +120,42 @@ pub(super) fn notes(
         .collect();
     if !idle.is_empty() {
         notes.push(format!(
-            "audit.suppress: {} of {} ids are of no finding: {}{}; what was mended can be taken out, what is misspelt suppresses nothing",
+            "audit.suppress: {} of {} ids are of no finding: {}{}; what was mended can be taken out{}, what is misspelt suppresses nothing",
             idle.len(),
             suppress.len(),
             idle.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", "),
-            if idle.len() > SHOWN { ", …" } else { "" }
+            if idle.len() > SHOWN { ", …" } else { "" },
+            if idle.iter().any(|id| is_of_use(id)) {
+                ", unless its use is only not known at present (unused-…)"
+            } else {
+                ""
+            }
         ));
     }
-    let gone = baseline.map_or(0, |baseline| {
-        let known = baseline.iter();
-        known.filter(|id| !found.contains(id.as_str())).count()
-    });
-    if gone > 0 {
+    let gone: Vec<&str> = baseline
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .filter(|id| !found.contains(id))
+        .collect();
+    if !gone.is_empty() {
+        let of_use = gone.iter().filter(|id| is_of_use(id)).count();
         notes.push(format!(
-            "baseline: {gone} of its findings are gone; written anew, it would not let them come back"
+            "baseline: {} of its findings are gone{}; written anew, it would not let them come back",
+            gone.len(),
+            if of_use > 0 {
+                format!(", or not known at present ({of_use} of use)")
+            } else {
+                String::new()
+            }
         ));
     }
     notes
+}
+
+/// A finding of this id also goes away while the use cannot be told, and comes back.
+fn is_of_use(id: &str) -> bool {
+    id.starts_with("unused-")
 }
 
 fn read(file: &Path) -> Result<HashSet<String>, String> {
@@ -256,6 +275,27 @@ mod tests {
         );
         let known = HashSet::from([ID.to_owned()]);
         assert_eq!(super::notes(&judged, &[], Some(&known)), [""; 0]);
+    }
+
+    #[test]
+    fn what_may_only_be_unknown_at_present_is_never_called_mended() {
+        let unused = "unused-index:public.t.i".to_owned();
+        let bloated = "bloated-table:public.t".to_owned();
+        let suppress = [unused.clone(), bloated.clone()];
+        let baseline = HashSet::from([unused, bloated]);
+
+        let notes = notes(&[], &suppress, Some(&baseline));
+
+        assert!(
+            notes[0].contains("what was mended can be taken out, unless its use is only not known at present (unused-…)"),
+            "{notes:?}"
+        );
+        assert!(
+            notes[1].starts_with(
+                "baseline: 2 of its findings are gone, or not known at present (1 of use);"
+            ),
+            "{notes:?}"
+        );
     }
 
     #[rstest]

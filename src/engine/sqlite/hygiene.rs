@@ -3,7 +3,7 @@
 //!
 //! Left out: SQLite's own tables, those of the operator, virtual tables and their shadows, views.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sqlx::{Row, sqlite::SqliteRow};
 
@@ -25,6 +25,7 @@ pub(super) async fn read(session: &mut Session) -> Result<Facts, sqlx::Error> {
         indexes: indexes(session, &schema).await?,
         foreign_keys: foreign_keys(session, &schema).await?,
         sequences: sequences(session, &schema).await?,
+        unseen: schema.left_out.clone(),
         ..Facts::default()
     };
     facts.indexes.extend(schema.row_numbers(&facts.indexes));
@@ -41,6 +42,8 @@ pub(super) async fn read(session: &mut Session) -> Result<Facts, sqlx::Error> {
 #[derive(Default)]
 struct Schema {
     tables: HashMap<String, Described>,
+    /// What is not looked at, in words.
+    left_out: Vec<String>,
 }
 
 struct Described {
@@ -79,6 +82,7 @@ impl Schema {
             };
             schema.tables.insert(name.to_ascii_lowercase(), described);
         }
+        schema.leave_out_twins();
         for row in session.rows(constant(q::COLUMNS)).await? {
             let column = Column {
                 number: column_number(&row, "cid")?,
@@ -90,6 +94,24 @@ impl Schema {
             }
         }
         Ok(schema)
+    }
+
+    /// Tables whose names have one number: the indexes of one would be taken for the other's.
+    fn leave_out_twins(&mut self) {
+        let mut names: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        for Described { table, .. } in self.tables.values() {
+            names.entry(table.id).or_default().push(table.name.clone());
+        }
+        names.retain(|_, names| names.len() > 1);
+        self.tables
+            .retain(|_, described| !names.contains_key(&described.table.id));
+        for mut names in names.into_values() {
+            names.sort_unstable();
+            self.left_out.push(format!(
+                "tables {}: their names have the same number, by which tables are told apart",
+                names.join(" and ")
+            ));
+        }
     }
 
     fn by_name(&self, name: &str) -> Option<&Described> {

@@ -45,6 +45,31 @@ async fn only_tables_of_the_application_are_looked_at() {
     assert_eq!(facts.unseen, Vec::<String>::new());
 }
 
+/// The numbers of these two names are the same.
+#[tokio::test]
+async fn tables_that_share_a_number_are_left_out_and_named() {
+    let facts = facts(
+        "CREATE TABLE part_1522789 (id INTEGER PRIMARY KEY, a INT); CREATE INDEX one ON part_1522789 (a);
+         CREATE TABLE part_1739192 (id INTEGER PRIMARY KEY, a INT); CREATE INDEX other ON part_1739192 (a);
+         CREATE TABLE t (id INTEGER PRIMARY KEY, a INT REFERENCES part_1739192); CREATE INDEX third ON t (a);
+         INSERT INTO t VALUES (1, NULL)",
+    )
+    .await;
+
+    let names = facts.tables.values().map(|table| table.name.as_str());
+    assert_eq!(names.collect::<Vec<_>>(), ["t"]);
+    let id = facts.tables.values().next().unwrap().id;
+    assert!(facts.indexes.iter().all(|index| index.table == id));
+    assert!(facts.foreign_keys.is_empty());
+    assert_eq!(
+        facts.unseen,
+        [
+            "tables part_1522789 and part_1739192: their names have the same number, by which tables are told apart"
+        ]
+    );
+    assert_eq!(find(&facts, &Context::default()), []);
+}
+
 #[tokio::test]
 async fn a_row_number_is_a_primary_key_and_so_are_keys_with_indexes_of_their_own() {
     let facts = facts(
