@@ -11,12 +11,22 @@ use super::{
 };
 use crate::policy::table::TableFacts;
 
+/// Of a `pg_trigger t`. Up to PostgreSQL 14 the triggers that a partition has from its table are internal ones, and a key's cascade
+/// sets off the triggers of other tables; only a key that merely looks writes nothing.
+macro_rules! writes_after_delete {
+    () => {
+        "t.tgenabled <> 'D' AND (t.tgtype & 8) <> 0 AND t.tgfoid NOT IN \
+         ('pg_catalog.\"RI_FKey_noaction_del\"'::pg_catalog.regproc, 'pg_catalog.\"RI_FKey_restrict_del\"'::pg_catalog.regproc)"
+    };
+}
+
 /// `$1`, `$2`: schema and name.
 const RELATION: &str = "\
 SELECT n.oid AS schema_id, c.oid AS id, c.relkind::text AS kind, \
   coalesce(has_schema_privilege(n.oid, 'CREATE'), false) AS may_create_table, \
   has_database_privilege(current_database(), 'CREATE') AS may_create_schema, \
   coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'INSERT'), false) AS may_insert, \
+  coalesce(has_table_privilege(c.oid, 'SELECT'), false) AS may_select, \
   coalesce(row_security_active(c.oid), false) AS row_security, \
   (SELECT min(r.rulename::text) FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3' AND r.ev_enabled <> 'D') AS insert_rule \
 FROM (VALUES (1)) AS one LEFT JOIN pg_namespace n ON n.nspname = $1 \
@@ -26,6 +36,13 @@ LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2";
 const TRIGGERS: &str = "\
 SELECT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND t.tgenabled <> 'D' \
   AND t.tgtype & 4 <> 0) AS fire";
+
+/// `$1`: tables. Deletes from one of them set off something that may write: for each row or for each statement, at once or deferred.
+const DELETE_TRIGGERS: &str = concat!(
+    "SELECT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY ($1) AND ",
+    writes_after_delete!(),
+    ") AS fire"
+);
 
 /// `$1`: tables. Their columns in order, with types as one would write them.
 const COLUMNS: &str = "\
@@ -92,6 +109,7 @@ pub(super) struct Existing {
     pub(super) kind: String,
     pub(super) columns: Vec<Column>,
     pub(super) may_insert: bool,
+    pub(super) may_select: bool,
     pub(super) row_security: bool,
     pub(super) insert_rule: Option<String>,
     /// Triggers fire when rows come: they may change them, or take them away again.
@@ -110,6 +128,8 @@ pub(super) struct Facts {
     pub(super) schema_exists: bool,
     pub(super) may_create_table: bool,
     pub(super) may_create_schema: bool,
+    /// What deletes from the source set off may take archived rows away again, or change them.
+    pub(super) source_triggers: bool,
     /// The source itself, everything below it that holds rows, and everything above it.
     pub(super) family: BTreeSet<u32>,
     /// The columns of the source's root and of each table that holds its rows.
@@ -160,6 +180,7 @@ impl Facts {
                     kind: found.try_get("kind")?,
                     columns: columns.remove(&id.0).unwrap_or_default(),
                     may_insert: found.try_get("may_insert")?,
+                    may_select: found.try_get("may_select")?,
                     row_security: found.try_get("row_security")?,
                     insert_rule: found.try_get("insert_rule")?,
                     has_triggers: session
@@ -198,6 +219,10 @@ impl Facts {
                 .is_some(),
             may_create_table: found.try_get("may_create_table")?,
             may_create_schema: found.try_get("may_create_schema")?,
+            source_triggers: session
+                .row(constant(DELETE_TRIGGERS).bind(oids(&below)))
+                .await?
+                .try_get("fire")?,
             family: below.iter().copied().chain(above).collect(),
             source: below
                 .into_iter()
@@ -220,6 +245,11 @@ impl Facts {
             }
         }
         Ok(all)
+    }
+
+    /// After each statement one must look whether the rows are still where they were put, as they were.
+    pub(super) fn needs_a_look(&self) -> bool {
+        self.source_triggers || self.existing.as_ref().is_some_and(|it| it.has_triggers)
     }
 
     /// The columns of the root itself.
@@ -250,6 +280,14 @@ async fn columns<'a>(
         });
     }
     Ok(columns)
+}
+
+/// Does a table have triggers like those that [`Facts::source_triggers`] stands for? An expression.
+pub(super) fn has_delete_triggers(id: u32) -> String {
+    format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = {id}::oid AND {})",
+        writes_after_delete!()
+    )
 }
 
 /// What must not change about the archive table while a sweep fills it, as an expression.

@@ -7,7 +7,7 @@ use sqlx::{Postgres, Row, postgres::PgArguments, query::Query};
 
 use super::{
     CATALOG_LOCK_TIMEOUT, Settings,
-    archive_facts::{Column, Existing, Facts, fingerprint},
+    archive_facts::{Column, Existing, Facts, fingerprint, has_delete_triggers},
     error::{self, Doing},
     session::{Session, Sessions},
     sql::{self, Begin, Sql, identifier, literal, table},
@@ -39,7 +39,7 @@ pub(super) struct ArchiveTable {
     /// ` , column …` and their values, for the columns that say where a row came from.
     extra: Vec<(&'static str, String)>,
     facts: Arc<Facts>,
-    /// Where triggers of the service may change what was inserted, or take it away again: looks whether rows are still where they
+    /// Where triggers of either table may change what was inserted, or take it away again: looks whether rows are still where they
     /// were put. `$1` (text[]): tables and tids.
     look_again: Option<Sql>,
     /// What gives the right to write into it.
@@ -124,9 +124,9 @@ pub(super) async fn prepare(
                 .into_iter()
                 .filter(|(column, _)| existing.columns.iter().any(|known| known.name == *column))
                 .collect(),
-                look_again: existing.has_triggers.then(|| look_again(schema, name)),
+                look_again: facts.needs_a_look().then(|| look_again(schema, name)),
+                grant: sql::grant_rights(judge.rights(), schema, name, role),
                 facts: Arc::new(facts),
-                grant: sql::grant_rights("INSERT", schema, name, role),
             });
         }
         if may_create {
@@ -224,6 +224,15 @@ impl Judge<'_> {
             "archive table {}.{} {what}",
             self.schema, self.name
         )))
+    }
+
+    /// What the role needs on a table that is there.
+    fn rights(&self) -> &'static str {
+        if self.facts.needs_a_look() {
+            "SELECT, INSERT"
+        } else {
+            "INSERT"
+        }
     }
 
     fn quoted(&self) -> String {
@@ -339,13 +348,20 @@ impl Judge<'_> {
                 "has rule {rule}, which changes what an INSERT does"
             ));
         }
-        if !existing.may_insert {
+        let lacks = if !existing.may_insert {
+            Some("write into")
+        } else if !existing.may_select && self.facts.needs_a_look() {
+            Some("read, where triggers fire,")
+        } else {
+            None
+        };
+        if let Some(lacks) = lacks {
             return Err(EngineError::Permission(format!(
-                "role {:?} may not write into archive table {}.{}; run: {}",
+                "role {:?} may not {lacks} archive table {}.{}; run: {}",
                 self.role,
                 self.schema,
                 self.name,
-                sql::grant_rights("INSERT", self.schema, self.name, self.role)
+                sql::grant_rights(self.rights(), self.schema, self.name, self.role)
             )));
         }
         self.existing_columns(existing)
@@ -423,9 +439,17 @@ impl ArchiveTable {
         )
     }
 
-    /// What it looks like, as an expression.
-    pub(super) fn shape(&self) -> String {
-        fingerprint(self.id)
+    /// What it looks like, as an expression; [`TRIGGERED`] where rows of the leaf cannot be trusted to stay in it any more.
+    pub(super) fn shape(&self, leaf: u32) -> String {
+        let shape = fingerprint(self.id);
+        if self.look_again.is_some() {
+            return shape;
+        }
+        format!(
+            "CASE WHEN {} THEN {} ELSE {shape} END",
+            has_delete_triggers(leaf),
+            literal(TRIGGERED)
+        )
     }
 
     /// Wraps a DELETE on a leaf (as `k0`) so that its rows go into the table. One row comes back: how many were deleted, and how
@@ -489,6 +513,9 @@ impl ArchiveTable {
     }
 }
 
+/// In place of the shape: deletes from the source set off what they did not when the sweep began.
+pub(super) const TRIGGERED: &str = "triggered";
+
 /// Where a row of the archive table lies, as a text.
 const PLACE: &str = "tableoid::text || ctid::text";
 
@@ -519,30 +546,40 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-/// Runs a delete and says how many rows it took. Where it archives, each of them must have been kept.
+/// Runs a delete and says how many rows it took. Where it archives, each of them must have been kept, and each that the same chunk
+/// archived before: `places` holds where they lie.
 pub(super) async fn take(
     session: &mut Session,
     delete: Query<'_, Postgres, PgArguments>,
     archive: Option<&ArchiveTable>,
+    places: &mut Vec<String>,
 ) -> Result<u64, Failure> {
     let Some(archive) = archive else {
         return Ok(session.execute(delete).await?);
     };
     let row = session.row(delete).await?;
-    let (gone, mut kept): (i64, i64) = (row.try_get("gone")?, row.try_get("kept")?);
-    if let (true, Some(look_again)) = (gone == kept && gone > 0, &archive.look_again) {
-        let places: Vec<String> = row.try_get("places")?;
-        // Triggers that were to fire at the COMMIT, too.
-        session
-            .raw(&sql::fixed("SET CONSTRAINTS ALL IMMEDIATE"))
-            .await?;
-        kept = session
-            .row(look_again.query().bind(places))
-            .await?
-            .try_get("kept")?;
-    }
+    let (gone, kept): (i64, i64) = (row.try_get("gone")?, row.try_get("kept")?);
     if gone != kept {
         return Err(Failure::NotKept { gone, kept });
+    }
+    if let Some(look_again) = &archive.look_again {
+        let new: Option<Vec<String>> = row.try_get("places")?;
+        places.extend(new.unwrap_or_default());
+        // Triggers of the statement fire even where it deletes no row.
+        if !places.is_empty() {
+            // Triggers that were to fire at the COMMIT, too.
+            session
+                .raw(&sql::fixed("SET CONSTRAINTS ALL IMMEDIATE"))
+                .await?;
+            let all = i64::try_from(places.len()).unwrap_or(i64::MAX);
+            let kept = session
+                .row(look_again.query().bind(&*places))
+                .await?
+                .try_get("kept")?;
+            if all != kept {
+                return Err(Failure::NotKept { gone: all, kept });
+            }
+        }
     }
     Ok(u64::try_from(gone).unwrap_or(0))
 }

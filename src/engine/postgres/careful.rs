@@ -85,9 +85,10 @@ impl Careful {
         }
         let all = u64::try_from(free.len()).unwrap_or(u64::MAX);
         let mut rows = 0;
+        let mut places = Vec::new();
         for _ in 0..MAX_ROUNDS {
             let delete = self.delete.query().bind(free.clone()).bind(cutoff);
-            let gone = take(session, delete, archive).await?;
+            let gone = take(session, delete, archive, &mut places).await?;
             rows += gone;
             if gone == 0 || rows >= all || !self.repeats {
                 break;

@@ -10,7 +10,7 @@ use sqlx::Row;
 
 use super::{
     Settings,
-    archive_table::{ArchiveTable, Failure, take},
+    archive_table::{ArchiveTable, Failure, TRIGGERED, take},
     careful::Careful,
     connect::Server,
     error::{self, Doing},
@@ -278,6 +278,9 @@ impl Leaf {
             ));
         }
         let archive: Option<String> = row.try_get("archive").map_err(unreadable)?;
+        if archive.as_deref() == Some(TRIGGERED) {
+            return Err(self.changed("a trigger came that fires when its rows are deleted"));
+        }
         if let Some(known) = &self.archive
             && archive.as_ref() != Some(&known.fingerprint)
         {
@@ -336,7 +339,7 @@ impl Leaf {
             Failure::Server(reason) => reason,
             Failure::NotKept { gone, kept } => {
                 return Refusal::Failed(self.not_kept(&format!(
-                    "kept {kept} of {gone} rows as they were: a trigger or a rule of it leaves rows out, changes them, or removes them"
+                    "kept {kept} of {gone} rows as they were: a trigger or a rule of it, or a trigger that deletes from the rule's table set off, leaves rows out, changes them, or removes them"
                 )));
             }
         };
@@ -382,7 +385,7 @@ impl Leaf {
     ) -> Result<u64, Refusal> {
         let query = self.statements.delete.query();
         let query = query.bind(range.first()).bind(range.beyond()).bind(cutoff);
-        match take(session, query, self.archive.as_deref()).await {
+        match take(session, query, self.archive.as_deref(), &mut Vec::new()).await {
             Ok(rows) => Ok(rows),
             Err(reason) => Err(self.refused(session, server, settings, &reason).await),
         }

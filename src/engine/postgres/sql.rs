@@ -233,7 +233,7 @@ impl ChunkBegin<'_> {
             fingerprint(self.columns),
             self.gone.unwrap_or("0::int8"),
             self.archive
-                .map_or_else(|| "NULL::text".to_owned(), ArchiveTable::shape),
+                .map_or_else(|| "NULL::text".to_owned(), |archive| archive.shape(self.id)),
             self.own.unwrap_or("NULL::text"),
             self.id,
         );
