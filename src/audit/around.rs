@@ -133,9 +133,17 @@ impl Book {
             }
             Ok(()) if around.enters => match enter(ledger.as_ref(), policy, around, wanted).await {
                 // Whatever the rights say, this session only reads: an audit can do with that.
-                Err(error @ (EngineError::ReadOnly(_) | EngineError::Permission(_))) => {
+                Err(
+                    error @ (EngineError::ReadOnly(_)
+                    | EngineError::NotPrimary(_)
+                    | EngineError::Permission(_)),
+                ) => {
                     let why = format!("the ledger cannot be written to: {error}");
-                    book.forbids = Some(Refusal::new(reason::LEDGER_REQUIRED, why.clone()));
+                    let reason = match error {
+                        EngineError::NotPrimary(_) => reason::NOT_PRIMARY,
+                        _ => reason::LEDGER_REQUIRED,
+                    };
+                    book.forbids = Some(Refusal::new(reason, why.clone()));
                     book.note = Some(why);
                     ledger.view(&around.party.policy).await?
                 }
@@ -146,6 +154,12 @@ impl Book {
         book.view = view;
         book.ledger = Some(ledger);
         Ok(book)
+    }
+
+    /// Why nothing may be deleted, whatever the rules say.
+    #[must_use]
+    pub fn forbids(&self) -> Option<&Refusal> {
+        self.forbids.as_ref()
     }
 
     /// Claims of other policies.

@@ -215,6 +215,7 @@ async fn retry_approved(
     Ok(SweepReport {
         rules,
         totals: second.totals,
+        barred: second.barred,
     })
 }
 

@@ -134,7 +134,7 @@ pub fn after_sweep(
         })
         .collect();
     if blocked.is_empty() {
-        if report.stopped().is_none() {
+        if report.stopped().is_none() && report.barred.is_none() {
             status.pending_approval = None;
         }
         return;

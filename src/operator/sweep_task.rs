@@ -28,7 +28,7 @@ use crate::{
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
-    engine::Chunk,
+    engine::{Chunk, EngineError},
     policy::{
         approval::spec_mark,
         check::{CheckedPolicy, reason},
@@ -190,10 +190,7 @@ impl SweepTask {
                 (outcome, message)
             }
         };
-        let again = match &result {
-            Ok(report) => report.goes_on(),
-            Err(failure) => failure.goes_on(),
-        };
+        let again = goes_on(&result, &sweep);
         state.unfinished = again.then_some(sweep);
         match &result {
             // A stop is no failure: the next look decides whether it may go on.
@@ -278,7 +275,29 @@ impl SweepTask {
     }
 }
 
+/// Is the sweep taken up again? One that took rows, or that somebody approved, keeps its id, its cutoffs and what its limits
+/// leave until its database can be written to, and its ledger used, once more.
+fn goes_on(result: &Result<SweepReport, Failure>, sweep: &SweepState) -> bool {
+    let has_begun = || sweep.rules.iter().any(RuleProgress::has_begun);
+    match result {
+        Ok(SweepReport {
+            barred: Some(refusal),
+            ..
+        }) => refusal.reason == reason::NOT_PRIMARY || has_begun(),
+        Ok(report) => report.goes_on(),
+        Err(failure) => failure.goes_on() || (failure.is_read_only() && has_begun()),
+    }
+}
+
 impl Failure {
+    fn is_read_only(&self) -> bool {
+        matches!(
+            self,
+            Self::Database(DatabaseError::Engine(EngineError::ReadOnly(_)))
+                | Self::Sweep(SweepError::Engine(EngineError::ReadOnly(_)))
+        )
+    }
+
     fn outcome(&self) -> Outcome {
         match self {
             Self::Sweep(SweepError::Refused(_)) => Outcome::Skipped,
@@ -438,7 +457,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::{engine::EngineError, policy::check::Refusal};
+    use crate::policy::{check::Refusal, cutoff::Cutoff};
 
     #[rstest]
     #[case::paused(Refusal::new(reason::PAUSED, "").into(), true)]
@@ -451,5 +470,46 @@ mod tests {
         #[case] goes_on: bool,
     ) {
         assert_eq!(Failure::Sweep(error).goes_on(), goes_on);
+    }
+
+    fn sweep(rows_done: u64, rows_approved: Option<u64>) -> SweepState {
+        let mut sweep = SweepState::begin(Trigger::Schedule, Timestamp::UNIX_EPOCH, 1);
+        sweep.put(RuleProgress {
+            rows_done,
+            rows_approved,
+            ..RuleProgress::new("logs", Cutoff::Instant(Timestamp::UNIX_EPOCH))
+        });
+        sweep
+    }
+
+    fn read_only() -> Result<SweepReport, Failure> {
+        Err(SweepError::from(EngineError::ReadOnly(String::new())).into())
+    }
+
+    fn barred(reason: &'static str) -> Result<SweepReport, Failure> {
+        Ok(SweepReport {
+            barred: Some(Refusal::new(reason, "")),
+            ..SweepReport::default()
+        })
+    }
+
+    #[rstest]
+    #[case::set_read_only_under_way(read_only(), sweep(7, None), true)]
+    #[case::set_read_only_after_an_approval(read_only(), sweep(0, Some(9)), true)]
+    #[case::read_only_all_along(read_only(), sweep(0, None), false)]
+    #[case::its_ledger_takes_nothing_any_more(
+        barred(reason::LEDGER_REQUIRED),
+        sweep(7, None),
+        true
+    )]
+    #[case::its_ledger_never_did(barred(reason::LEDGER_REQUIRED), sweep(0, None), false)]
+    #[case::its_ledger_is_on_a_standby(barred(reason::NOT_PRIMARY), sweep(0, None), true)]
+    #[case::it_has_nothing_to_sweep(Ok(SweepReport::default()), sweep(7, None), false)]
+    fn a_sweep_that_took_rows_outlasts_a_database_that_takes_no_writes(
+        #[case] result: Result<SweepReport, Failure>,
+        #[case] sweep: SweepState,
+        #[case] expected: bool,
+    ) {
+        assert_eq!(goes_on(&result, &sweep), expected);
     }
 }

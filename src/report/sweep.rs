@@ -309,7 +309,7 @@ mod tests {
                 rested: Duration::from_secs(3),
                 took: Duration::from_secs(5),
             }],
-            totals: None,
+            ..SweepReport::default()
         };
         let now = state.started;
         apply_sweep(&mut status, &mut state, &report, now);

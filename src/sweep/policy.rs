@@ -63,6 +63,13 @@ pub async fn sweep_policy(
     let Plan { facts, rules, book } = audit::plan(engine, policy, order.around).await?;
     check_database(&facts, (order.clock)())?;
     check_pause(&book)?;
+    if let Some(barred) = book.forbids() {
+        // No rule has a plan. What the sweep stands at, and the generation that this is of, is left for when there are plans.
+        return Ok(SweepReport {
+            barred: Some(barred.clone()),
+            ..SweepReport::default()
+        });
+    }
     let (plans, removed): (Vec<RulePlan>, Vec<Vec<RemovedHold>>) =
         rules.into_iter().filter_map(enforced).unzip();
     // A rule that cannot be swept just now keeps its count: limits are those of the whole sweep.

@@ -72,6 +72,12 @@ pub struct RuleProgress {
 }
 
 impl RuleProgress {
+    /// It took rows, or may have, or somebody approved that it does: there is something to go on with.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.rows_done > 0 || self.rows_unknown > 0 || self.rows_approved.is_some()
+    }
+
     /// A rule that has not begun.
     #[must_use]
     pub fn new(name: impl Into<String>, cutoff: Cutoff) -> Self {

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{RuleProgress, StopReason};
-use crate::engine::{EngineError, ledger::LedgerTotals};
+use crate::{
+    engine::{EngineError, ledger::LedgerTotals},
+    policy::check::Refusal,
+};
 
 /// How one rule of a sweep ended.
 #[derive(Debug)]
@@ -136,6 +139,8 @@ pub struct SweepReport {
     pub rules: Vec<RuleReport>,
     /// What all sweeps of the policy took, where a ledger knows it.
     pub totals: Option<LedgerTotals>,
+    /// Why no rule could be tried, whatever the rules say: the ledger cannot be used.
+    pub barred: Option<Refusal>,
 }
 
 impl SweepReport {
@@ -207,7 +212,10 @@ impl SweepReport {
             }
         }
         if self.rules.is_empty() {
-            return "no rule was swept".to_owned();
+            return match &self.barred {
+                Some(refusal) => format!("no rule was swept: {}", refusal.message),
+                None => "no rule was swept".to_owned(),
+            };
         }
         if parts.is_empty() {
             let archived: u64 = self

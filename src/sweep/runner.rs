@@ -440,11 +440,11 @@ fn patience(error: &EngineError, pacer: &Pacer) -> u32 {
 }
 
 /// The database takes no writes any more, as after a failover: nothing that anybody did wrong. One that was read-only before the
-/// first row went is a matter of its settings.
+/// first row went, and before anybody approved that they go, is a matter of its settings.
 fn takes_no_writes(error: &EngineError, tally: &Tally) -> bool {
     match error {
         EngineError::NotPrimary(_) => true,
-        EngineError::ReadOnly(_) => tally.report.progress.rows_done > 0,
+        EngineError::ReadOnly(_) => tally.report.progress.has_begun(),
         _ => false,
     }
 }

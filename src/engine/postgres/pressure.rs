@@ -28,8 +28,10 @@ use crate::{
 const PRESSURE: &str = "\
 SELECT pg_is_in_recovery() AS in_recovery, \
   NOT pg_is_in_recovery() AND current_setting('archive_mode') <> 'off' \
-    AND has_function_privilege('pg_catalog.pg_stat_get_archiver()', 'EXECUTE') AS asks_archiver, \
-  NOT pg_is_in_recovery() AND has_function_privilege('pg_catalog.pg_get_replication_slots()', 'EXECUTE') AS asks_slots, \
+    AND has_function_privilege('pg_catalog.pg_stat_get_archiver()', 'EXECUTE') \
+    AND has_table_privilege('pg_catalog.pg_stat_archiver', 'SELECT') AS asks_archiver, \
+  NOT pg_is_in_recovery() AND has_function_privilege('pg_catalog.pg_get_replication_slots()', 'EXECUTE') \
+    AND has_table_privilege('pg_catalog.pg_replication_slots', 'SELECT') AS asks_slots, \
   (SELECT (pg_stat_get_db_xact_commit(d.oid) + pg_stat_get_db_xact_rollback(d.oid))::int8 \
     FROM pg_database d WHERE d.datname = current_database()) AS transactions, \
   EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database AND d.datname = current_database() \

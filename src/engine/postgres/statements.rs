@@ -53,7 +53,7 @@ pub(super) async fn read(
     let schema: String = row.try_get("schema")?;
     let has_info: bool = row.try_get("has_info")?;
     let asked = || tables.iter().take(TABLES);
-    let names: Vec<String> = asked().map(|(_, name)| name.to_lowercase()).collect();
+    let names: Vec<String> = asked().map(|(_, name)| name.to_ascii_lowercase()).collect();
     let counted = session
         .row(count(&schema, has_info).query().bind(names))
         .await?;
@@ -72,6 +72,7 @@ pub(super) async fn read(
         since,
         evicted,
         nested: track == "all",
+        cut: counted.try_get("cut")?,
         naming: asked()
             .map(|(id, _)| *id)
             .zip(naming)
@@ -79,8 +80,9 @@ pub(super) async fn read(
     }))
 }
 
-/// `$1`: names in small letters. A name is looked for anywhere in a text, so that a nought means something. The operator's own
-/// statements are known by their form.
+/// `$1`: names in small letters. Both sides have them by ASCII alone: the rules of Rust and of the database's collation differ. A
+/// name is looked for anywhere in a text, so that a nought means something, and also with its quotes doubled, as an identifier in
+/// quotes has them. The operator's own statements are known by their form.
 fn count(schema: &str, has_info: bool) -> Sql {
     let info = if has_info {
         format!(
@@ -92,11 +94,12 @@ fn count(schema: &str, has_info: bool) -> Sql {
         "0::int8 AS evicted, NULL::int8 AS since".to_owned()
     };
     Sql::made(format!(
-        "WITH told AS MATERIALIZED (SELECT lower(left(s.query, {TEXT})) AS text FROM {view} s \
+        "WITH told AS MATERIALIZED (SELECT lower(left(s.query, {TEXT}) COLLATE \"C\") AS text, length(s.query) > {TEXT} AS cut FROM {view} s \
            WHERE s.dbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) AND s.query !~ \
              '^(DELETE FROM ONLY .* AS k0 WHERE k0[.]ctid|SELECT pg_catalog[.]count[(][*][)]|LOCK TABLE ONLY |PREPARE retention_operator_|WITH .* k0[.]ctid)') \
-         SELECT (SELECT count(*) FROM told) AS total, {info}, \
-           (SELECT array_agg((SELECT count(*) FROM told WHERE position(a.name IN told.text) > 0) ORDER BY a.n) \
+         SELECT (SELECT count(*) FROM told) AS total, (SELECT coalesce(bool_or(told.cut), false) FROM told) AS cut, {info}, \
+           (SELECT array_agg((SELECT count(*) FROM told WHERE position(a.name IN told.text) > 0 \
+             OR position(replace(a.name, '\"', '\"\"') IN told.text) > 0) ORDER BY a.n) \
             FROM unnest($1::text[]) WITH ORDINALITY AS a(name, n)) AS naming",
         view = sql::table(schema, "pg_stat_statements"),
     ))

@@ -18,6 +18,8 @@ pub struct Statements {
     pub evicted: bool,
     /// Statements inside functions are recorded as well.
     pub nested: bool,
+    /// Of some, only the beginning was looked at.
+    pub cut: bool,
     /// By the numbers of the tables that were asked for: statements whose text holds the table's name.
     pub naming: HashMap<u32, i64>,
 }
@@ -56,6 +58,9 @@ impl Statements {
         if self.evicted {
             text.push_str(", but it forgot some in that time");
         }
+        if self.cut {
+            text.push_str("; of long ones only the beginning was looked at");
+        }
         if !self.nested {
             text.push_str("; those inside functions are not recorded");
         }
@@ -73,6 +78,7 @@ mod tests {
             since: Some("2026-09-01T08:00:00Z".parse().unwrap()),
             evicted: false,
             nested: true,
+            cut: false,
             naming: HashMap::from([(7, naming)]),
         }
     }
@@ -91,13 +97,14 @@ mod tests {
         let lossy = Statements {
             evicted: true,
             nested: false,
+            cut: true,
             ..statements(0)
         };
 
         assert_eq!(
             lossy.evidence(7).as_deref(),
             Some(
-                "pg_stat_statements: 0 of 410 statements name it since 2026-09-01, but it forgot some in that time; those inside functions are not recorded"
+                "pg_stat_statements: 0 of 410 statements name it since 2026-09-01, but it forgot some in that time; of long ones only the beginning was looked at; those inside functions are not recorded"
             )
         );
     }

@@ -624,7 +624,7 @@ async fn a_server_that_stays_a_standby_stops_the_sweep_which_can_go_on() {
     assert_eq!(fake.left(), 400);
     let report = SweepReport {
         rules: vec![rule],
-        totals: None,
+        ..SweepReport::default()
     };
     assert!(report.goes_on());
     assert_eq!(report.outcome(), Outcome::Cancelled);

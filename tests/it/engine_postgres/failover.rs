@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retention_operator::engine::{ChunkTarget, Engine};
+use retention_operator::engine::{ChunkTarget, Engine, EngineError};
 use retention_operator::sweep::{Outcome, RuleEnd, StopReason, SweepError, SweepState};
 use rstest::rstest;
 use serde_json::json;
@@ -94,10 +94,15 @@ async fn a_sweep_that_a_long_failover_stopped_goes_on_as_the_same_sweep(#[case] 
     assert_eq!(policy.rows("logs").await, 0);
 }
 
+#[rstest]
+#[case::without_a_ledger("Off")]
+#[case::with_a_ledger("Auto")]
 #[tokio::test]
-async fn a_database_that_is_set_read_only_under_way_is_swept_on_once_it_may_be() {
+async fn a_database_that_is_set_read_only_under_way_is_swept_on_once_it_may_be(
+    #[case] ledger: &str,
+) {
     let server = Postgres::shared();
-    let mut policy = policy(server, "Off").await;
+    let mut policy = policy(server, ledger).await;
     let database = policy.database.clone();
     let set = |to: &str| {
         format!(
@@ -117,6 +122,9 @@ async fn a_database_that_is_set_read_only_under_way_is_swept_on_once_it_may_be()
         );
         elsewhere.execute(&end).await;
     });
+    let before = kept(&policy.state);
+    let meanwhile = policy.try_part(&seen).await;
+    let unchanged = kept(&policy.state);
     elsewhere.execute(&set("off")).await;
     let went_on = policy.part(&seen).await;
 
@@ -127,7 +135,20 @@ async fn a_database_that_is_set_read_only_under_way_is_swept_on_once_it_may_be()
         ),
         "{stopped:#?}"
     );
+    // What becomes of a sweep that is told so is for whoever runs it to know: it has begun.
+    match &meanwhile {
+        Ok(report) => assert!(report.goes_on() || report.barred.is_some(), "{report:#?}"),
+        Err(error) => assert!(
+            matches!(error, SweepError::Engine(EngineError::ReadOnly(_))),
+            "{error:?}"
+        ),
+    }
+    assert!(policy.state.rules[0].has_begun());
+    assert_eq!(before, unchanged);
     assert_eq!(went_on.outcome(), Outcome::Succeeded, "{went_on:#?}");
+    let after = kept(&policy.state);
+    assert_eq!((before.0, before.1), (after.0, after.1));
+    assert_eq!(after.2, u64::from(ROWS));
     assert_eq!(policy.rows("logs").await, 0);
 }
 

@@ -94,6 +94,30 @@ async fn its_pause_binds() {
     assert_eq!(policy.rows("logs").await, kept);
 }
 
+/// Whoever makes a ledger gives the operator its rights a moment later.
+#[tokio::test]
+async fn while_it_cannot_be_used_yet_the_sweep_keeps_what_it_stands_at() {
+    let mut policy = policy("Existing").await;
+
+    let unusable = "ALTER TABLE retention_operator.claim ADD COLUMN odd int DEFAULT 1";
+    let first = while_a_ledger_is_made(&mut policy, unusable).await;
+    let before = policy.state.clone();
+    let seen = Seen::with_rests_of(Duration::from_millis(5));
+    let second = policy.part(&seen).await;
+    let unchanged = policy.state.clone();
+    let mend = "ALTER TABLE retention_operator.claim DROP COLUMN odd";
+    policy.database.execute(mend).await;
+    let third = policy.part(&seen).await;
+
+    assert_eq!(stopped_by(&first), StopReason::LedgerMade);
+    let barred = second.barred.as_ref().map(|refusal| refusal.reason);
+    assert_eq!(barred, Some("LedgerRequired"), "{second:#?}");
+    assert_eq!(before, unchanged);
+    assert_eq!(third.outcome(), Outcome::Succeeded, "{third:#?}");
+    assert_eq!(policy.state.id, before.id);
+    assert_eq!(policy.state.rules[0].rows_done, 19_000);
+}
+
 #[tokio::test]
 async fn a_policy_that_wants_none_is_not_kept_by_it() {
     let mut policy = policy("Off").await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use retention_operator::engine::{ChunkTarget, CommitOutcome, Engine};
 use retention_operator::policy::pace::{Archiver, Pace, Pressure, ReplicaLag, Veto, veto};
+use rstest::rstest;
 use sqlx::Executor;
 
 use super::{engine, filled, plan};
@@ -284,8 +285,16 @@ async fn what_a_slot_without_a_reader_keeps_is_measured_and_one_at_its_bound_is_
     assert_eq!(veto(&at_its_bound, &pace()), Some(Veto::SlotLag));
 }
 
+#[rstest]
+#[case::their_functions(
+    "REVOKE EXECUTE ON FUNCTION pg_get_replication_slots() FROM PUBLIC;
+     REVOKE EXECUTE ON FUNCTION pg_stat_get_archiver() FROM PUBLIC"
+)]
+#[case::their_views(
+    "REVOKE SELECT ON pg_replication_slots FROM PUBLIC; REVOKE SELECT ON pg_stat_archiver FROM PUBLIC"
+)]
 #[tokio::test]
-async fn where_slots_and_archiver_are_hidden_sweeps_go_on() {
+async fn where_slots_and_archiver_are_hidden_sweeps_go_on(#[case] hide: &str) {
     let server = Postgres::start_own(&[
         ("autovacuum", "off"),
         ("archive_mode", "on"),
@@ -293,12 +302,7 @@ async fn where_slots_and_archiver_are_hidden_sweeps_go_on() {
     ]);
     let database = server.database("taken").await;
     database.execute(&filled("t", 100)).await;
-    database
-        .execute(
-            "REVOKE EXECUTE ON FUNCTION pg_get_replication_slots() FROM PUBLIC;
-             REVOKE EXECUTE ON FUNCTION pg_stat_get_archiver() FROM PUBLIC",
-        )
-        .await;
+    database.execute(hide).await;
     let role = database
         .role("blind", "secret", "GRANT SELECT, DELETE ON t TO {role}")
         .await;

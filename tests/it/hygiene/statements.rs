@@ -4,7 +4,7 @@ use retention_operator::audit::{Surroundings, audit};
 use retention_operator::engine::Engine;
 use retention_operator::engine::postgres::PostgresEngine;
 use retention_operator::policy::check::CheckedPolicy;
-use retention_operator::policy::usage::Usage;
+use retention_operator::policy::usage::{LookedUp, Usage};
 use serde_json::json;
 
 use super::target;
@@ -71,6 +71,47 @@ async fn statements_are_counted_beside_what_the_counters_say() {
             .count(),
         0
     );
+}
+
+/// The rules by which Rust makes small letters are not those of a collation.
+#[tokio::test]
+async fn a_name_is_found_whatever_its_letters_and_its_quotes_and_what_was_not_read_is_told() {
+    let server = server(&[]);
+    let database = server.database("named").await;
+    database.execute(EXTENSION).await;
+    let tables = ["İstanbul ÄRA", "od\"\"d"];
+    for table in tables {
+        database
+            .execute(&format!("CREATE TABLE \"{table}\" (id int)"))
+            .await;
+    }
+    database
+        .execute("SELECT \"odd Schema\".pg_stat_statements_reset()")
+        .await;
+    for table in tables {
+        database
+            .execute(&format!("SELECT count(*) FROM \"{table}\""))
+            .await;
+    }
+    let long = format!("SELECT 1 /* {} */ + 1", "x".repeat(20_000));
+    database.execute(&long).await;
+    let engine = PostgresEngine::new(target(&database.url)).unwrap();
+
+    let asked = [
+        (1, "İstanbul ÄRA".to_owned()),
+        (2, "od\"d".to_owned()),
+        (3, "nobody".to_owned()),
+    ];
+    let looked = engine.statements_naming(&asked).await.unwrap();
+
+    engine.close().await;
+    let LookedUp::Seen(statements) = looked else {
+        panic!("{looked:?}");
+    };
+    assert!(statements.naming[&1] > 0, "{statements:?}");
+    assert!(statements.naming[&2] > 0, "{statements:?}");
+    assert_eq!(statements.naming[&3], 0, "{statements:?}");
+    assert!(statements.cut, "{statements:?}");
 }
 
 #[tokio::test]

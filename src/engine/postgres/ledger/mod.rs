@@ -287,7 +287,10 @@ impl Ledger for PostgresLedger {
     async fn enter(&self, entry: &Entry<'_>) -> Result<LedgerView, EngineError> {
         let mut session = self.at_the_book().await?;
         let entered = book::enter(&mut session, &self.identity, entry).await;
-        self.finish(session, "writing the ledger", entered).await
+        match self.finish(session, "writing the ledger", entered).await {
+            Ok(view) => Ok(view),
+            Err(error) => Err(self.told(error).await),
+        }
     }
 
     async fn begin_sweep(&self, begin: &SweepBegin<'_>) -> Result<Vec<RuleRecord>, EngineError> {
@@ -302,8 +305,13 @@ impl Ledger for PostgresLedger {
             Ok(rules)
         }
         .await;
-        self.finish(session, "entering the sweep into the ledger", begun)
-            .await
+        let begun = self
+            .finish(session, "entering the sweep into the ledger", begun)
+            .await;
+        match begun {
+            Ok(rules) => Ok(rules),
+            Err(error) => Err(self.told(error).await),
+        }
     }
 
     async fn open_sweep(
