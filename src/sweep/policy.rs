@@ -83,7 +83,7 @@ pub async fn sweep_policy(
         .into_iter()
         .map(|plan| take_up(state, plan, generation))
         .collect();
-    state.generation = generation;
+    enter_generation(state, &plans, generation);
     let under = match book.ledger {
         Some(ledger) if !plans.is_empty() => {
             Some(under::begin(ledger, book.view.revision, order, state).await?)
@@ -195,8 +195,9 @@ fn take_up(state: &mut SweepState, mut plan: RulePlan, generation: i64) -> RuleP
         }
         // An approval waits here for the sweep that it allows, which takes the cutoff of its own begin.
         Some(rule) if same_spec && rule.table_id.is_none() => state.put(RuleProgress {
-            rows_approved: rule.rows_approved,
-            ..fresh
+            cutoff: plan.cutoff,
+            table_id: table,
+            ..rule
         }),
         Some(rule) if rule.table_id == table => state.put(RuleProgress {
             cutoff: plan.cutoff,
@@ -209,6 +210,23 @@ fn take_up(state: &mut SweepState, mut plan: RulePlan, generation: i64) -> RuleP
         _ => state.put(fresh),
     }
     plan
+}
+
+/// The sweep is of this generation from now on, also the rules that have no plan just now: what an older spec meant by them, its
+/// cutoff and its approval, must not come back with them. What they took still counts.
+fn enter_generation(state: &mut SweepState, plans: &[RulePlan], generation: i64) {
+    if state.generation != generation {
+        for rule in &mut state.rules {
+            if !plans.iter().any(|plan| plan.rule == rule.name) {
+                rule.table_id = None;
+                rule.rows_at_start = None;
+                rule.rows_total = None;
+                rule.rows_approved = None;
+                rule.done = false;
+            }
+        }
+    }
+    state.generation = generation;
 }
 
 fn same_domain(one: Cutoff, other: Cutoff) -> bool {
@@ -366,6 +384,20 @@ mod tests {
             (rule.rows_done, rule.rows_approved, rule.rows_total),
             (7, None, None)
         );
+    }
+
+    #[test]
+    fn a_rule_that_was_refused_when_the_spec_changed_does_not_come_back_with_the_old_cutoff() {
+        let mut state = begun();
+        enter_generation(&mut state, &[], 2);
+        let plan = take_up(&mut state, plan(11, "2025-02-01T00:00:00Z"), 2);
+        assert_eq!(plan.cutoff.to_string(), "2025-02-01T00:00:00Z");
+        let rule = &state.rules[0];
+        assert_eq!(
+            (rule.rows_done, rule.rows_approved, rule.rows_at_start),
+            (7, None, None)
+        );
+        assert_eq!(rule.cutoff, plan.cutoff);
     }
 
     #[test]
