@@ -10,7 +10,7 @@ use super::{apply_ok, rendered, root, said};
 use crate::support::control_plane::ControlPlane;
 use crate::support::wait::eventually_blocking;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 
 #[test]
 fn enforcing_and_approving_need_rights_of_their_own() {
