@@ -7,7 +7,7 @@ use std::{
 
 use passes::Passes;
 
-use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer};
+use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer, unit::would_go};
 use crate::{
     engine::{
         Chunk, ChunkTarget, CommitOutcome, Counted, Cursor, Engine, EngineError, TableSweep,
@@ -254,15 +254,7 @@ async fn counted_with_all(
     deleted: u64,
     control: &dyn Control,
 ) -> Result<Result<u64, StopReason>, EngineError> {
-    let counting = async {
-        let left = engine.count_left(plan, deleted).await?;
-        let along = match plan.dependents {
-            Dependents::Cascade => engine.count_along(plan).await?,
-            Dependents::Refuse | Dependents::Skip => 0,
-        };
-        Ok(left.expired.saturating_add(along))
-    };
-    unless_stopped(counting, control).await
+    unless_stopped(would_go(engine, plan, deleted), control).await
 }
 
 async fn unless_stopped<T>(
@@ -416,9 +408,10 @@ async fn walk(
             {
                 failures += 1;
                 tracing::warn!(rule = plan.rule, %error, failures, "the sweep waits and tries again");
-                let reason = match takes_no_writes(&error, tally) {
-                    true => Veto::NotPrimary.as_str(),
-                    false => error.category(),
+                let reason = if takes_no_writes(&error, tally) {
+                    Veto::NotPrimary.as_str()
+                } else {
+                    error.category()
                 };
                 control.waits(&tally.report.progress, reason);
                 rest(control, tally, backoff(failures)).await;

@@ -122,7 +122,7 @@ impl Removals {
         else {
             return Ok(None);
         };
-        let left = would_go(engine, plan).await?;
+        let left = would_go(engine, plan, 0).await?;
         Ok(Some(RuleEnd::Blocked {
             reason: removed_in_words(&holds, removed.len(), left),
             expected: progress.spent().saturating_add(left),

@@ -10,9 +10,13 @@ use crate::{
     },
 };
 
-/// Rows that a sweep of the rule would take now.
-pub(super) async fn would_go(engine: &dyn Engine, plan: &RulePlan) -> Result<u64, EngineError> {
-    let left = engine.count_left(plan, 0).await?.expired;
+/// Rows that a sweep of the rule would take now, those that would go along included. `deleted`: what it took already.
+pub(super) async fn would_go(
+    engine: &dyn Engine,
+    plan: &RulePlan,
+    deleted: u64,
+) -> Result<u64, EngineError> {
+    let left = engine.count_left(plan, deleted).await?.expired;
     Ok(match plan.dependents {
         Dependents::Cascade => left.saturating_add(engine.count_along(plan).await?),
         Dependents::Refuse | Dependents::Skip => left,
@@ -56,7 +60,7 @@ pub(super) async fn block(
     let Some(doubt) = doubts(engine, plan).await? else {
         return Ok(None);
     };
-    Ok(match would_go(engine, plan).await? {
+    Ok(match would_go(engine, plan, 0).await? {
         0 => None,
         rows => Some(RuleEnd::Blocked {
             reason: format!("{rows} rows would go; {doubt}"),

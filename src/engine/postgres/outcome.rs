@@ -168,12 +168,9 @@ async fn read_status(
         .row(sql::constant("SELECT pg_is_in_recovery() AS in_recovery"))
         .await?
         .try_get("in_recovery")?;
-    if in_recovery {
-        return Ok(Answer::Standby);
-    }
     let now = era(session).await?;
-    if then.life.is_some() && now.life != then.life {
-        return Ok(Answer::OtherLife);
+    if let Some(answer) = judge_server(in_recovery, then, &now) {
+        return Ok(answer);
     }
     let asked = session
         .row(sql::constant(STATUS).bind(xid.to_owned()))
@@ -194,6 +191,14 @@ async fn read_status(
             .await?;
     }
     Ok(answer)
+}
+
+/// Whether the server is one that can be asked; `Some`: it is not, and why.
+fn judge_server(in_recovery: bool, then: &Era, now: &Era) -> Option<Answer> {
+    if in_recovery {
+        return Some(Answer::Standby);
+    }
+    (then.life.is_some() && now.life != then.life).then_some(Answer::OtherLife)
 }
 
 /// What a transaction's status says of the chunk. `same_era`: the number can be no other transaction's. `same_server`: it is
@@ -234,6 +239,26 @@ mod tests {
     ) {
         assert_eq!(judge(status, true, true), before);
         assert_eq!(judge(status, false, true), after);
+    }
+
+    #[rstest]
+    #[case::a_primary_of_the_same_life(false, Some("1/1"), None)]
+    #[case::a_standby_that_may_be_behind(true, Some("1/1"), Some(Answer::Standby))]
+    #[case::a_standby_of_which_nothing_is_known(true, None, Some(Answer::Standby))]
+    #[case::another_server(false, Some("2/1"), Some(Answer::OtherLife))]
+    fn a_server_that_may_not_have_heard_of_the_commit_is_not_believed(
+        #[case] in_recovery: bool,
+        #[case] life: Option<&str>,
+        #[case] answer: Option<Answer>,
+    ) {
+        let era = |life: Option<&str>| Era {
+            life: life.map(str::to_owned),
+            recovery: "0".to_owned(),
+        };
+
+        let judged = judge_server(in_recovery, &era(Some("1/1")), &era(life));
+
+        assert_eq!(judged, answer);
     }
 
     #[rstest]
