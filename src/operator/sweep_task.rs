@@ -194,7 +194,10 @@ impl SweepTask {
         state.unfinished = again.then_some(sweep);
         match &result {
             // A stop is no failure: the next look decides whether it may go on.
-            Ok(report) if report.stopped().is_some_and(StopReason::is_of_the_moment) => {
+            Ok(report)
+                if report.stopped().is_some_and(StopReason::is_of_the_moment)
+                    && !report.was_in_vain() =>
+            {
                 state.sweep_failures = 0;
                 state.resume_after = now;
             }

@@ -58,6 +58,8 @@ pub(super) struct Finish {
     pub(super) gone: Option<String>,
     /// What the tables that refer to the rule's table look like.
     pub(super) shape: Option<String>,
+    /// Their parts, as far as they matter.
+    pub(super) parts: Option<String>,
     /// Their names.
     pub(super) referring: HashSet<(String, String)>,
 }
@@ -97,7 +99,7 @@ pub(super) struct Look {
 
 /// Why a chunk did not go through.
 pub(super) enum Refusal {
-    /// Somebody holds a row's lock, or a deadlock was broken.
+    /// Somebody holds a row's lock, a deadlock was broken, or a row went to another partition while its lock was waited for.
     Locked,
     /// A row that refers to one of the chunk's.
     Referred,
@@ -346,7 +348,7 @@ impl Leaf {
         let referring = error::constraint_of(reason)
             .is_some_and(|table| self.finish.referring.contains(&table));
         match error::code(reason) {
-            Some(error::LOCK_NOT_AVAILABLE | error::DEADLOCK) => Refusal::Locked,
+            Some(error::LOCK_NOT_AVAILABLE | error::DEADLOCK | error::MOVED) => Refusal::Locked,
             _ if referring && self.finish.dependents != Dependents::Refuse => Refusal::Referred,
             // Whatever constraint it is: of the tables that a chunk writes to, only the archive table takes new rows.
             Some(code) if self.archive.is_some() && code.starts_with("23") && !referring => {
@@ -530,6 +532,12 @@ impl Leaf {
                 "{filled} refers to {} and is not empty any more: nothing of this chunk was deleted",
                 self.qualified()
             )));
+        }
+        let parts: Option<String> = row.try_get("parts").map_err(read)?;
+        if parts != self.finish.parts {
+            return Err(EngineError::PartsChanged {
+                table: self.qualified(),
+            });
         }
         let shape: Option<String> = row.try_get("shape").map_err(read)?;
         if shape != self.finish.shape {
