@@ -1,6 +1,7 @@
 //! `sweep -f`: one sweep, now; ignores cron and window, takes the same locks and limits.
 
 use std::{
+    collections::HashSet,
     io::IsTerminal,
     sync::Mutex,
     time::{Duration, Instant},
@@ -339,6 +340,8 @@ struct Terminal {
     stopping: CancellationToken,
     shown: Mutex<Option<Instant>>,
     shows: bool,
+    /// Rules and what they waited for, as far as it was said where nothing is written over.
+    said: Mutex<HashSet<(String, String)>>,
 }
 
 impl Terminal {
@@ -360,6 +363,7 @@ impl Terminal {
             stopping,
             shown: Mutex::default(),
             shows: std::io::stderr().is_terminal(),
+            said: Mutex::default(),
         }
     }
 
@@ -414,5 +418,16 @@ impl Control for Terminal {
 
     fn waits(&self, progress: &RuleProgress, reason: &str) {
         self.show(progress, Some(reason));
+        if self.shows {
+            return;
+        }
+        // A log has one line for each thing that is waited for, and not one for each time.
+        let new = self
+            .said
+            .lock()
+            .is_ok_and(|mut said| said.insert((progress.name.clone(), reason.to_owned())));
+        if new {
+            eprintln!("{}: waiting: {reason}", progress.name);
+        }
     }
 }
