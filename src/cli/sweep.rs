@@ -139,7 +139,7 @@ fn interrupted(audited: &AuditReport, spec: &str, now: Timestamp) -> Option<Swee
         .unfinished
         .as_ref()
         .filter(|record| record.spec == spec && now.duration_since(record.started) < GOES_ON)?;
-    let state = SweepState::recorded(record, 0)?;
+    let state = SweepState::recorded(record, 0, &audited.facts.identity)?;
     eprintln!("going on with sweep {}", state.id);
     Some(state)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::requests::Request;
 use crate::{
@@ -12,6 +12,8 @@ use crate::{
 
 /// How often the status of a running sweep is looked at.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+/// A sweep that somebody asked for longer ago does not go on under a spec that changed since.
+const GOES_ON: SignedDuration = SignedDuration::from_hours(24);
 /// Nothing is due: look again.
 const AT_THE_LATEST: Duration = Duration::from_secs(6 * 60 * 60);
 
@@ -83,6 +85,8 @@ pub struct Decision {
     pub sweep: Option<StartSweep>,
     /// Give the unfinished sweep up: the policy no longer enforces.
     pub abandon: bool,
+    /// The approval is not acted on, now or later: ask anew.
+    pub ask_anew: bool,
     /// Ticks up to this instant are done with.
     pub armed_since: Timestamp,
     /// The value of a sweep request to record as handled.
@@ -106,6 +110,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         audit_wanted: false,
         sweep: None,
         abandon: false,
+        ask_anew: false,
         armed_since: situation.armed_since,
         sweep_request: None,
         audit_request: None,
@@ -193,6 +198,14 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
         }
     }
 
+    if let Some(why) = obstacle.filter(|_| situation.approved) {
+        decision.ask_anew = true;
+        decision.refused.push(refused(
+            "approved-plan",
+            &format!("{why}; status.pendingApproval asks anew"),
+        ));
+    }
+
     let tick = policy
         .schedule
         .as_ref()
@@ -241,32 +254,45 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
 }
 
 /// A sweep that a window, a restart or a veto ended goes on: a requested one at once, a scheduled one while its window is open.
+///
+/// What was asked for was asked of the spec of then: under another one it goes on as a scheduled sweep would, and where there is no
+/// schedule for a day.
 fn resume(
     situation: &Situation<'_>,
     window: Option<Timestamp>,
     decision: &mut Decision,
 ) -> Option<StartSweep> {
     let unfinished = situation.unfinished?;
-    let allowed = unfinished.trigger == Trigger::Request
-        || window.is_some()
-        || (unfinished.trigger == Trigger::Approval && situation.policy.schedule.is_none());
-    if !allowed {
+    let on_request = situation.policy.schedule.is_none();
+    let same_spec = unfinished.generation == situation.generation;
+    let is_recent = situation.now.duration_since(unfinished.started) <= GOES_ON;
+    let asked_for = match unfinished.trigger {
+        Trigger::Request => same_spec || (on_request && is_recent),
+        Trigger::Approval => on_request && (same_spec || is_recent),
+        Trigger::Schedule => false,
+    };
+    if !asked_for && window.is_none() {
         return None;
     }
     if situation.now < situation.resume_after {
         decision.wake = decision.wake.min(situation.resume_after);
         return None;
     }
+    // What a window lets go on ends with it, also the next time.
+    let trigger = match unfinished.trigger {
+        Trigger::Request if !asked_for => Trigger::Schedule,
+        trigger => trigger,
+    };
     Some(StartSweep {
-        trigger: unfinished.trigger,
+        trigger,
         resume: true,
         until: window
-            .filter(|_| unfinished.trigger != Trigger::Request)
+            .filter(|_| trigger != Trigger::Request)
             .filter(|until| *until < Timestamp::MAX),
     })
 }
 
-fn refused(annotation: &str, why: &str) -> Refused {
+pub(super) fn refused(annotation: &str, why: &str) -> Refused {
     Refused {
         reason: "RequestRefused",
         note: format!("retention-operator.io/{annotation} is not acted on: {why}"),
@@ -521,6 +547,65 @@ mod tests {
                 until: None
             })
         );
+    }
+
+    #[test]
+    fn a_requested_sweep_waits_for_a_window_once_the_spec_has_changed() {
+        let policy = policy(serde_json::json!({}));
+        let state = unfinished(Trigger::Request);
+        let resumed = |now: &str| {
+            let mut situation = situation(&policy, now);
+            situation.generation = 2;
+            situation.audited_generation = Some(2);
+            situation.armed_since = at(now);
+            situation.unfinished = Some(&state);
+            decide(&situation).sweep
+        };
+        assert_eq!(resumed("2026-11-22T12:00:00Z"), None);
+        assert_eq!(
+            resumed("2026-11-22T06:00:00Z"),
+            Some(StartSweep {
+                trigger: Trigger::Schedule,
+                resume: true,
+                until: Some(at("2026-11-22T07:00:00Z"))
+            })
+        );
+    }
+
+    #[test]
+    fn without_a_schedule_a_requested_sweep_goes_on_under_a_new_spec_for_a_day() {
+        let policy = policy(serde_json::json!({"schedule": null}));
+        let state = unfinished(Trigger::Request);
+        let resumed = |now: &str, generation| {
+            let mut situation = situation(&policy, now);
+            situation.generation = generation;
+            situation.unfinished = Some(&state);
+            decide(&situation).sweep.is_some()
+        };
+        assert!(resumed("2026-11-22T12:00:00Z", 2));
+        assert!(!resumed("2026-11-24T12:00:00Z", 2));
+        assert!(resumed("2026-11-24T12:00:00Z", 1), "it may take days");
+    }
+
+    #[test]
+    fn an_approval_that_nothing_can_be_done_about_is_refused_and_not_kept_for_later() {
+        for (patch, read_only) in [
+            (serde_json::json!({"mode": "Audit"}), false),
+            (serde_json::json!({"suspend": true}), false),
+            (serde_json::json!({}), true),
+        ] {
+            let policy = policy(patch);
+            let mut situation = situation(&policy, "2026-11-22T03:00:01Z");
+            situation.read_only = read_only;
+            situation.approved = true;
+            let decision = decide(&situation);
+            assert!(decision.ask_anew && decision.sweep.is_none());
+            assert!(
+                decision.refused[0].note.contains("approved-plan"),
+                "{:?}",
+                decision.refused
+            );
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use kube::{
 };
 
 use super::{
-    audit_task,
+    approval, audit_task,
     context::{Context, Guarded, PublishError, Trigger},
     decide::{Decision, Situation, decide},
     events::{self, Kind},
@@ -109,8 +109,11 @@ async fn look(
     let generation = policy.metadata.generation.unwrap_or_default();
     state.arm(&policy.spec, generation, now);
     state.crd_outdated = context.served_crd.outdated();
-    super::approval::drop_stale(&mut state.status, &policy.spec, now);
+    let unfinished = state.unfinished.as_ref();
+    approval::drop_stale(&mut state.status, &policy.spec, unfinished, now);
     let annotations = policy.annotations();
+    let approved_plan = annotations.get(annotation::APPROVED_PLAN);
+    let approves_nothing = state.approves_nothing(approved_plan, now);
     let request = |name: &str, handled: Option<&String>| {
         requests::read(
             annotations.get(name).map(String::as_str),
@@ -132,11 +135,7 @@ async fn look(
             annotation::AUDIT_REQUESTED_AT,
             state.status.last_handled_audit_request.as_ref(),
         ),
-        approved: super::approval::is_approved(
-            &state.status,
-            annotations.get(annotation::APPROVED_PLAN),
-            now,
-        ),
+        approved: approval::is_approved(&state.status, approved_plan, now),
         audit_wanted: state.audit_wanted,
         audit_running: state.auditing,
         sweep_running: state.running.is_some(),
@@ -157,7 +156,7 @@ async fn look(
         .publish(context, tracked, now)
         .await
         .map_err(|error| ReconcileError::Publish(Box::new(error)))?;
-    for refused in &decision.refused {
+    for refused in decision.refused.iter().chain(&approves_nothing) {
         events::publish(
             context,
             &policy.metadata,
@@ -222,6 +221,9 @@ fn record(state: &mut PolicyState, decision: &Decision, generation: i64, now: Ti
     if decision.abandon {
         state.unfinished = None;
     }
+    if decision.ask_anew {
+        approval::ask_anew(&mut state.status, now);
+    }
     if let Some(start) = &decision.sweep {
         match &mut state.unfinished {
             // What set it going again decides whether a window ends it.
@@ -229,7 +231,7 @@ fn record(state: &mut PolicyState, decision: &Decision, generation: i64, now: Ti
             None => state.unfinished = Some(SweepState::begin(start.trigger, now, generation)),
         }
         if start.trigger == crate::sweep::Trigger::Approval {
-            super::approval::apply(&mut state.status, state.unfinished.as_mut(), now);
+            approval::apply(&mut state.status, state.unfinished.as_mut(), now);
         }
     }
 }

@@ -11,8 +11,9 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::Mutex;
 
 use super::{
+    approval,
     context::{Base, Context, Guarded, PublishError, Trigger},
-    decide::later,
+    decide::{Refused, later},
 };
 use crate::{
     api::{
@@ -128,6 +129,8 @@ pub struct PolicyState {
     pub armed_for: Option<i64>,
     /// What decides about each rule's rows, as text.
     marks: BTreeMap<String, String>,
+    /// The `approved-plan` annotation as it was seen last; `None`: not seen yet.
+    approval_seen: Option<Option<String>>,
     /// A sweep that began and has not ended.
     pub unfinished: Option<SweepState>,
     /// Not before this instant is it taken up again.
@@ -170,6 +173,7 @@ impl PolicyState {
             audit: None,
             audited_generation: None,
             marks: BTreeMap::new(),
+            approval_seen: None,
             audit_wanted: false,
             auditing: false,
             trouble: None,
@@ -202,6 +206,21 @@ impl PolicyState {
             self.armed_for = Some(generation);
             self.armed_since = now;
         }
+    }
+
+    /// What to say of an `approved-plan` annotation that came just now and names no plan that waits for it. What was there before the
+    /// operator looked is left alone: it answered an earlier question.
+    pub fn approves_nothing(
+        &mut self,
+        annotation: Option<&String>,
+        now: Timestamp,
+    ) -> Option<Refused> {
+        let seen = self.approval_seen.replace(annotation.cloned())?;
+        let named = annotation.filter(|_| seen.as_ref() != annotation)?;
+        let handled = self.status.last_approval.as_ref();
+        let is_known = approval::is_approved(&self.status, Some(named), now)
+            || handled.is_some_and(|handled| handled.plan_hash.as_ref() == Some(named));
+        (!is_known).then(|| approval::no_such_question(&self.status, named))
     }
 
     /// Brings the status up to date with everything that is known.
@@ -348,6 +367,21 @@ mod tests {
             next_sweep_time: Some(whole_seconds(at(next))),
             ..RetentionPolicyStatus::default()
         }
+    }
+
+    #[test]
+    fn an_approval_of_nothing_is_said_once_when_it_comes() {
+        let now = at("2026-11-22T05:00:00Z");
+        let mut state = PolicyState::from_status(1, RetentionPolicyStatus::default(), now);
+        let old = "0123456789abcdef-5-01234567".to_owned();
+        let new = "a typing error".to_owned();
+
+        assert_eq!(state.approves_nothing(Some(&old), now), None, "a restart");
+        assert_eq!(state.approves_nothing(Some(&old), now), None);
+        let refused = state.approves_nothing(Some(&new), now).expect("an event");
+        assert!(refused.note.contains(&new), "{}", refused.note);
+        assert_eq!(state.approves_nothing(Some(&new), now), None);
+        assert_eq!(state.approves_nothing(None, now), None);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::{
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
-    engine::{Chunk, EngineError},
+    engine::Chunk,
     policy::{
         approval::spec_mark,
         check::{CheckedPolicy, reason},
@@ -174,14 +174,14 @@ impl SweepTask {
         let now = Timestamp::now();
         let mut state = self.tracked.state.lock().await;
         state.running = None;
-        if result.is_ok() {
-            // The numbers have changed: look at them soon.
+        if result.is_ok() || state.trouble.is_none() {
+            // The numbers have changed, or whether the database can be reached: look at it soon.
             state.next_audit = now;
         }
         let (outcome, message) = match &result {
             Ok(report) => {
                 report::apply_sweep(&mut state.status, &mut sweep, report, now);
-                super::approval::after_sweep(&mut state.status, &self.policy, report, now);
+                super::approval::after_sweep(&mut state.status, &self.policy, &sweep, report, now);
                 (report.outcome(), report.message())
             }
             Err(failure) => {
@@ -276,7 +276,7 @@ impl SweepTask {
 }
 
 /// Is the sweep taken up again? One that took rows, or that somebody approved, keeps its id, its cutoffs and what its limits
-/// leave until its database can be written to, and its ledger used, once more.
+/// leave until its database can be reached and written to, and its ledger used, once more.
 fn goes_on(result: &Result<SweepReport, Failure>, sweep: &SweepState) -> bool {
     let has_begun = || sweep.rules.iter().any(RuleProgress::has_begun);
     match result {
@@ -285,17 +285,14 @@ fn goes_on(result: &Result<SweepReport, Failure>, sweep: &SweepState) -> bool {
             ..
         }) => refusal.reason == reason::NOT_PRIMARY || has_begun(),
         Ok(report) => report.goes_on(),
-        Err(failure) => failure.goes_on() || (failure.is_read_only() && has_begun()),
+        Err(failure) => failure.goes_on() || (!failure.is_final() && has_begun()),
     }
 }
 
 impl Failure {
-    fn is_read_only(&self) -> bool {
-        matches!(
-            self,
-            Self::Database(DatabaseError::Engine(EngineError::ReadOnly(_)))
-                | Self::Sweep(SweepError::Engine(EngineError::ReadOnly(_)))
-        )
+    /// The sweep cannot go on, whatever becomes right again.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Sweep(SweepError::Refused(refusal)) if refusal.reason == reason::ANOTHER_DATABASE)
     }
 
     fn outcome(&self) -> Outcome {
@@ -457,7 +454,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::policy::{check::Refusal, cutoff::Cutoff};
+    use crate::{
+        engine::EngineError,
+        policy::{check::Refusal, cutoff::Cutoff},
+    };
 
     #[rstest]
     #[case::paused(Refusal::new(reason::PAUSED, "").into(), true)]
@@ -486,6 +486,10 @@ mod tests {
         Err(SweepError::from(EngineError::ReadOnly(String::new())).into())
     }
 
+    fn refused(reason: &'static str) -> Result<SweepReport, Failure> {
+        Err(SweepError::from(Refusal::new(reason, "")).into())
+    }
+
     fn barred(reason: &'static str) -> Result<SweepReport, Failure> {
         Ok(SweepReport {
             barred: Some(Refusal::new(reason, "")),
@@ -497,6 +501,14 @@ mod tests {
     #[case::set_read_only_under_way(read_only(), sweep(7, None), true)]
     #[case::set_read_only_after_an_approval(read_only(), sweep(0, Some(9)), true)]
     #[case::read_only_all_along(read_only(), sweep(0, None), false)]
+    #[case::its_login_is_refused_after_an_approval(Err(DatabaseError::Broken.into()), sweep(0, Some(9)), true)]
+    #[case::its_login_was_never_good(Err(DatabaseError::Broken.into()), sweep(0, None), false)]
+    #[case::the_clocks_differ_now(refused(reason::CLOCK_SKEW), sweep(7, None), true)]
+    #[case::the_address_leads_elsewhere(
+        refused(reason::ANOTHER_DATABASE),
+        sweep(7, Some(9)),
+        false
+    )]
     #[case::its_ledger_takes_nothing_any_more(
         barred(reason::LEDGER_REQUIRED),
         sweep(7, None),

@@ -1,5 +1,6 @@
 //! The operator as a process of its own, on the real API server and real databases.
 
+mod approval;
 mod audit;
 mod crash;
 mod neighbours;
