@@ -46,16 +46,32 @@ impl Surroundings {
 pub struct Neighbour {
     /// `namespace/name`.
     pub policy: String,
-    /// The database that it was seen to be on.
-    pub identity: String,
+    /// The database that it was seen to be on; `None`: nobody has seen it yet.
+    pub identity: Option<String>,
+    /// It can be on no other: its spec is still the one with which it was seen there.
+    pub settled: bool,
     /// It is older: where no ledger decides, its tables are its own.
     pub older: bool,
     /// Its claims are not in the ledger, whatever there is.
     pub outside: bool,
     /// The tables of its rules.
     pub tables: Vec<TableName>,
+    /// The tables that its holds name; `None`: that cannot be told.
+    pub held: Option<Vec<TableName>>,
     /// Its holds, or why they cannot be read.
     pub holds: Result<Vec<CheckedHold>, Refusal>,
+}
+
+impl Neighbour {
+    /// It was seen on that database.
+    pub(super) fn is_on(&self, identity: &str) -> bool {
+        self.identity.as_deref() == Some(identity)
+    }
+
+    /// It was not seen there, and may be there all the same.
+    fn may_be_on(&self, identity: &str) -> bool {
+        !self.settled && !self.is_on(identity)
+    }
 }
 
 /// A removed hold whose rows a sweep may take only with an approval.
@@ -171,7 +187,7 @@ impl Book {
     ) -> Vec<Claimed> {
         let mut claims = self.view.claims.clone();
         let decides = |neighbour: &&Neighbour| {
-            neighbour.identity == identity
+            neighbour.is_on(identity)
                 && neighbour.older
                 && (neighbour.outside || self.ledger.is_none())
         };
@@ -203,11 +219,11 @@ impl Book {
                 holds.push(read(hold)?);
             }
         }
-        for neighbour in around
-            .neighbours
-            .iter()
-            .filter(|it| it.identity == identity)
-        {
+        for neighbour in &around.neighbours {
+            let unknown = neighbour.may_be_on(identity) && neighbour.held.is_none();
+            if !unknown && !neighbour.is_on(identity) {
+                continue;
+            }
             match &neighbour.holds {
                 Ok(theirs) => holds.extend(theirs.iter().map(|hold| CheckedHold {
                     name: label(&hold.name, &neighbour.policy),
@@ -222,6 +238,57 @@ impl Book {
             }
         }
         Ok(holds)
+    }
+
+    /// Tables that are held here if policies whose database nobody has seen are on this one.
+    pub(super) fn perhaps_held<'a>(
+        around: &'a Surroundings,
+        identity: &'a str,
+    ) -> impl Iterator<Item = &'a TableName> {
+        let others = around.neighbours.iter();
+        others
+            .filter(|it| it.may_be_on(identity))
+            .flat_map(|it| it.held.iter().flatten())
+    }
+
+    /// Holds of policies that may be on this database: they bind wherever there is a table of that name. Where one of them does
+    /// not fit that table, or cannot be read, the whole table stays until it is known where its policy is.
+    pub(super) fn perhaps_holds<'a>(
+        around: &Surroundings,
+        identity: &str,
+        look_up: impl Fn(&TableName) -> Option<&'a TableFacts>,
+    ) -> Vec<CheckedHold> {
+        let mut holds = Vec::new();
+        for neighbour in around.neighbours.iter().filter(|it| it.may_be_on(identity)) {
+            match &neighbour.holds {
+                Ok(theirs) => holds.extend(theirs.iter().filter_map(|hold| {
+                    let table = look_up(&hold.table)?;
+                    let fits = |filter: &&Predicate| filter.check(table).is_ok();
+                    let filter = hold.filter.as_ref().filter(fits).cloned();
+                    Some(CheckedHold {
+                        name: label(&hold.name, &neighbour.policy),
+                        source: hold.source.clone().filter(|_| filter.is_some()),
+                        filter,
+                        ..hold.clone()
+                    })
+                })),
+                Err(_) => {
+                    let tables = neighbour.held.iter().flatten();
+                    holds.extend(
+                        tables
+                            .filter(|table| look_up(table).is_some())
+                            .map(|table| CheckedHold {
+                                name: format!("(unreadable) of policy {}", neighbour.policy),
+                                table: table.clone(),
+                                filter: None,
+                                source: None,
+                                reason: None,
+                            }),
+                    );
+                }
+            }
+        }
+        holds
     }
 
     /// Holds that their policies do not have any more: as the ledger says, or as the policy at hand says of its own.

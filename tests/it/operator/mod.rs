@@ -2,6 +2,7 @@
 
 mod audit;
 mod crash;
+mod holds;
 mod neighbours;
 mod quiet;
 mod repaired;
@@ -10,3 +11,4 @@ mod stop;
 mod successor;
 mod sweep;
 pub mod tables;
+mod waiting;
