@@ -426,3 +426,139 @@ pub(super) fn wanted(rule: &str, table: &TableFacts) -> Wanted {
         parts: table.parts(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::table::{ColumnFacts, TableKind};
+
+    fn logs() -> TableFacts {
+        TableFacts {
+            id: 1,
+            schema: "public".to_owned(),
+            name: "logs".to_owned(),
+            kind: TableKind::Ordinary,
+            system: false,
+            columns: vec![ColumnFacts {
+                name: "id".to_owned(),
+                type_name: "bigint".to_owned(),
+                time_domain: None,
+                storage: None,
+                safe_in_predicates: true,
+                has_fields: false,
+                is_temporal: false,
+            }],
+            leaves: vec![],
+            incoming: vec![],
+            row_security_active: false,
+            published_without_identity: None,
+            delete_rule: None,
+            delete_triggers: vec![],
+            may_select: true,
+            may_delete: true,
+            hindered_part: None,
+            leading_index_columns: vec![],
+            leading_indexes: Vec::new(),
+            total_bytes: 0,
+        }
+    }
+
+    fn names(tables: &[&str]) -> Vec<TableName> {
+        let tables = tables.iter();
+        tables.map(|name| name.parse().expect("a name")).collect()
+    }
+
+    fn hold(table: &str, filter: &str) -> CheckedHold {
+        CheckedHold {
+            name: "case".to_owned(),
+            table: table.parse().expect("a name"),
+            filter: Some(Predicate::parse(filter).expect("a predicate")),
+            source: Some(filter.to_owned()),
+            reason: None,
+        }
+    }
+
+    fn neighbour(
+        identity: Option<&str>,
+        settled: bool,
+        held: Option<Vec<TableName>>,
+        holds: Result<Vec<CheckedHold>, Refusal>,
+    ) -> Surroundings {
+        Surroundings {
+            neighbours: vec![Neighbour {
+                policy: "shop/legal".to_owned(),
+                identity: identity.map(str::to_owned),
+                settled,
+                older: false,
+                outside: false,
+                tables: Vec::new(),
+                held,
+                holds,
+            }],
+            ..Surroundings::default()
+        }
+    }
+
+    fn unreadable() -> Result<Vec<CheckedHold>, Refusal> {
+        Err(Refusal::new(reason::HOLD_UNRESOLVED, "it cannot be read"))
+    }
+
+    /// Tables and conditions that perhaps are held on database `here`, which has the table `logs` alone.
+    fn perhaps(around: &Surroundings) -> Vec<(String, Option<String>)> {
+        let logs = logs();
+        let look_up = |name: &TableName| (name.name == "logs").then_some(&logs);
+        let holds = Book::perhaps_holds(around, "here", look_up);
+        let holds = holds.into_iter();
+        holds
+            .map(|hold| (hold.table.to_string(), hold.source))
+            .collect()
+    }
+
+    fn is_stopped(around: &Surroundings) -> bool {
+        Book::default().holds(around, "here").is_err()
+    }
+
+    #[test]
+    fn a_policy_that_may_be_anywhere_holds_what_its_names_find_and_no_more() {
+        let theirs = || {
+            vec![
+                hold("logs", "id = 1"),
+                hold("logs", "customer_id = 99"),
+                hold("orders", "id = 1"),
+            ]
+        };
+        let held = || Some(names(&["logs", "logs", "orders"]));
+        let anywhere = neighbour(None, false, held(), Ok(theirs()));
+        let logs = "logs".to_owned();
+        assert_eq!(
+            perhaps(&anywhere),
+            [(logs.clone(), Some("id = 1".to_owned())), (logs, None)],
+            "where a condition does not fit, the whole table stays"
+        );
+        assert!(!is_stopped(&anywhere));
+
+        let moved = neighbour(Some("elsewhere"), false, held(), Ok(theirs()));
+        assert_eq!(perhaps(&moved).len(), 2);
+        for known in ["here", "elsewhere"] {
+            let settled = neighbour(Some(known), true, held(), Ok(theirs()));
+            assert_eq!(perhaps(&settled), []);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_read_stops_its_database_and_elsewhere_keeps_the_tables_that_it_names()
+     {
+        let held = || Some(names(&["logs", "orders"]));
+        let here = neighbour(Some("here"), true, held(), unreadable());
+        assert!(is_stopped(&here));
+        let elsewhere = neighbour(Some("elsewhere"), true, held(), unreadable());
+        assert!(!is_stopped(&elsewhere));
+        assert_eq!(perhaps(&elsewhere), []);
+
+        let anywhere = neighbour(None, false, held(), unreadable());
+        assert!(!is_stopped(&anywhere));
+        assert_eq!(perhaps(&anywhere), [("logs".to_owned(), None)]);
+        let unnamed = neighbour(None, false, None, unreadable());
+        assert!(is_stopped(&unnamed), "what it holds nobody can tell");
+    }
+}

@@ -116,7 +116,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let recorder = Recorder::new(client.clone(), reporter);
     let mut context = Context::new(client.clone(), settings, metrics, recorder);
     context.stopping = stopping.clone();
-    context.served_crd.look(&client).await;
+    tokio::select! {
+        () = context.served_crd.look(&client) => {}
+        () = stopping.cancelled() => {}
+    }
     let context = Arc::new(context);
 
     let (controllers, readiness): (Vec<_>, Vec<_>) = apis(&client, &context.settings)
