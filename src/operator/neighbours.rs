@@ -82,11 +82,20 @@ impl Place {
 
 /// A hold of another policy, as it binds the sweeps of a database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Bond {
+struct Bond {
     policy: String,
     hold: String,
     /// The policy was seen there; else it only may be there.
     there: bool,
+}
+
+/// The holds of other policies that a sweep was planned with.
+pub struct Bound {
+    me: ObjectRef<Guarded>,
+    identity: String,
+    bonds: BTreeSet<Bond>,
+    /// How many changes there had been by then.
+    changes: u64,
 }
 
 impl Default for Neighbourhood {
@@ -208,13 +217,34 @@ impl Neighbourhood {
         }
     }
 
-    /// Changes when a hold may bind that did not before.
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+    /// Takes down the holds that bind a policy's sweep of a database. The sweep is to be planned after that.
+    pub fn bind(&self, me: &ObjectRef<Guarded>, identity: String) -> Bound {
+        // In this order: a change that comes in between is seen as one that came after.
+        let changes = self.changes.load(Ordering::Acquire);
+        Bound {
+            me: me.clone(),
+            bonds: self.bonds(me, &identity),
+            identity,
+            changes,
+        }
     }
 
-    /// The holds that bind the sweeps of a policy on a database.
-    pub fn bonds(&self, me: &ObjectRef<Guarded>, identity: &str) -> BTreeSet<Bond> {
+    /// There is a hold that did not bind when that was taken down. One that went is not looked for: its rows stay.
+    pub fn bind_more(&self, bound: &mut Bound) -> bool {
+        let changes = self.changes.load(Ordering::Acquire);
+        if changes == bound.changes {
+            return false;
+        }
+        let more = !self
+            .bonds(&bound.me, &bound.identity)
+            .is_subset(&bound.bonds);
+        if !more {
+            bound.changes = changes;
+        }
+        more
+    }
+
+    fn bonds(&self, me: &ObjectRef<Guarded>, identity: &str) -> BTreeSet<Bond> {
         let mut bonds = BTreeSet::new();
         for policy in self.policies() {
             let object = ObjectRef::from_obj(policy.as_ref());
@@ -371,9 +401,14 @@ mod tests {
             self.all.noted(policy);
         }
 
-        fn bonds(&self, identity: &str) -> BTreeSet<Bond> {
-            self.all
-                .bonds(&ObjectRef::new("me").within("shop"), identity)
+        /// A sweep that is planned now.
+        fn sweep(&self, identity: &str) -> Bound {
+            let me = ObjectRef::new("me").within("shop");
+            self.all.bind(&me, identity.to_owned())
+        }
+
+        fn stops(&self, mut sweep: Bound) -> bool {
+            self.all.bind_more(&mut sweep)
         }
 
         fn audited(&self, policy: &Guarded, identity: &str) {
@@ -384,23 +419,24 @@ mod tests {
     }
 
     fn policy(patch: Value) -> Guarded {
-        let mut object = json!({
+        let object = json!({
             "apiVersion": "retention-operator.io/v1alpha1", "kind": "RetentionPolicy",
             "metadata": {"name": "legal", "namespace": "shop", "uid": "1", "generation": 1},
             "spec": {"database": {"urlFrom": {"secretKeyRef": {"name": "db", "key": "url"}}}, "rules": []},
         });
-        json_patch(&mut object, patch);
-        serde_json::from_value(object).expect("a policy")
+        serde_json::from_value(patched(object, patch)).expect("a policy")
     }
 
-    fn json_patch(object: &mut Value, patch: Value) {
-        match (object, patch) {
-            (Value::Object(object), Value::Object(patch)) => {
+    fn patched(mut object: Value, patch: Value) -> Value {
+        match patch {
+            Value::Object(patch) => {
                 for (key, value) in patch {
-                    json_patch(object.entry(key).or_insert(Value::Null), value);
+                    let old = object[&key].take();
+                    object[&key] = patched(old, value);
                 }
+                object
             }
-            (object, patch) => *object = patch,
+            patch => patch,
         }
     }
 
@@ -413,71 +449,74 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_is_news_to_its_own_database_as_soon_as_it_is_written_also_into_a_suspended_policy() {
+    fn a_hold_stops_the_sweeps_of_its_own_database_as_soon_as_it_is_written_also_into_a_suspended_policy()
+     {
         let mut street = Street::new();
         street.apply(&policy(json!({"status": here()})));
-        let (changes, before) = (street.all.changes(), street.bonds("here"));
+        let (here_too, elsewhere) = (street.sweep("here"), street.sweep("elsewhere"));
 
-        let held = policy(json!({
+        street.apply(&policy(json!({
             "metadata": {"generation": 2}, "spec": {"suspend": true, "holds": hold("logs")}, "status": here(),
-        }));
-        street.apply(&held);
+        })));
 
-        assert!(street.all.changes() > changes);
-        assert!(!street.bonds("here").is_subset(&before));
-        assert_eq!(street.bonds("elsewhere"), BTreeSet::new());
+        assert!(street.stops(here_too));
+        assert!(!street.stops(elsewhere));
+        assert!(
+            !street.stops(street.sweep("here")),
+            "one that was planned with it goes on"
+        );
     }
 
     #[test]
-    fn what_is_written_again_without_another_hold_is_no_news() {
+    fn what_is_written_again_without_another_hold_is_no_change() {
         let mut street = Street::new();
         let held = json!({"spec": {"holds": hold("logs")}, "status": here()});
         street.apply(&policy(held.clone()));
         street.audited(&policy(held.clone()), "here");
-        let changes = street.all.changes();
+        let before = street.all.changes.load(Ordering::Acquire);
 
-        let mut again = held;
-        json_patch(
-            &mut again,
-            json!({"status": {"observedGeneration": 2}, "spec": {"audit": {"interval": "1h"}}}),
-        );
-        street.apply(&policy(again.clone()));
-        street.audited(&policy(again), "here");
+        let again =
+            json!({"status": {"observedGeneration": 2}, "spec": {"audit": {"interval": "1h"}}});
+        let again = policy(patched(held, again));
+        street.apply(&again);
+        street.audited(&again, "here");
         street.all.listed(street.watch);
 
-        assert_eq!(street.all.changes(), changes);
+        assert_eq!(street.all.changes.load(Ordering::Acquire), before);
     }
 
     #[test]
-    fn a_hold_that_goes_is_no_reason_to_stop() {
+    fn a_hold_that_goes_stops_nobody_and_one_that_comes_after_it_does() {
         let mut street = Street::new();
         street.apply(&policy(
             json!({"spec": {"holds": hold("logs")}, "status": here()}),
         ));
-        let before = street.bonds("here");
+        let mut sweep = street.sweep("here");
 
         street.apply(&policy(json!({"status": here()})));
+        assert!(!street.all.bind_more(&mut sweep));
+        street.apply(&policy(
+            json!({"spec": {"holds": hold("mails")}, "status": here()}),
+        ));
 
-        assert!(street.bonds("here").is_subset(&before));
+        assert!(street.stops(sweep));
     }
 
     #[test]
     fn a_policy_whose_database_nobody_has_seen_may_be_anywhere_until_it_is_audited() {
         let mut street = Street::new();
+        let (first, other) = (street.sweep("here"), street.sweep("elsewhere"));
         let never_audited = policy(json!({"spec": {"holds": hold("logs")}}));
         street.apply(&never_audited);
-        assert_eq!(street.bonds("here").len(), 1);
-        assert_eq!(street.bonds("elsewhere").len(), 1);
-        let (changes, before) = (street.all.changes(), street.bonds("here"));
+        assert!(street.stops(first));
+        assert!(street.stops(other));
+        let (second, other) = (street.sweep("here"), street.sweep("elsewhere"));
 
         street.audited(&never_audited, "here");
 
-        assert!(street.all.changes() > changes);
-        assert!(
-            !street.bonds("here").is_subset(&before),
-            "now it must be resolved"
-        );
-        assert_eq!(street.bonds("elsewhere"), BTreeSet::new());
+        assert!(street.stops(second), "from now on its holds must fit");
+        assert!(!street.stops(other));
+        assert_eq!(street.sweep("elsewhere").bonds, BTreeSet::new());
     }
 
     #[test]
@@ -485,18 +524,18 @@ mod tests {
         let mut street = Street::new();
         let there = policy(json!({"spec": {"holds": hold("logs")}, "status": here()}));
         street.apply(&there);
+        let elsewhere = street.sweep("elsewhere");
 
-        let moved = json!({
+        street.apply(&policy(json!({
             "metadata": {"generation": 2},
             "spec": {"holds": hold("logs"), "database": {"urlFrom": {"secretKeyRef": {"name": "other", "key": "url"}}}},
             "status": here(),
-        });
-        street.apply(&policy(moved));
+        })));
 
-        assert_eq!(street.bonds("elsewhere").len(), 1);
+        assert!(street.stops(elsewhere));
         // An audit of the old spec that ends late says nothing of the new one.
         street.audited(&there, "here");
-        assert_eq!(street.bonds("elsewhere").len(), 1);
+        assert_eq!(street.sweep("elsewhere").bonds.len(), 1);
     }
 
     #[test]
@@ -504,18 +543,14 @@ mod tests {
         let mut street = Street::new();
         let held = json!({"spec": {"holds": hold("logs")}, "status": here()});
         street.apply(&policy(held.clone()));
-        let before = street.bonds("here");
+        let (sweep, elsewhere) = (street.sweep("here"), street.sweep("elsewhere"));
 
-        let mut newer = held;
-        json_patch(
-            &mut newer,
-            json!({"metadata": {"generation": 2}, "spec": {"mode": "Observe"}}),
-        );
-        let newer = policy(newer);
+        let newer = json!({"metadata": {"generation": 2}, "spec": {"mode": "Observe"}});
+        let newer = policy(patched(held, newer));
         street.apply(&newer);
 
-        assert!(!street.bonds("here").is_subset(&before));
-        assert_eq!(street.bonds("elsewhere"), BTreeSet::new());
+        assert!(street.stops(sweep));
+        assert!(!street.stops(elsewhere));
         let (identity, settled) = street.all.place(&ObjectRef::from_obj(&newer), &newer);
         let neighbour = neighbour(&newer, identity, settled, (0, "shop/me"));
         assert_eq!(

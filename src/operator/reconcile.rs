@@ -244,7 +244,10 @@ fn record(state: &mut PolicyState, decision: &Decision, generation: i64, now: Ti
         match &mut state.unfinished {
             // What set it going again decides whether a window ends it.
             Some(unfinished) => unfinished.trigger = start.trigger,
-            None => state.unfinished = Some(SweepState::begin(start.trigger, now, generation)),
+            None => {
+                state.last_try = None;
+                state.unfinished = Some(SweepState::begin(start.trigger, now, generation));
+            }
         }
         if start.trigger == crate::sweep::Trigger::Approval {
             super::approval::apply(&mut state.status, state.unfinished.as_mut(), now);

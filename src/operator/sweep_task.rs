@@ -2,7 +2,6 @@
 //! beyond what is recorded.
 
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +19,7 @@ use super::{
     database::{self, DatabaseError},
     decide::{StartSweep, later},
     events::{self, Kind},
-    neighbours::{self, Bond},
+    neighbours::{self, Bound},
     state::{PolicyState, Running, Tracked},
 };
 use crate::{
@@ -70,7 +69,7 @@ pub fn spawn(
     let tasks = context.tasks.clone();
     let watched = tracked.clone();
     tasks.spawn(async move {
-        let mut task = SweepTask {
+        let task = SweepTask {
             context,
             tracked,
             policy,
@@ -106,14 +105,6 @@ struct SweepTask {
     bound: Mutex<Option<Bound>>,
 }
 
-/// The holds of other policies that a sweep was planned with.
-struct Bound {
-    identity: String,
-    bonds: BTreeSet<Bond>,
-    /// How many changes the neighbourhood had seen by then.
-    changes: u64,
-}
-
 /// Why a sweep did not come to a report.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -126,7 +117,7 @@ enum Failure {
 }
 
 impl SweepTask {
-    async fn run(&mut self, mut sweep: SweepState) {
+    async fn run(&self, mut sweep: SweepState) {
         if self.last_try.is_none() {
             self.say_that_it_begins(&sweep).await;
         }
@@ -200,9 +191,16 @@ impl SweepTask {
             Ok(report) => (report.outcome(), report.message()),
             Err(failure) => (failure.outcome(), failure.to_string()),
         };
+        let stopped = match &result {
+            Ok(report) => report.stopped(),
+            Err(Failure::Stopped(reason)) => Some(*reason),
+            Err(_) => None,
+        };
+        // A stop is no failure: the next look decides whether it may go on.
+        let of_the_moment = stopped.is_some_and(StopReason::is_of_the_moment);
         let mut state = self.tracked.state.lock().await;
         state.running = None;
-        let idle = again && !self.begun.load(Ordering::Acquire);
+        let idle = again && !of_the_moment && !self.begun.load(Ordering::Acquire);
         if idle && self.last_try.as_ref() == Some(&how) {
             state.unfinished = Some(sweep);
             state.sweep_failures = state.sweep_failures.saturating_add(1);
@@ -226,22 +224,14 @@ impl SweepTask {
             Err(_) => apply_failure(&mut state.status, &sweep, outcome, &message, now),
         }
         state.unfinished = again.then_some(sweep);
-        let stopped = match &result {
-            Ok(report) => report.stopped(),
-            Err(Failure::Stopped(reason)) => Some(*reason),
-            Err(_) => None,
-        };
-        match stopped {
-            // A stop is no failure: the next look decides whether it may go on.
-            Some(reason) if reason.is_of_the_moment() => {
-                state.sweep_failures = 0;
-                state.resume_after = now;
-            }
-            _ if again => {
-                state.sweep_failures = state.sweep_failures.saturating_add(1);
-                state.resume_after = resume_after(now, state.sweep_failures);
-            }
-            _ => state.sweep_failures = 0,
+        if of_the_moment {
+            state.sweep_failures = 0;
+            state.resume_after = now;
+        } else if again {
+            state.sweep_failures = state.sweep_failures.saturating_add(1);
+            state.resume_after = resume_after(now, state.sweep_failures);
+        } else {
+            state.sweep_failures = 0;
         }
         self.publish(&mut state, now).await;
         drop(state);
@@ -476,34 +466,17 @@ impl Control for SweepTask {
 impl SweepTask {
     /// Takes down whose holds bind the sweep, just before it is planned with them.
     fn bind(&self, identity: String) {
-        let neighbours = &self.context.neighbours;
-        // In this order: a change that comes in between is seen as one that came after.
-        let changes = neighbours.changes();
-        let bonds = neighbours.bonds(&self.tracked.object, &identity);
-        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = Some(Bound {
-            identity,
-            bonds,
-            changes,
-        });
+        let bound = self.context.neighbours.bind(&self.tracked.object, identity);
+        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = Some(bound);
     }
 
     /// Another policy holds what it did not hold when the sweep was planned.
     fn holds_more(&self) -> bool {
-        let neighbours = &self.context.neighbours;
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(bound) = bound.as_mut() else {
-            return false;
-        };
-        let changes = neighbours.changes();
-        if changes == bound.changes {
-            return false;
-        }
-        let now = neighbours.bonds(&self.tracked.object, &bound.identity);
-        if now.is_subset(&bound.bonds) {
-            bound.changes = changes;
-            return false;
-        }
-        true
+        let neighbours = &self.context.neighbours;
+        bound
+            .as_mut()
+            .is_some_and(|bound| neighbours.bind_more(bound))
     }
 
     /// The next look publishes it; when somebody else is looking right now, this one is left out.
