@@ -72,16 +72,21 @@ pub async fn plan(
     let beside = around
         .neighbours
         .iter()
-        .filter(|neighbour| neighbour.identity == *identity)
+        .filter(|neighbour| neighbour.is_on(identity))
         .flat_map(|neighbour| &neighbour.tables);
     let named = theirs
         .chain(removed.iter().map(|hold| &hold.table))
-        .chain(beside);
+        .chain(beside)
+        .chain(Book::perhaps_held(around, identity));
     tables.look_up(engine, named).await?;
     let claims = book.claims(around, identity, |name| tables.get(name).cloned());
 
-    let (holds, unreadable) = match others {
-        Ok(others) => (policy.holds.iter().cloned().chain(others).collect(), None),
+    let perhaps = Book::perhaps_holds(around, identity, |name| tables.get(name));
+    let (holds, unreadable): (Vec<CheckedHold>, _) = match others {
+        Ok(others) => {
+            let own = policy.holds.iter().cloned();
+            (own.chain(others).chain(perhaps).collect(), None)
+        }
         Err(refusal) => (policy.holds.clone(), Some(refusal)),
     };
     // The policy's own holds first: those its author can set right.

@@ -26,6 +26,8 @@ pub struct Situation<'a> {
     pub generation: i64,
     /// The spec, read.
     pub policy: &'a CheckedPolicy,
+    /// The policies of every watched namespace are known: before that others' holds and claims are not.
+    pub listed: bool,
     /// The operator may only audit.
     pub read_only: bool,
     /// The CRD in the cluster is older than the operator: a sweep could not be recorded.
@@ -118,6 +120,10 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         next_sweep: None,
         wake: later(now, AT_THE_LATEST),
     };
+    if !situation.listed {
+        // What is asked for, and what falls due, is looked at when they are.
+        return decision;
+    }
     decide_audit(situation, &mut decision);
     decide_sweep(situation, &mut decision);
     decision
@@ -341,6 +347,7 @@ mod tests {
             now: at(now),
             generation: 1,
             policy,
+            listed: true,
             read_only: false,
             crd_outdated: false,
             sweep_request: Request::None,
@@ -375,6 +382,27 @@ mod tests {
         );
         assert_eq!(decision.armed_since, at("2026-11-22T03:00:01Z"));
         assert_eq!(decision.next_sweep, Some(at("2026-11-23T03:00:00Z")));
+    }
+
+    #[test]
+    fn nothing_begins_and_nothing_is_lost_before_all_policies_are_listed() {
+        let policy = policy(serde_json::json!({}));
+        let mut starting = situation(&policy, "2026-11-22T03:00:01Z");
+        starting.listed = false;
+        starting.audited_generation = None;
+        starting.sweep_request = Request::Act("x".into());
+        starting.audit_request = Request::Act("x".into());
+        starting.approved = true;
+
+        let decision = decide(&starting);
+
+        assert_eq!((decision.audit, decision.sweep), (false, None));
+        assert_eq!(
+            (decision.sweep_request, decision.audit_request),
+            (None, None)
+        );
+        assert_eq!(decision.armed_since, starting.armed_since);
+        assert_eq!(decision.refused, Vec::new());
     }
 
     #[test]

@@ -10,9 +10,10 @@ use kube::{
 
 use super::{
     approval, audit_task,
-    context::{Context, Guarded, PublishError, Trigger},
+    context::{Context, PublishError, Trigger},
     decide::{Decision, Situation, decide},
     events::{self, Kind},
+    guarded::Guarded,
     requests,
     served_crd::api_message,
     state::{PolicyState, Tracked},
@@ -24,6 +25,8 @@ use crate::{
     sweep::SweepState,
 };
 
+/// Whether all policies have been listed is looked at this often; the last list asks for a look at each.
+const UNLISTED: Duration = Duration::from_secs(60);
 /// A task that has to end is looked for anew this often.
 const ENDING: Duration = Duration::from_millis(500);
 
@@ -108,6 +111,9 @@ async fn look(
     let now = Timestamp::now();
     let generation = policy.metadata.generation.unwrap_or_default();
     state.arm(&policy.spec, generation, now);
+    state.follow_clock(checked.audit_interval, now);
+    let listed = context.neighbours.all_listed();
+    state.unlisted = context.neighbours.waits_for_lists();
     state.crd_outdated = context.served_crd.outdated();
     let unfinished = state.unfinished.as_ref();
     approval::drop_stale(&mut state.status, &policy.spec, unfinished, now);
@@ -125,6 +131,7 @@ async fn look(
         now,
         generation,
         policy: checked,
+        listed,
         read_only: context.settings.read_only,
         crd_outdated: state.crd_outdated.is_some(),
         sweep_request: request(
@@ -150,7 +157,16 @@ async fn look(
     if context.stopping.is_cancelled() {
         return Ok(Duration::from_secs(60));
     }
-    state.compose(checked, generation, decision.next_sweep, now);
+    if !listed && state.unlisted.is_none() {
+        return Ok(UNLISTED);
+    }
+    if listed {
+        state.compose(checked, generation, decision.next_sweep, now);
+    } else {
+        // What was planned is still so.
+        let next = state.status.next_sweep_time.as_ref().map(|time| time.0);
+        state.compose(checked, generation, next, now);
+    }
     // A request is recorded before it acts: were the process killed in between, it would not act twice.
     state
         .publish(context, tracked, now)
@@ -216,6 +232,8 @@ fn record(state: &mut PolicyState, decision: &Decision, generation: i64, now: Ti
         state.status.last_handled_audit_request = Some(value.clone());
     }
     if let Some(value) = &decision.sweep_request {
+        // Whoever asks anew is told anew.
+        state.last_try = None;
         state.status.last_handled_sweep_request = Some(value.clone());
     }
     if decision.abandon {
@@ -228,7 +246,10 @@ fn record(state: &mut PolicyState, decision: &Decision, generation: i64, now: Ti
         match &mut state.unfinished {
             // What set it going again decides whether a window ends it.
             Some(unfinished) => unfinished.trigger = start.trigger,
-            None => state.unfinished = Some(SweepState::begin(start.trigger, now, generation)),
+            None => {
+                state.last_try = None;
+                state.unfinished = Some(SweepState::begin(start.trigger, now, generation));
+            }
         }
         if start.trigger == crate::sweep::Trigger::Approval {
             approval::apply(&mut state.status, state.unfinished.as_mut(), now);

@@ -3,6 +3,7 @@
 mod approval;
 mod audit;
 mod crash;
+mod holds;
 mod neighbours;
 mod quiet;
 mod repaired;
@@ -11,3 +12,4 @@ mod stop;
 mod successor;
 mod sweep;
 pub mod tables;
+mod waiting;
