@@ -197,7 +197,8 @@ impl SweepTask {
             Err(_) => None,
         };
         // A stop is no failure: the next look decides whether it may go on.
-        let of_the_moment = stopped.is_some_and(StopReason::is_of_the_moment);
+        let in_vain = result.as_ref().is_ok_and(SweepReport::was_in_vain);
+        let of_the_moment = stopped.is_some_and(StopReason::is_of_the_moment) && !in_vain;
         let mut state = self.tracked.state.lock().await;
         state.running = None;
         let idle = again && !of_the_moment && !self.begun.load(Ordering::Acquire);

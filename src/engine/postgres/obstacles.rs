@@ -198,7 +198,9 @@ impl Obstacles<'_> {
                 }
                 When::any(all)
             }
-            (Dependents::Cascade, OnDelete::Set) if !self.sets => self.held(key, level + 1)?,
+            (Dependents::Cascade, OnDelete::Set) if !self.sets && !key.too_far => {
+                self.held(key, level + 1)?
+            }
             _ => When::Always,
         };
         let mut condition = match stays {
@@ -435,7 +437,9 @@ impl Obstacles<'_> {
         let mut columns: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
         let mut referred: BTreeSet<u32> = BTreeSet::new();
         let mut counted: BTreeSet<u32> = BTreeSet::new();
-        let mut partly_held = false;
+        let mut altered: BTreeSet<u32> = BTreeSet::new();
+        let mut partitioned: BTreeSet<u32> = BTreeSet::new();
+        let mut changed: BTreeSet<u32> = BTreeSet::new();
         for key in &keys {
             let names = columns.entry(key.table_id).or_default();
             let pairs = self.pairs.get(&key.id).into_iter().flatten();
@@ -445,26 +449,34 @@ impl Obstacles<'_> {
                 names.extend(pairs.map(|pair| pair.referred.clone()));
             }
             for hold in self.holds(key) {
-                partly_held |= !hold.ids.contains(&key.table_id);
                 if let Some(filter) = &hold.filter {
                     let mut read = Vec::new();
                     predicate::columns(filter, &mut read);
                     names.extend(read);
                 }
             }
-            counted.insert(key.table_id);
-            counted.extend(key.parts.iter().map(|part| part.id));
+            let all = || key.parts.iter().map(|part| part.id).chain([key.table_id]);
+            counted.extend(all());
+            if key.partitioned {
+                partitioned.insert(key.table_id);
+            }
+            if key.changes_rows(self.plan.dependents) {
+                changed.insert(key.table_id);
+                if key.on_delete == OnDelete::Set {
+                    altered.extend(all());
+                }
+            }
             if self.plan.dependents == Dependents::Cascade
                 && key.on_delete == OnDelete::Cascade
                 && key.followed
             {
-                referred.insert(key.table_id);
-                referred.extend(key.parts.iter().map(|part| part.id));
+                referred.extend(all());
             }
         }
         let roots: Vec<u32> = columns.keys().copied().collect();
         Reach {
-            shape: (!roots.is_empty()).then(|| shape(&columns, &referred, partly_held)),
+            shape: (!roots.is_empty()).then(|| shape(&columns, &referred, &altered)),
+            parts: (!partitioned.is_empty()).then(|| parts(&partitioned, &changed)),
             gone: (!roots.is_empty()).then(|| gone(&roots)),
             counted,
         }
@@ -489,6 +501,9 @@ impl Obstacles<'_> {
 pub(super) struct Reach {
     /// What must not have changed when a chunk is committed, as an expression.
     pub(super) shape: Option<String>,
+    /// The parts of those tables as far as they matter, as an expression: not to have changed either, but a part that comes or goes is
+    /// a reason to plan anew.
+    pub(super) parts: Option<String>,
     /// Rows deleted from those tables in this transaction and, not yet reported by this session, before: an expression.
     pub(super) gone: Option<String>,
     /// The tables whose rows `gone` counts.
@@ -521,11 +536,13 @@ fn oid_array<'a>(ids: impl IntoIterator<Item = &'a u32>) -> String {
     format!("ARRAY[{}]::oid[]", ids.join(", "))
 }
 
-/// Names and types of columns, keys that refer to the tables which cascade on, and, where a hold is on a part only, the parts.
+/// Names and types of columns, whose rows the role sees, and what would be done to rows below: keys that refer to the tables whose
+/// rows go along (`referred`) or, where a change goes further, to those whose rows are changed (`altered`), and the triggers that
+/// carry them out.
 fn shape(
     columns: &BTreeMap<u32, BTreeSet<String>>,
     referred: &BTreeSet<u32>,
-    parts: bool,
+    altered: &BTreeSet<u32>,
 ) -> String {
     let of_table: Vec<String> = columns
         .iter()
@@ -537,30 +554,44 @@ fn shape(
             )
         })
         .collect();
-    let referred = oid_array(referred);
     let mut out = format!(
         "pg_catalog.concat_ws('|', \
-         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity), ',' ORDER BY c.oid) \
+         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity, \
+            pg_catalog.row_security_active(c.oid)), ',' ORDER BY c.oid) \
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY ({})), \
          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attrelid, a.attnum, a.attname, a.atttypid), ',' ORDER BY a.attrelid, a.attnum) \
-          FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped AND ({})), \
-         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', k.oid, k.conrelid, k.confdeltype), ',' ORDER BY k.oid) \
-          FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.confrelid = ANY ({referred}) \
-          AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint up WHERE up.oid = k.conparentid AND up.confrelid = ANY ({referred})))",
+          FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped AND ({}))",
         oid_array(columns.keys()),
         of_table.join(" OR "),
     );
-    if parts {
+    if !(referred.is_empty() && altered.is_empty()) {
+        let (referred, altered) = (oid_array(referred), oid_array(altered));
         let _ = write!(
             out,
-            ", (WITH RECURSIVE tree(parent, id) AS (SELECT 0::oid, pg_catalog.unnest({}) \
-             UNION SELECT i.inhparent, i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.id) \
-             SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', parent, id), ',' ORDER BY parent, id) FROM tree)",
-            oid_array(columns.keys())
+            ", (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', k.oid, k.conrelid, k.confdeltype, k.confupdtype), ',' ORDER BY k.oid) \
+             FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND (k.confrelid = ANY ({referred}) \
+             AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint up WHERE up.oid = k.conparentid AND up.confrelid = ANY ({referred})) \
+             OR k.confrelid = ANY ({altered}) AND k.confupdtype NOT IN ('a', 'r'))), \
+             (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', t.tgrelid, t.tgconstraint, t.tgenabled), ',' ORDER BY t.oid) \
+             FROM pg_catalog.pg_trigger t WHERE t.tgconstrrelid <> 0 AND (t.tgrelid = ANY ({referred}) AND (t.tgtype & 8) <> 0 \
+             OR t.tgrelid = ANY ({altered}) AND (t.tgtype & 16) <> 0))"
         );
     }
     out.push(')');
     out
+}
+
+/// The parts of the tables whose rows go along or are changed, and of all partitioned ones those that are being detached: whose rows
+/// nobody sees.
+fn parts(partitioned: &BTreeSet<u32>, changed: &BTreeSet<u32>) -> String {
+    format!(
+        "(WITH RECURSIVE tree(root, parent, id, pending) AS (SELECT r, 0::oid, r, false FROM pg_catalog.unnest({}) AS r \
+         UNION ALL SELECT tree.root, i.inhparent, i.inhrelid, i.inhdetachpending FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.id) \
+         SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', parent, id, pending), ',' ORDER BY root, parent, id) FROM tree \
+         WHERE pending OR root = ANY ({}))",
+        oid_array(partitioned),
+        oid_array(changed)
+    )
 }
 
 /// Rows deleted from `roots` and, where they are partitioned, from all their partitions.

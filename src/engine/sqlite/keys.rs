@@ -219,6 +219,9 @@ impl<'a> Walk<'a> {
             row_security: false,
             followed,
             too_far,
+            not_enforced: false,
+            unseen: None,
+            switched_off: None,
             below,
         }
     }
