@@ -22,6 +22,7 @@ mod refusals;
 mod resumed;
 mod seen;
 mod sweep;
+mod timeouts;
 
 use std::time::Duration;
 
@@ -110,7 +111,7 @@ impl Swept {
 /// Walks on to the end in chunks of `pages`.
 async fn finish(sweep: &mut dyn TableSweep, pages: u32) -> Result<Swept, EngineError> {
     let mut swept = Swept::default();
-    while let Some(chunk) = sweep.delete_next(ChunkTarget { pages }).await? {
+    while let Some(chunk) = sweep.delete_next(ChunkTarget::pages(pages)).await? {
         assert_eq!(sweep.commit().await?, CommitOutcome::Committed);
         swept.add(chunk);
     }

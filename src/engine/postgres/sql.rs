@@ -255,6 +255,8 @@ pub(super) struct LeafStatements {
     pub(super) delete: Sql,
     /// Counts what still matches in a range; parameters as `delete`.
     pub(super) remaining: Sql,
+    /// The tid, as text, of the expired row of a range that `$4` others come before; parameters as `delete`.
+    pub(super) nth: Sql,
 }
 
 /// The range of tids from `$1` up to and without `$2`.
@@ -275,6 +277,9 @@ impl LeafStatements {
             delete: taking(delete, id, archive),
             remaining: Sql::made(format!(
                 "SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} AS k0 WHERE {RANGE} AND {expired}"
+            )),
+            nth: Sql::made(format!(
+                "SELECT k0.ctid::text AS tid FROM ONLY {leaf} AS k0 WHERE {RANGE} AND {expired} ORDER BY k0.ctid OFFSET $4 LIMIT 1"
             )),
         })
     }

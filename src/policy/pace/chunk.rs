@@ -17,6 +17,9 @@ const AIM: f64 = 0.9;
 /// If every page turned out as full of expired rows as any was seen to be, a chunk would still take at most this many times its target.
 const WORST: f64 = 1.5;
 
+/// A page that takes this many times the target is taken in parts: below that, more transactions would cost more than they spare.
+const SLOW_PAGE: f64 = 4.0;
+
 /// Seconds that a page and a row are taken to cost before anything was seen: much for a row, little for a page. Where chunks
 /// have many rows the two cannot be told apart, and what is wrongly put down to pages would be missed as soon as pages without
 /// rows are followed by full ones; what is wrongly put down to rows only makes chunks shorter. Pages that cost far more are met
@@ -55,6 +58,10 @@ pub struct ChunkSizer {
     slow_streak: u32,
     /// How many times longer than expected the last chunk took, where that was an outlier; else 1.
     caution: f64,
+    /// Rows of the next chunk, where a whole page is too much.
+    part: Option<f64>,
+    /// Pages are never taken in parts.
+    whole: bool,
 }
 
 impl ChunkSizer {
@@ -73,6 +80,8 @@ impl ChunkSizer {
             seen: 0,
             slow_streak: 0,
             caution: 1.0,
+            part: None,
+            whole: false,
         }
     }
 
@@ -92,6 +101,13 @@ impl ChunkSizer {
         self
     }
 
+    /// For a walk whose pages are as small as they should be: none is taken in parts.
+    #[must_use]
+    pub fn with_whole_pages(mut self) -> Self {
+        self.whole = true;
+        self
+    }
+
     /// With a cap on the rows that a chunk may take, so that a cap on rows per second is not overrun by one chunk.
     #[must_use]
     pub fn with_max_rows(mut self, rows: u64) -> Self {
@@ -99,9 +115,18 @@ impl ChunkSizer {
         self
     }
 
+    /// Rows of the next chunk at most, at least one; `None`: whole pages.
+    #[must_use]
+    pub fn next_rows(&self) -> Option<u32> {
+        self.part.map(to_pages)
+    }
+
     /// Pages for the next chunk, at least one.
     #[must_use]
     pub fn next_pages(&self) -> u32 {
+        if self.part.is_some() {
+            return 1;
+        }
         let likely = self.likely_density.unwrap_or(self.full_density);
         let seconds_per_page = |density: f64| self.page_cost + density * self.row_cost;
         let mut pages = (AIM * self.target / seconds_per_page(likely))
@@ -121,11 +146,54 @@ impl ChunkSizer {
         self.learn_density(rows / pages);
         self.ceiling = self.ceiling.max(pages * GROWTH);
         self.seen = self.seen.saturating_add(1);
+        let took = took.as_secs_f64();
+        if !self.whole && pages <= 1.0 && rows > 1.0 && took > SLOW_PAGE * self.target {
+            self.part = Some((rows * self.target / took).floor().max(1.0));
+        }
     }
 
-    /// A chunk of so many pages did not come to its end in time: the next one is a quarter of it, and they grow again from there.
-    pub fn give_way(&mut self, pages: u32) {
-        self.ceiling = (f64::from(pages) / GROWTH).floor().max(1.0);
+    /// Learns from a chunk that took `rows` rows of the at most `most` that it was given, of one page: the next one takes as many
+    /// as fit into the target, at most twice as many.
+    pub fn observe_part(&mut self, most: u32, rows: u64, took: Duration) {
+        let took = took.as_secs_f64();
+        if rows > 0 {
+            self.learn_costs(1.0, to_f64(rows), took);
+            self.seen = self.seen.saturating_add(1);
+        }
+        let fits = (self.target / took.max(1e-6)).min(2.0);
+        let part = (f64::from(most) * fits).floor().max(1.0);
+        // As many as a page may hold: whole pages again, from one on.
+        if part >= self.full_density {
+            self.ceiling = 1.0;
+            self.part = None;
+        } else {
+            self.part = Some(part);
+        }
+    }
+
+    /// A chunk did not come to its end in time: the next one is a quarter of it, and they grow again from there. Less than a page is
+    /// so many `rows` of one. `false`: there is no smaller one.
+    pub fn give_way(&mut self, pages: u32, rows: Option<u32>) -> bool {
+        if pages > 1 {
+            self.ceiling = (f64::from(pages) / GROWTH).floor().max(1.0);
+            return true;
+        }
+        self.ceiling = 1.0;
+        if self.whole {
+            return false;
+        }
+        let rows = rows.map_or(self.full_density, f64::from);
+        self.part = Some((rows / GROWTH).floor().max(1.0));
+        rows > 1.0
+    }
+
+    /// The next chunk is the smallest that there is.
+    #[must_use]
+    pub fn is_at_its_least(&self) -> bool {
+        match self.next_rows() {
+            Some(rows) => rows == 1,
+            None => self.whole && self.next_pages() == 1,
+        }
     }
 
     /// Moves both costs towards what the chunk took, each by its share in the expected cost: a chunk without rows teaches
@@ -255,14 +323,54 @@ mod tests {
         let mut sizer = ChunkSizer::new(TARGET);
         let first = sizer.next_pages();
 
-        sizer.give_way(first);
+        sizer.give_way(first, None);
         let second = sizer.next_pages();
-        sizer.give_way(second);
-        sizer.give_way(1);
+        sizer.give_way(second, None);
 
         assert_eq!((first, second, sizer.next_pages()), (8, 2, 1));
         sizer.observe(1, 10, Duration::from_micros(50));
         assert!(sizer.next_pages() > 1);
+    }
+
+    #[test]
+    fn a_page_that_took_too_long_is_tried_again_in_parts_down_to_a_row() {
+        let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(60.0);
+        let mut rows = Vec::new();
+
+        assert!(sizer.give_way(1, None));
+        while rows.last() != Some(&1) {
+            rows.extend(sizer.next_rows());
+            sizer.give_way(1, sizer.next_rows());
+        }
+
+        assert_eq!(rows, [15, 3, 1]);
+        assert!(sizer.is_at_its_least());
+        assert!(!sizer.give_way(1, Some(1)));
+        let mut whole = ChunkSizer::new(TARGET).with_whole_pages();
+        assert!(!whole.give_way(1, None));
+        assert!(whole.is_at_its_least());
+        assert_eq!(whole.next_rows(), None);
+    }
+
+    #[test]
+    fn slow_rows_are_taken_as_many_at_a_time_as_fit_into_the_target() {
+        let row = Duration::from_millis(4);
+        let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(60.0);
+        assert_eq!(sizer.next_rows(), None);
+
+        sizer.observe(1, 60, 60 * row);
+        for _ in 0..10 {
+            let rows = sizer.next_rows().unwrap();
+            sizer.observe_part(rows, u64::from(rows), rows * row);
+        }
+
+        assert_eq!((sizer.next_pages(), sizer.next_rows()), (1, Some(5)));
+        // The rows are quick again.
+        for _ in 0..10 {
+            let Some(rows) = sizer.next_rows() else { break };
+            sizer.observe_part(rows, u64::from(rows), Duration::from_millis(1));
+        }
+        assert_eq!((sizer.next_pages(), sizer.next_rows()), (1, None));
     }
 
     #[test]

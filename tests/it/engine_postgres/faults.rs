@@ -102,10 +102,7 @@ async fn a_locked_table_is_not_waited_for() {
     let mut holder = holding(&database, "LOCK TABLE t IN SHARE MODE").await;
 
     let started = Instant::now();
-    let error = sweep
-        .delete_next(ChunkTarget { pages: 5 })
-        .await
-        .unwrap_err();
+    let error = sweep.delete_next(ChunkTarget::pages(5)).await.unwrap_err();
     let took = started.elapsed();
     holder.execute("COMMIT").await.unwrap();
     let swept = finish(&mut *sweep, 5).await.unwrap();
@@ -133,21 +130,15 @@ async fn two_sweeps_of_one_table_never_meet() {
     let mut below = second_engine.open_sweep(&part, None).await.unwrap();
 
     first
-        .delete_next(ChunkTarget { pages: 1 })
+        .delete_next(ChunkTarget::pages(1))
         .await
         .unwrap()
         .unwrap();
-    let refused = same
-        .delete_next(ChunkTarget { pages: 1 })
-        .await
-        .unwrap_err();
-    let also_refused = below
-        .delete_next(ChunkTarget { pages: 1 })
-        .await
-        .unwrap_err();
+    let refused = same.delete_next(ChunkTarget::pages(1)).await.unwrap_err();
+    let also_refused = below.delete_next(ChunkTarget::pages(1)).await.unwrap_err();
     first.commit().await.unwrap();
     let after = same
-        .delete_next(ChunkTarget { pages: 1 })
+        .delete_next(ChunkTarget::pages(1))
         .await
         .unwrap()
         .unwrap();
@@ -182,7 +173,7 @@ async fn a_table_that_changes_in_the_middle_ends_the_walk(
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     sweep
-        .delete_next(ChunkTarget { pages: 2 })
+        .delete_next(ChunkTarget::pages(2))
         .await
         .unwrap()
         .unwrap();
@@ -210,7 +201,7 @@ async fn a_table_that_is_rewritten_in_the_middle_is_walked_anew(
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     sweep
-        .delete_next(ChunkTarget { pages: 9 })
+        .delete_next(ChunkTarget::pages(9))
         .await
         .unwrap()
         .unwrap();
@@ -238,7 +229,7 @@ async fn a_referring_table_that_fills_in_the_middle_loses_nothing() {
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let first = sweep
-        .delete_next(ChunkTarget { pages: 2 })
+        .delete_next(ChunkTarget::pages(2))
         .await
         .unwrap()
         .unwrap();
@@ -266,7 +257,7 @@ async fn a_session_that_the_server_ends_before_the_commit_loses_its_chunk_only()
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let lost = sweep
-        .delete_next(ChunkTarget { pages: 5 })
+        .delete_next(ChunkTarget::pages(5))
         .await
         .unwrap()
         .unwrap();
@@ -289,17 +280,14 @@ async fn a_crash_of_the_server_between_chunks_is_survived() {
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let first = sweep
-        .delete_next(ChunkTarget { pages: 5 })
+        .delete_next(ChunkTarget::pages(5))
         .await
         .unwrap()
         .unwrap();
     sweep.commit().await.unwrap();
     postgres.crash();
 
-    let away = sweep
-        .delete_next(ChunkTarget { pages: 5 })
-        .await
-        .unwrap_err();
+    let away = sweep.delete_next(ChunkTarget::pages(5)).await.unwrap_err();
     postgres.restart();
     let rest = finish(&mut *sweep, 5).await.unwrap();
 
@@ -317,7 +305,7 @@ async fn behind_a_pooler_too_a_lost_session_loses_its_chunk_only() {
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let chunk = sweep
-        .delete_next(ChunkTarget { pages: 5 })
+        .delete_next(ChunkTarget::pages(5))
         .await
         .unwrap()
         .unwrap();
@@ -346,7 +334,7 @@ async fn a_commit_whose_answer_is_lost_is_looked_up() {
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let chunk = sweep
-        .delete_next(ChunkTarget { pages: 5 })
+        .delete_next(ChunkTarget::pages(5))
         .await
         .unwrap()
         .unwrap();
@@ -409,7 +397,7 @@ async fn after_a_failover_a_number_that_another_transaction_got_says_nothing_of_
     let engine = engine(&url(relay.port));
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
-    let target = ChunkTarget { pages: 5 };
+    let target = ChunkTarget::pages(5);
     sweep.delete_next(target).await.unwrap().unwrap();
     promoted.execute("SELECT pg_promote()").await.unwrap();
     for _ in 0..100 {
