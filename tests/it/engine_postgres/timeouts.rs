@@ -1,8 +1,11 @@
-//! A role whose transactions may take only so long: `transaction_timeout`, which version 17 brought.
+//! What may take only so long: counts in one statement, and transactions of a role (`transaction_timeout`, which version 17 brought).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use retention_operator::engine::Engine;
+use retention_operator::engine::{Counted, Engine};
+use retention_operator::policy::encoding::Encoding;
+use retention_operator::policy::predicate::Predicate;
 use retention_operator::sweep::Outcome;
 use serde_json::json;
 use sqlx::Executor;
@@ -116,4 +119,84 @@ async fn chunks_that_take_longer_become_smaller_and_the_sweep_comes_to_its_end()
     assert_eq!(policy.rows("logs").await, 0);
     assert!(report.rules[0].longest_chunk < Duration::from_millis(600));
     seen.has_waited_for("statement_timeout").await;
+}
+
+/// A condition that takes some microseconds a row.
+fn dear() -> String {
+    let (open, close) = ("lower(upper(".repeat(8), "))".repeat(8));
+    format!("{open}pad{close} <> 'y'")
+}
+
+#[tokio::test]
+async fn a_count_that_takes_too_long_for_one_statement_is_made_in_parts() {
+    let database = Postgres::shared().database("parts").await;
+    database.execute(&filled("t", 300_000)).await;
+    let engine = engine(&database.url).with_count_timeout(Duration::from_millis(400));
+    let mut plan = plan(&engine, "t", "at").await;
+    let condition = dear();
+    plan.filter = Some(Predicate::parse(&condition).unwrap());
+    let mut session = database.connect().await;
+    session
+        .execute("SET statement_timeout = '400ms'")
+        .await
+        .unwrap();
+    let at_once = format!("SELECT count(*) FROM t WHERE at < '2024-01-01' AND {condition}");
+    let at_once = session.execute(sqlx::AssertSqlSafe(at_once)).await;
+
+    let counted = engine.count_left(&plan, 0).await.unwrap();
+    plan.holds = vec![Predicate::parse("id <= 100000").unwrap()];
+    let free = engine.count_expired(&plan).await.unwrap();
+    let rows = engine.count_rows(&plan.table).await.unwrap();
+
+    assert!(at_once.is_err(), "it was quick enough for this test");
+    let expired = |expired| Counted {
+        expired,
+        ..Counted::default()
+    };
+    assert_eq!(counted, expired(150_000));
+    assert_eq!(free, expired(100_000));
+    assert_eq!(rows, 300_000);
+}
+
+#[tokio::test]
+async fn a_count_in_parts_is_of_one_moment_and_knows_unreadable_values() {
+    let database = Postgres::shared().database("moment").await;
+    database
+        .execute(
+            "CREATE TABLE t (id bigint, at text, pad text);
+             INSERT INTO t SELECT n, CASE WHEN n % 10 = 0 THEN 'never' ELSE '2023-06-01T00:00:00Z' END, repeat('x', 100)
+               FROM generate_series(1, 100000) n",
+        )
+        .await;
+    let engine = engine(&database.url).with_count_timeout(Duration::from_secs(1));
+    let mut plan = plan(&engine, "t", "at").await;
+    plan.encoding = Some(Encoding::Iso8601);
+    plan.filter = Some(Predicate::parse(&dear()).unwrap());
+    let stop = AtomicBool::new(false);
+
+    // Every row goes to another place again and again.
+    let (counted, moves) = tokio::join!(
+        async {
+            let counted = engine.count_expired(&plan).await;
+            stop.store(true, Ordering::Relaxed);
+            counted
+        },
+        async {
+            let mut moves = 0;
+            while !stop.load(Ordering::Relaxed) {
+                database
+                    .execute("UPDATE t SET id = id + 1 WHERE id % 50 = 7")
+                    .await;
+                moves += 1;
+            }
+            moves
+        }
+    );
+
+    let counted = counted.unwrap();
+    assert_eq!(
+        (counted.expired, counted.unreadable),
+        (90_000, Some(10_000))
+    );
+    assert!(moves > 0);
 }
