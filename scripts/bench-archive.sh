@@ -16,8 +16,6 @@ repeats=${REPEATS:-3}
 chunk=${CHUNK:-200ms}
 duty=${DUTY:-100}
 
-say() { printf '[bench +%ds] %s\n' "$SECONDS" "$*" >&2; }
-
 # find_python: prints a Python that has psycopg2.
 find_python() {
   local version=2.9.10 cache=${RETENTION_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/retention-operator} python dir work
@@ -42,43 +40,10 @@ find_python() {
   printf '%s\n' "$dir/bin/python3"
 }
 
+# shellcheck source=scripts/bench-server.sh
+source scripts/bench-server.sh
 python=$(find_python)
-postgres_bin=$(scripts/postgres.sh initdb postgres psql | tail -n 1)
-export PATH="$postgres_bin:$PATH"
-cargo build --locked --quiet --profile fast --bin retention-operator
-target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-operator=$target/fast/retention-operator
-
-dir=$(mktemp -d)
-chmod go+x "$dir"
-server=
-cleanup() {
-  if [[ -n $server ]]; then
-    kill -INT "$server" 2>/dev/null || true
-    wait "$server" 2>/dev/null || true
-  fi
-  rm -rf "$dir"
-}
-trap cleanup EXIT
-
-free_port() {
-  local port
-  while port=$(shuf --input-range 20000-32000 --head-count 1); do
-    (exec 9<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-  done
-  printf '%s\n' "$port"
-}
-
-port=$(free_port)
-env --default-signal=INT scripts/serve.sh postgres "$dir/postgres" "$port" \
-  shared_buffers=1GB max_wal_size=4GB autovacuum=off fsync=on synchronous_commit=on >"$dir/postgres.log" 2>&1 &
-server=$!
-export PGHOST=127.0.0.1 PGPORT=$port PGUSER=postgres PGPASSWORD=postgres PGDATABASE=postgres
-for _ in {1..300}; do
-  psql --quiet --no-psqlrc --command 'SELECT 1' >/dev/null 2>&1 && break
-  sleep 0.1
-done
-sql() { psql --quiet --no-psqlrc --tuples-only --no-align --set ON_ERROR_STOP=1 "$@"; }
+start_server shared_buffers=1GB max_wal_size=4GB autovacuum=off fsync=on synchronous_commit=on
 
 # policy LEDGER: the policy's document.
 policy() {
@@ -130,8 +95,6 @@ fresh() {
   sql --dbname work --command 'SELECT count(*), max(length(payload)) FROM events' >/dev/null
 }
 
-now_ms() { date +%s%3N; }
-
 # The archive that a script has is made beforehand; the sweep makes its own.
 made='CREATE TABLE archive.events (LIKE events)'
 peer() { PGDATABASE=work "$python" "$dir/peer.py"; }
@@ -165,8 +128,6 @@ measure() {
   awk -v n="$archived" -v ms="$((ended - began))" 'BEGIN {print 1000 * n / ms}' >>"$dir/$arm.rate"
 }
 
-# spread: minimum, median and maximum of the numbers on standard input.
-spread() { sort -g | awk '{v[NR] = $1} END {printf "%s / %s / %s", v[1], v[int((NR + 1) / 2)], v[NR]}'; }
 rates() { awk '{printf "%dk\n", $1 / 1000}' "$dir/$1.rate" | spread; }
 ratios() { paste "$dir/$1.rate" "$dir/$2.rate" | awk '{printf "%.2f\n", $1 / $2}' | spread; }
 

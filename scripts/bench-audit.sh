@@ -17,49 +17,11 @@ audits=${AUDITS:-100}
 seconds=${SECONDS_PER_ARM:-20}
 rate=${RATE:-500}
 
-say() { printf '[bench +%ds] %s\n' "$SECONDS" "$*" >&2; }
-
-postgres_bin=$(scripts/postgres.sh initdb postgres psql pgbench | tail -n 1)
-export PATH="$postgres_bin:$PATH"
-cargo build --locked --quiet --profile fast --bin retention-operator
-target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-operator=$target/fast/retention-operator
-
-dir=$(mktemp -d)
-chmod go+x "$dir"
-server=
-load=
-cleanup() {
-  for pid in $load $server; do
-    kill -INT "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-  done
-  rm -rf "$dir"
-}
-trap cleanup EXIT
-
-free_port() {
-  local port
-  while port=$(shuf --input-range 20000-32000 --head-count 1); do
-    (exec 9<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-  done
-  printf '%s\n' "$port"
-}
-
+# shellcheck source=scripts/bench-server.sh
+source scripts/bench-server.sh
 # The lock table has its default size: an audit that took a lock for each sequence at once would fill it for everybody.
-port=$(free_port)
-start() {
-  env --default-signal=INT scripts/serve.sh postgres "$dir/postgres" "$port" \
-    shared_buffers=1GB max_wal_size=4GB autovacuum=off fsync=off log_lock_waits=on deadlock_timeout=100ms >>"$dir/postgres.log" 2>&1 &
-  server=$!
-  for _ in {1..300}; do
-    psql --quiet --no-psqlrc --command 'SELECT 1' >/dev/null 2>&1 && break
-    sleep 0.1
-  done
-}
-export PGHOST=127.0.0.1 PGPORT=$port PGUSER=postgres PGPASSWORD=postgres PGDATABASE=postgres
-start
-sql() { psql --quiet --no-psqlrc --tuples-only --no-align --set ON_ERROR_STOP=1 "$@"; }
+start_server shared_buffers=1GB max_wal_size=4GB autovacuum=off fsync=off log_lock_waits=on deadlock_timeout=100ms
+
 # From another database: what it does is not counted as the work of the one that is audited.
 elsewhere() { sql --dbname postgres "$@"; }
 
@@ -102,8 +64,6 @@ printf 'PostgreSQL %s, %s cores: %s tables, %s indexes, %s sequences, as many fo
   "$(sql --command 'SHOW server_version')" "$(nproc)" "$in_all" "$indexes" "$sequences" "$repeats"
 
 url=postgres://postgres:postgres@127.0.0.1:$port/work
-now_ms() { date +%s%3N; }
-
 # Sessions tell what they counted when they end, at the latest.
 settled() {
   for _ in {1..200}; do
@@ -132,9 +92,6 @@ measured() {
   awk -v wall=$((ended - began)) -v before="$before" -v after="$(active_ms)" -v peak="$peak" \
     'BEGIN {printf "%d %.0f %.1f\n", wall, after - before, peak / 1024}'
 }
-
-# spread: minimum, median and maximum of the numbers on standard input.
-spread() { sort -g | awk '{v[NR] = $1} END {printf "%s / %s / %s", v[1], v[int((NR + 1) / 2)], v[NR]}'; }
 
 for f in wall active peak; do : >"$dir/$f"; done
 read -r wall active peak < <(measured)

@@ -17,46 +17,10 @@ seconds=${SECONDS_PER_ARM:-60}
 rate=${RATE:-1000}
 arms=${ARMS:-quiet hog sweep delete}
 
-say() { printf '[bench +%ds] %s\n' "$SECONDS" "$*" >&2; }
-
-postgres_bin=$(scripts/postgres.sh initdb postgres psql pgbench | tail -n 1)
-export PATH="$postgres_bin:$PATH"
-cargo build --locked --quiet --profile fast --bin retention-operator
-target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-operator=$target/fast/retention-operator
-
-dir=$(mktemp -d)
-chmod go+x "$dir"
-server=
-load=
-cleanup() {
-  for pid in $load $server; do
-    kill -INT "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-  done
-  rm -rf "$dir"
-}
-trap cleanup EXIT
-
-free_port() {
-  local port
-  while port=$(shuf --input-range 20000-32000 --head-count 1); do
-    (exec 9<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-  done
-  printf '%s\n' "$port"
-}
-
-port=$(free_port)
-env --default-signal=INT scripts/serve.sh postgres "$dir/postgres" "$port" \
-  shared_buffers=2GB max_wal_size=8GB checkpoint_timeout=30min autovacuum=off fsync=on synchronous_commit=on full_page_writes=on \
-  log_lock_waits=on deadlock_timeout=100ms >"$dir/postgres.log" 2>&1 &
-server=$!
-export PGHOST=127.0.0.1 PGPORT=$port PGUSER=postgres PGPASSWORD=postgres PGDATABASE=postgres
-for _ in {1..300}; do
-  psql --quiet --no-psqlrc --command 'SELECT 1' >/dev/null 2>&1 && break
-  sleep 0.1
-done
-sql() { psql --quiet --no-psqlrc --tuples-only --no-align --set ON_ERROR_STOP=1 "$@"; }
+# shellcheck source=scripts/bench-server.sh
+source scripts/bench-server.sh
+start_server shared_buffers=2GB max_wal_size=8GB checkpoint_timeout=30min autovacuum=off fsync=on synchronous_commit=on full_page_writes=on \
+  log_lock_waits=on deadlock_timeout=100ms
 
 # policy [CHUNK DUTY]: with the default pace, or with that one.
 policy() {

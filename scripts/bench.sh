@@ -14,44 +14,9 @@ repeats=${REPEATS:-3}
 chunk=${CHUNK:-200ms}
 audits=${AUDITS:-100}
 
-say() { printf '[bench +%ds] %s\n' "$SECONDS" "$*" >&2; }
-
-postgres_bin=$(scripts/postgres.sh initdb postgres psql | tail -n 1)
-export PATH="$postgres_bin:$PATH"
-cargo build --locked --quiet --profile fast --bin retention-operator
-target=$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
-operator=$target/fast/retention-operator
-
-dir=$(mktemp -d)
-chmod go+x "$dir"
-server=
-cleanup() {
-  if [[ -n $server ]]; then
-    kill -INT "$server" 2>/dev/null || true
-    wait "$server" 2>/dev/null || true
-  fi
-  rm -rf "$dir"
-}
-trap cleanup EXIT
-
-free_port() {
-  local port
-  while port=$(shuf --input-range 20000-32000 --head-count 1); do
-    (exec 9<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-  done
-  printf '%s\n' "$port"
-}
-
-port=$(free_port)
-env --default-signal=INT scripts/serve.sh postgres "$dir/postgres" "$port" \
-  shared_buffers=1GB max_wal_size=4GB autovacuum=off fsync=on synchronous_commit=on >"$dir/postgres.log" 2>&1 &
-server=$!
-export PGHOST=127.0.0.1 PGPORT=$port PGUSER=postgres PGPASSWORD=postgres PGDATABASE=postgres
-for _ in {1..300}; do
-  psql --quiet --no-psqlrc --command 'SELECT 1' >/dev/null 2>&1 && break
-  sleep 0.1
-done
-sql() { psql --quiet --no-psqlrc --tuples-only --no-align --set ON_ERROR_STOP=1 "$@"; }
+# shellcheck source=scripts/bench-server.sh
+source scripts/bench-server.sh
+start_server shared_buffers=1GB max_wal_size=4GB autovacuum=off fsync=on synchronous_commit=on
 
 cat >"$dir/policy.yaml" <<YAML
 apiVersion: retention-operator.io/v1alpha1
@@ -89,8 +54,6 @@ fresh() {
   sql --dbname work --command 'SELECT count(*), max(length(payload)) FROM events' >/dev/null
 }
 
-now_ms() { date +%s%3N; }
-
 expired="at < now() - interval '292 days'"
 
 # plain: rows and milliseconds of one DELETE, as the server's client sees it.
@@ -124,9 +87,6 @@ sweep() {
   longest=$(sed -n 's/.*"longestChunkMillis": \([0-9]*\).*/\1/p' "$dir/sweep.json")
   printf '%s %s %s %s\n' "$deleted" "$((ended - began))" "$longest" "$peak"
 }
-
-# spread: minimum, median and maximum of the numbers on standard input.
-spread() { sort -g | awk '{v[NR] = $1} END {printf "%s / %s / %s", v[1], v[int((NR + 1) / 2)], v[NR]}'; }
 
 counters="SELECT coalesce(sum(seq_scan) + sum(idx_scan), 0) || ' scans, ' ||
   (SELECT sum(heap_blks_read + heap_blks_hit) FROM pg_statio_user_tables) || ' heap pages' FROM pg_stat_user_tables"

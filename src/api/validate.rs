@@ -106,17 +106,14 @@ pub fn check_document(document: &Value) -> Result<RetentionPolicy, Vec<FieldErro
     if !errors.is_empty() {
         return Err(errors);
     }
-    let mut document = document;
-    if let Some(document) = document.as_object_mut() {
-        document.remove("status");
-    }
     serde_json::from_value(document).map_err(|error| vec![FieldError::new("", error.to_string())])
 }
 
-/// The CRD's schema with the fields that every object has, which a CRD does not state.
+/// The CRD's schema with the fields that every object has, which a CRD does not state, and without the status, which no author writes.
 static SCHEMA: LazyLock<Result<Value, crd::CrdError>> = LazyLock::new(|| {
     let mut schema = crd::schema()?;
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.remove("status");
         for (field, kind) in [
             ("apiVersion", "string"),
             ("kind", "string"),
@@ -330,11 +327,11 @@ fn schema_error(error: &ValidationError<'_>, schema: &Value) -> FieldError {
     let message = match error.kind() {
         ValidationErrorKind::Required { property } => {
             let property = property.as_str().unwrap_or_default();
-            let description = description(schema, error.instance_path(), property)
-                .map_or_else(String::new, |text| format!(": {text}"));
+            let field = node(schema, error.instance_path())
+                .and_then(|object| object.get("properties")?.get(property));
             return FieldError::new(
                 join(&path, property),
-                format!("Required value{description}"),
+                format!("Required value{}", advice(field)),
             );
         }
         ValidationErrorKind::Enum { options } => {
@@ -354,7 +351,8 @@ fn schema_error(error: &ValidationError<'_>, schema: &Value) -> FieldError {
                 TypeKind::Single(expected) => expected.to_string(),
                 TypeKind::Multiple(_) => "integer,string".to_owned(),
             };
-            format!("Invalid value: {found}: must be of type {expected}")
+            let advice = advice(node(schema, error.instance_path()));
+            format!("Invalid value: {found}: must be of type {expected}{advice}")
         }
         ValidationErrorKind::Minimum { limit } => {
             format!("Invalid value: {found}: should be greater than or equal to {limit}")
@@ -374,19 +372,21 @@ fn schema_error(error: &ValidationError<'_>, schema: &Value) -> FieldError {
     FieldError::new(path, message)
 }
 
-/// The description of the field `property` of the object at `location`.
-fn description<'a>(schema: &'a Value, location: &Location, property: &str) -> Option<&'a str> {
-    let mut node = schema;
-    for segment in location {
-        node = match segment {
-            LocationSegment::Property(name) => node.get("properties")?.get(name.as_ref())?,
-            LocationSegment::Index(_) => node.get("items")?,
-        };
-    }
-    node.get("properties")?
-        .get(property)?
-        .get("description")?
-        .as_str()
+/// The part of the schema that describes the value at `location`.
+fn node<'a>(schema: &'a Value, location: &Location) -> Option<&'a Value> {
+    location
+        .into_iter()
+        .try_fold(schema, |node, segment| match segment {
+            LocationSegment::Property(name) => node.get("properties")?.get(name.as_ref()),
+            LocationSegment::Index(_) => node.get("items"),
+        })
+}
+
+/// What the field's description says, to be put after a message.
+fn advice(field: Option<&Value>) -> String {
+    field
+        .and_then(|field| field.get("description")?.as_str())
+        .map_or_else(String::new, |text| format!(": {text}"))
 }
 
 /// `location` as Kubernetes writes it: `spec.rules[0].name`.
@@ -577,6 +577,20 @@ mod tests {
             refusals[0].starts_with("spec.rules[0].limits.maxRows: "),
             "{refusals:?}"
         );
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_told_what_the_field_holds() {
+        let mut policy = minimal();
+        policy["spec"]["rules"] = json!([
+            {"name": "logs", "table": "logs", "column": "at", "expireAfter": 292, "action": "Delete"}
+        ]);
+
+        let refusals = refusals(&policy);
+
+        let expected = "spec.rules[0].expireAfter: Invalid value: 292: must be of type string: Age at which a row has expired";
+        assert!(refusals[0].starts_with(expected), "{refusals:#?}");
+        assert!(refusals[0].contains("Example: 365d"), "{refusals:#?}");
     }
 
     #[test]

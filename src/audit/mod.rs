@@ -376,7 +376,7 @@ pub async fn audit(
     policy: &CheckedPolicy,
     around: &Surroundings,
 ) -> Result<AuditReport, EngineError> {
-    let (mut report, book) = rules_by(engine, policy, around).await?;
+    let (mut report, Plan { book, .. }) = rules(engine, policy, around).await?;
     let mut hygiene = engine.hygiene().await?;
     let remembered = usage::recall(&book, around).await?;
     let rules = &mut report.rules;
@@ -391,7 +391,7 @@ pub async fn audit(
     Ok(report)
 }
 
-/// Audits the rules of a policy alone: what a sweep wants to know before it begins.
+/// Audits the rules of a policy alone: what a sweep wants to know before it begins, with the plan that it may begin with at once.
 ///
 /// # Errors
 /// Only what concerns the whole database; a rule's own trouble is in its entry.
@@ -399,44 +399,26 @@ pub async fn rules(
     engine: &dyn Engine,
     policy: &CheckedPolicy,
     around: &Surroundings,
-) -> Result<AuditReport, EngineError> {
-    let (report, _) = rules_by(engine, policy, around).await?;
-    Ok(report)
-}
-
-async fn rules_by(
-    engine: &dyn Engine,
-    policy: &CheckedPolicy,
-    around: &Surroundings,
-) -> Result<(AuditReport, Book), EngineError> {
-    let Plan {
-        facts,
-        rules: planned,
-        book,
-    } = plan(engine, policy, around).await?;
-    let mut rules = Vec::with_capacity(planned.len());
-    for Planned {
-        name,
-        enforced,
-        plan,
-        ..
-    } in planned
-    {
-        let result = match plan {
-            Err(refusal) => Err(refusal),
-            Ok(plan) => {
-                let statistics = engine.statistics(&plan).await?;
-                Ok(report::findings(&plan, &statistics, facts.now))
+) -> Result<(AuditReport, Plan), EngineError> {
+    let plan = plan(engine, policy, around).await?;
+    let mut rules = Vec::with_capacity(plan.rules.len());
+    for planned in &plan.rules {
+        let result = match &planned.plan {
+            Err(refusal) => Err(refusal.clone()),
+            Ok(rule) => {
+                let statistics = engine.statistics(rule).await?;
+                Ok(report::findings(rule, &statistics, plan.facts.now))
             }
         };
         rules.push(RuleAudit {
-            name,
-            enforced,
+            name: planned.name.clone(),
+            enforced: planned.enforced,
             result,
         });
     }
+    let book = &plan.book;
     let report = AuditReport {
-        facts,
+        facts: plan.facts.clone(),
         findings: None,
         suppress: policy.suppress.clone(),
         unseen: Vec::new(),
@@ -449,7 +431,7 @@ async fn rules_by(
         paused: book.view.paused.clone(),
         unfinished: book.view.unfinished.clone(),
     };
-    Ok((report, book))
+    Ok((report, plan))
 }
 
 /// Looks up what rules name and their plans do not hold: tables of refused rules, archive tables, usage logs.

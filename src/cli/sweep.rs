@@ -20,13 +20,13 @@ use super::{
 };
 use crate::{
     api::RetentionPolicyStatus,
-    audit::{self, AuditReport},
+    audit::{self, AuditReport, Plan},
     engine::Chunk,
     policy::approval::{BlockedRule, approved_by, plan_hash, spec_mark, table_identity},
     report,
     sweep::{
         Control, ControlError, Order, Outcome, RuleEnd, RuleProgress, RuleReport, StopReason,
-        SweepError, SweepReport, SweepState, Trigger, sweep_policy,
+        SweepError, SweepReport, SweepState, Trigger, sweep_plan, sweep_policy,
     },
 };
 
@@ -100,7 +100,7 @@ async fn sweep(
     let engine = offline.engine.as_ref();
     let around = offline.around(true);
     let spec = spec_mark(&offline.policy.spec);
-    let audited = audit::rules(engine, &offline.checked, &around)
+    let (audited, plan) = audit::rules(engine, &offline.checked, &around)
         .await
         .map_err(|error| error.to_string())?;
     let now = Timestamp::now();
@@ -120,7 +120,7 @@ async fn sweep(
     };
     let mut state =
         interrupted(&audited, &spec, now).unwrap_or_else(|| SweepState::begin(trigger, now, 0));
-    let mut report = run_through(offline, &order, &mut state, control).await?;
+    let mut report = run_through(offline, Some(plan), &order, &mut state, control).await?;
     if let Some(approved) = approve {
         let second = (approved, &order);
         report = retry_approved(offline, second, &status, &mut state, report, control).await?;
@@ -144,24 +144,23 @@ fn interrupted(audited: &AuditReport, spec: &str, now: Timestamp) -> Option<Swee
     Some(state)
 }
 
-/// One sweep; planned anew when the holds on the database change under way, or a ledger is made.
+/// One sweep, by the `plan` of a moment ago where there is one; planned anew when the holds on the database change under way, or a
+/// ledger is made.
 async fn run_through(
     offline: &Offline,
+    mut plan: Option<Plan>,
     order: &Order<'_>,
     state: &mut SweepState,
     control: &Terminal,
 ) -> Result<SweepReport, String> {
     let mut done: Vec<RuleReport> = Vec::new();
     loop {
-        let mut report = sweep_policy(
-            offline.engine.as_ref(),
-            &offline.checked,
-            order,
-            state,
-            control,
-        )
-        .await
-        .map_err(|error: SweepError| error.to_string())?;
+        let (engine, policy) = (offline.engine.as_ref(), &offline.checked);
+        let outcome = match plan.take() {
+            Some(plan) => sweep_plan(engine, policy, plan, order, state, control).await,
+            None => sweep_policy(engine, policy, order, state, control).await,
+        };
+        let mut report = outcome.map_err(|error: SweepError| error.to_string())?;
         let again = report.stopped().is_some_and(StopReason::is_planned_anew);
         let (mut ended, stopped): (Vec<_>, Vec<_>) = report
             .rules
@@ -204,7 +203,7 @@ async fn retry_approved(
         progress.rows_approved = Some(rows);
         state.put(progress);
     }
-    let mut second = run_through(offline, order, state, control).await?;
+    let mut second = run_through(offline, None, order, state, control).await?;
     // What was complete before the approval stays in the report.
     let mut rules: Vec<_> = report
         .rules

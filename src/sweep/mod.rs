@@ -14,7 +14,7 @@ mod under;
 mod unit;
 
 pub use control::{Control, ControlError, StopReason};
-pub use policy::{Order, SweepError, sweep_policy};
+pub use policy::{Order, SweepError, sweep_plan, sweep_policy};
 pub use progress::{RuleProgress, SweepState, Trigger};
 pub use report::{Outcome, RuleEnd, RuleReport, SweepReport};
 pub use runner::{Books, Turn, Under, sweep_rule};

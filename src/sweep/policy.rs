@@ -61,8 +61,24 @@ pub async fn sweep_policy(
     state: &mut SweepState,
     control: &dyn Control,
 ) -> Result<SweepReport, SweepError> {
+    let plan = audit::plan(engine, policy, order.around).await?;
+    sweep_plan(engine, policy, plan, order, state, control).await
+}
+
+/// The same, with a plan that was made just now.
+///
+/// # Errors
+/// As [`sweep_policy`].
+pub async fn sweep_plan(
+    engine: &dyn Engine,
+    policy: &CheckedPolicy,
+    plan: Plan,
+    order: &Order<'_>,
+    state: &mut SweepState,
+    control: &dyn Control,
+) -> Result<SweepReport, SweepError> {
     let generation = order.generation;
-    let Plan { facts, rules, book } = audit::plan(engine, policy, order.around).await?;
+    let Plan { facts, rules, book } = plan;
     check_database(&facts, (order.clock)())?;
     check_pause(&book)?;
     if let Some(barred) = book.forbids() {
