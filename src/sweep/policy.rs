@@ -3,7 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Books, Control, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, sweep_rule,
+    Books, Control, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, Turn,
+    runner::ended_by,
+    sweep_rule,
     under::{self, Removals},
     unit,
 };
@@ -116,6 +118,7 @@ pub async fn sweep_plan(
         let Some(mut progress) = state.rule(&plan.rule).filter(|rule| !rule.done).cloned() else {
             continue;
         };
+        let begun = state.rules.iter().any(RuleProgress::has_begun);
         let unknown = asked.block(engine, plan, removed, &progress).await;
         let blocked = match unknown {
             Ok(None) => unit::block(engine, plan, &progress).await,
@@ -139,17 +142,20 @@ pub async fn sweep_plan(
                         engine,
                         plan,
                         policy.pace,
-                        estimate,
-                        progress,
+                        Turn {
+                            progress,
+                            estimate,
+                            begun,
+                        },
                         control,
                         books,
                     )
                     .await
                 }
                 // What the rules before it did stays in the report.
-                Err(error) => RuleReport::not_begun(progress, RuleEnd::Failed(error)),
+                Err(error) => RuleReport::not_begun(progress, ended_by(error, begun)),
             },
-            Err(error) => RuleReport::not_begun(progress, RuleEnd::Failed(error)),
+            Err(error) => RuleReport::not_begun(progress, ended_by(error, begun)),
         };
         asked.settle(removed, &rule);
         state.put(rule.progress.clone());

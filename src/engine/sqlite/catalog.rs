@@ -507,6 +507,8 @@ async fn leaf(
         name: facts.name.clone(),
         unsupported,
         rows,
+        // ANALYZE may be long ago, and nothing is counted since.
+        rows_at_least: 0,
         pages,
     })
 }

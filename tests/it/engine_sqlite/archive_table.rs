@@ -7,7 +7,7 @@ use rstest::rstest;
 
 use super::{Database, filled, open};
 
-const PAGE: ChunkTarget = ChunkTarget { pages: 1 };
+const PAGE: ChunkTarget = ChunkTarget::pages(1);
 const EXPIRED: &str = "SELECT count(*) FROM logs WHERE typeof(at) = 'integer' AND at < 1704067200";
 
 async fn plan(database: &Database, table: &str) -> RulePlan {

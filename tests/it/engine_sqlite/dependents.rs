@@ -12,7 +12,7 @@ use rstest::rstest;
 
 use super::{Database, facts, filled, open};
 
-const PAGE: ChunkTarget = ChunkTarget { pages: 1 };
+const PAGE: ChunkTarget = ChunkTarget::pages(1);
 
 async fn plan(database: &Database, dependents: Dependents) -> RulePlan {
     let mut plan = database.plan("logs").await;

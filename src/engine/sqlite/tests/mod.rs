@@ -125,7 +125,7 @@ impl Database {
         let mut sweep = ledger.open_sweep(plan, None, &entry).await?;
         let mut rows = 0;
         while let Some(chunk) = sweep
-            .delete_next(crate::engine::ChunkTarget { pages: 1 })
+            .delete_next(crate::engine::ChunkTarget::pages(1))
             .await?
         {
             sweep.commit().await?;

@@ -248,7 +248,7 @@ async fn right_after_the_operators_own_sweep_everything_is_as_it_was_before_it()
         },
     };
     let mut walk = ledger.open_sweep(&plan, None, &entry).await.unwrap();
-    while let Some(chunk) = walk.delete_next(ChunkTarget { pages: 10 }).await.unwrap() {
+    while let Some(chunk) = walk.delete_next(ChunkTarget::pages(10)).await.unwrap() {
         assert_eq!(chunk.rows, 10);
         walk.commit().await.unwrap();
     }
