@@ -6,9 +6,11 @@ pub(super) const RESOLVE: &str = "
       FROM pragma_table_list(?1) AS l
      WHERE l.schema = 'main' AND l.name = ?1";
 
-/// Columns, generated and hidden ones too.
+/// Columns, generated and hidden ones too, and whether their table is STRICT.
 pub(super) const COLUMNS: &str = "
-    SELECT name, type, pk, hidden FROM pragma_table_xinfo(?1, 'main') ORDER BY cid";
+    SELECT name, type, pk, hidden,
+           EXISTS (SELECT 1 FROM pragma_table_list(?1) AS l WHERE l.schema = 'main' AND l.strict) AS strict
+      FROM pragma_table_xinfo(?1, 'main') ORDER BY cid";
 
 /// A relation of any kind; SQLite compares its name without regard to case.
 pub(super) const RELATION: &str = "

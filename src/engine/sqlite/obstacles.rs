@@ -184,7 +184,7 @@ impl Obstacles<'_> {
                 )),
                 other => other,
             })?;
-            all.push(When::If(sql::is_true(&printed)));
+            all.push(When::If(printed.perhaps()));
         }
         Ok(When::any(all))
     }
