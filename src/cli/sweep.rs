@@ -154,6 +154,7 @@ async fn run_through(
     control: &Terminal,
 ) -> Result<SweepReport, String> {
     let mut done: Vec<RuleReport> = Vec::new();
+    let mut parts: Vec<RuleReport> = Vec::new();
     loop {
         let (engine, policy) = (offline.engine.as_ref(), &offline.checked);
         let outcome = match plan.take() {
@@ -168,13 +169,32 @@ async fn run_through(
             .partition(|rule| !again || !matches!(rule.end, RuleEnd::Stopped(_)));
         done.append(&mut ended);
         if !again {
-            report.rules = done;
+            report.rules = joined(done, parts);
             return Ok(report);
         }
         for rule in stopped {
             tracing::info!(rule = rule.progress.name, "planned anew");
+            parts.push(rule);
         }
     }
+}
+
+/// What a rule did before it was planned anew belongs to what it came to.
+fn joined(mut rules: Vec<RuleReport>, parts: Vec<RuleReport>) -> Vec<RuleReport> {
+    for part in parts {
+        let name = &part.progress.name;
+        let Some(rule) = rules.iter_mut().find(|rule| rule.progress.name == *name) else {
+            rules.push(part);
+            continue;
+        };
+        rule.rows_deleted += part.rows_deleted;
+        rule.rows_archived += part.rows_archived;
+        rule.chunks += part.chunks;
+        rule.longest_chunk = rule.longest_chunk.max(part.longest_chunk);
+        rule.rested += part.rested;
+        rule.took += part.took;
+    }
+    rules
 }
 
 /// The plan that was approved must be the one that is blocked.
@@ -204,15 +224,14 @@ async fn retry_approved(
         state.put(progress);
     }
     let mut second = run_through(offline, None, order, state, control).await?;
-    // What was complete before the approval stays in the report.
-    let mut rules: Vec<_> = report
+    // What was done before the approval stays in the report.
+    let (blocked, mut rules): (Vec<_>, Vec<_>) = report
         .rules
         .into_iter()
-        .filter(|rule| !matches!(rule.end, RuleEnd::Blocked { .. }))
-        .collect();
+        .partition(|rule| matches!(rule.end, RuleEnd::Blocked { .. }));
     rules.append(&mut second.rules);
     Ok(SweepReport {
-        rules,
+        rules: joined(rules, blocked),
         totals: second.totals,
         barred: second.barred,
     })
@@ -408,5 +427,44 @@ impl Control for Terminal {
 
     fn waits(&self, progress: &RuleProgress, reason: &str) {
         self.show(progress, Some(reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::cutoff::Cutoff;
+
+    fn part(name: &str, rows: u64, end: RuleEnd) -> RuleReport {
+        let cutoff = Cutoff::Instant("2024-01-01T00:00:00Z".parse().unwrap());
+        RuleReport {
+            rows_deleted: rows,
+            rows_archived: rows,
+            chunks: 1,
+            longest_chunk: Duration::from_millis(rows),
+            took: Duration::from_secs(1),
+            ..RuleReport::not_begun(RuleProgress::new(name, cutoff), end)
+        }
+    }
+
+    #[test]
+    fn what_was_done_before_a_rule_was_planned_anew_is_reported_with_the_rest() {
+        let stopped = |name: &str, rows| part(name, rows, RuleEnd::Stopped(StopReason::Shutdown));
+        let complete = part("logs", 5, RuleEnd::Complete { remaining: 0 });
+
+        let rules = joined(
+            vec![complete],
+            vec![stopped("logs", 20), stopped("logs", 1), stopped("gone", 3)],
+        );
+
+        let seen: Vec<_> = rules
+            .iter()
+            .map(|rule| (rule.progress.name.as_str(), rule.rows_deleted, rule.chunks))
+            .collect();
+        assert_eq!(seen, [("logs", 26, 3), ("gone", 3, 1)]);
+        assert_eq!(rules[0].rows_archived, 26);
+        assert_eq!(rules[0].longest_chunk, Duration::from_millis(20));
+        assert_eq!(rules[0].took, Duration::from_secs(3));
+        assert!(matches!(rules[0].end, RuleEnd::Complete { .. }));
     }
 }

@@ -227,6 +227,7 @@ impl Printer<'_> {
             return Ok(());
         }
         self.of_one_kind(&[left, right], ordered)?;
+        self.foldable(left, right)?;
         self.not_near([left, right], printed)
     }
 

@@ -4,9 +4,9 @@
 use std::{cell::RefCell, collections::BTreeSet};
 
 use super::{
-    NUMBERS, Printer,
+    NUMBERS, Printer, folds_case,
     kinds::{Affinity, Form, Kind, Share, chooses, chosen, declared, is_number_text, kind},
-    refuse,
+    parts, refuse,
 };
 use crate::{engine::EngineError, policy::predicate::Expr};
 
@@ -209,6 +209,28 @@ impl Printer<'_> {
                     "({c} NOTNULL AND NOT (typeof({c}) = 'text' AND {spelled} GLOB '{pattern}'))"
                 ));
             }
+        }
+        Ok(())
+    }
+
+    /// Of letters beyond ASCII SQLite knows no case: they are in doubt where two values are compared, one of which was folded. An
+    /// ASCII literal they are not equal to either way.
+    pub(super) fn foldable(&self, left: &Expr, right: &Expr) -> Result<(), EngineError> {
+        let literals = |expr: &Expr| {
+            let mut leaves = Vec::new();
+            self.leaves(expr, &mut leaves);
+            leaves.iter().all(|leaf| matches!(leaf, Expr::Text(_)))
+        };
+        if !(folds_case(left) || folds_case(right)) || literals(left) || literals(right) {
+            return Ok(());
+        }
+        let mut open = vec![left, right];
+        while let Some(expr) = open.pop() {
+            if let Expr::Column(name) = expr {
+                let c = self.raw(name)?;
+                self.doubts.add(format!("{c} GLOB '*[^\u{1}-\u{7f}]*'"));
+            }
+            open.extend(parts(expr));
         }
         Ok(())
     }
