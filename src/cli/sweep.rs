@@ -211,15 +211,14 @@ async fn retry_approved(
         state.put(progress);
     }
     let mut second = run_through(offline, None, order, state, control).await?;
-    // What was complete before the approval stays in the report.
-    let mut rules: Vec<_> = report
+    // What was done before the approval stays in the report.
+    let (blocked, mut rules): (Vec<_>, Vec<_>) = report
         .rules
         .into_iter()
-        .filter(|rule| !matches!(rule.end, RuleEnd::Blocked { .. }))
-        .collect();
+        .partition(|rule| matches!(rule.end, RuleEnd::Blocked { .. }));
     rules.append(&mut second.rules);
     Ok(SweepReport {
-        rules,
+        rules: joined(rules, blocked),
         totals: second.totals,
         barred: second.barred,
     })
