@@ -82,28 +82,24 @@ impl Observation {
     }
 
     /// What is known of a whole from its parts: used if one of them is, unused if all of them are.
-    fn of_parts<'a>(parts: impl Iterator<Item = &'a Self>) -> Option<Self> {
-        parts
-            .cloned()
-            .reduce(|one, other| match (&one.usage, &other.usage) {
-                (Usage::Used { last: a }, Usage::Used { last: b }) => Self {
-                    usage: Usage::Used { last: *a.max(b) },
-                    ..one.narrowed(&other)
+    fn of_parts(parts: impl Iterator<Item = Self>) -> Option<Self> {
+        parts.reduce(|one, other| match (&one.usage, &other.usage) {
+            (Usage::Used { last: a }, Usage::Used { last: b }) => Self {
+                usage: Usage::Used { last: *a.max(b) },
+                ..one.narrowed(&other)
+            },
+            (Usage::Used { .. }, _) => one,
+            (_, Usage::Used { .. }) => other,
+            (Usage::Unknown(_), _) => one,
+            (_, Usage::Unknown(_)) => other,
+            (Usage::Unused { since: a, days: m }, Usage::Unused { since: b, days: n }) => Self {
+                usage: Usage::Unused {
+                    since: *a.max(b),
+                    days: *m.min(n),
                 },
-                (Usage::Used { .. }, _) => one,
-                (_, Usage::Used { .. }) => other,
-                (Usage::Unknown(_), _) => one,
-                (_, Usage::Unknown(_)) => other,
-                (Usage::Unused { since: a, days: m }, Usage::Unused { since: b, days: n }) => {
-                    Self {
-                        usage: Usage::Unused {
-                            since: *a.max(b),
-                            days: *m.min(n),
-                        },
-                        ..one.narrowed(&other)
-                    }
-                }
-            })
+                ..one.narrowed(&other)
+            },
+        })
     }
 
     /// With the shorter coverage of the two.

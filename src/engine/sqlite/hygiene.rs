@@ -14,7 +14,7 @@ use super::{
     sql::{self, constant},
 };
 use crate::policy::hygiene::facts::{
-    Dialect, Facts, FedColumn, Feed, ForeignKey, Index, IndexKey, Sequence, Table,
+    Definition, Dialect, Facts, FedColumn, Feed, ForeignKey, Index, IndexKey, Sequence, Table,
 };
 
 /// Reads everything in the transaction that `session` is in.
@@ -147,13 +147,13 @@ impl Schema {
                 Some(Index {
                     table: described.table.id,
                     schema: SCHEMA.into(),
-                    name: "PRIMARY KEY".to_owned(),
+                    name: "PRIMARY KEY".into(),
                     method: METHOD.into(),
                     unique: true,
                     primary: true,
                     valid: true,
                     ready: true,
-                    constraint: Some("PRIMARY KEY".to_owned()),
+                    constraint: Some("PRIMARY KEY".into()),
                     keys: vec![IndexKey {
                         column: column.number,
                         options: ASCENDING,
@@ -165,7 +165,7 @@ impl Schema {
             .collect()
     }
 
-    fn into_tables(self) -> HashMap<u32, Table> {
+    fn into_tables(self) -> BTreeMap<u32, Table> {
         self.tables
             .into_values()
             .map(|described| (described.table.id, described.table))
@@ -242,7 +242,7 @@ async fn indexes(session: &mut Session, schema: &Schema) -> Result<Vec<Index>, s
         let Some(described) = schema.get(&row, "table_name")? else {
             continue;
         };
-        let name: String = row.try_get("name")?;
+        let name: Box<str> = row.try_get("name")?;
         if indexes.last().is_none_or(|last| last.name != name) {
             indexes.push(index(&row, described, name)?);
         }
@@ -270,7 +270,7 @@ async fn indexes(session: &mut Session, schema: &Schema) -> Result<Vec<Index>, s
 const DESCENDING: i16 = 1;
 const ASCENDING: i16 = 2;
 
-fn index(row: &SqliteRow, described: &Described, name: String) -> Result<Index, sqlx::Error> {
+fn index(row: &SqliteRow, described: &Described, name: Box<str>) -> Result<Index, sqlx::Error> {
     let origin: String = row.try_get("origin")?;
     let text: Option<String> = row.try_get("sql")?;
     let (keys, predicate) = text.as_deref().map_or((None, None), parts);
@@ -290,10 +290,15 @@ fn index(row: &SqliteRow, described: &Described, name: String) -> Result<Index, 
         not_null: predicate
             .filter(|_| is_partial)
             .and_then(not_null)
-            .and_then(|name| Some(vec![described.column(&name)?.number])),
-        definition: text.as_deref().map(Into::into),
-        expressions: keys.filter(|_| has_expression).map(ToOwned::to_owned),
-        predicate: predicate.filter(|_| is_partial).map(ToOwned::to_owned),
+            .and_then(|name| Some([described.column(&name)?.number].into())),
+        expressions: keys.filter(|_| has_expression).map(Into::into),
+        predicate: predicate.filter(|_| is_partial).map(Into::into),
+        definition: text.map(|statement| {
+            Box::new(Definition {
+                statement,
+                ..Definition::default()
+            })
+        }),
         ..Index::default()
     })
 }

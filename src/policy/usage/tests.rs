@@ -62,7 +62,7 @@ fn facts(node: Node, table: Counters, index: Counters) -> Facts {
         id: INDEX,
         table: TABLE,
         schema: "public".into(),
-        name: "t_a".to_owned(),
+        name: "t_a".into(),
         method: "btree".into(),
         keys: vec![IndexKey::default()],
         ..Index::default()
@@ -109,7 +109,7 @@ fn table(observed: &Observed) -> &Usage {
 }
 
 fn index(observed: &Observed) -> &Usage {
-    &observed.indexes[&INDEX].usage
+    &observed.indexes[&INDEX]
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn an_index_that_was_rebuilt_concurrently_keeps_its_window() {
     let observed = look(&mut memory, &rebuilt);
 
     assert_eq!(
-        observed.indexes[&201].usage,
+        observed.indexes[&201],
         Usage::Unused {
             since: at(0),
             days: 100
@@ -381,14 +381,14 @@ fn an_index_that_was_rebuilt_concurrently_keeps_its_window() {
 fn an_index_of_another_definition_is_another_one_and_the_old_one_is_forgotten() {
     let mut memory = quiet(99);
     let mut other = facts(node(100), counters(7, 3), counters(5, 0));
-    other.indexes[0].predicate = Some("{OPEXPR :opno 96 :location 40}".to_owned());
+    other.indexes[0].predicate = Some("{OPEXPR :opno 96 :location 40}".into());
 
     let observed = look(&mut memory, &other);
 
     assert_eq!(index(&observed), &Usage::Unknown(Break::FirstSeen.reason()));
     assert_eq!(memory.windows.len(), 2);
     let mut copied = facts(node(101), counters(7, 3), counters(5, 0));
-    copied.indexes[0].predicate = Some("{OPEXPR :opno 96 :location -1}".to_owned());
+    copied.indexes[0].predicate = Some("{OPEXPR :opno 96 :location -1}".into());
     look(&mut memory, &copied);
     assert_eq!(memory.windows.len(), 2);
 }
@@ -497,7 +497,7 @@ fn a_standby_never_says_unused_and_says_that_it_is_one_node() {
 
     assert!(matches!(index(&observed), Usage::Unknown(_)));
     assert!(
-        observed.indexes[&INDEX]
+        observed.tables[&TABLE]
             .note
             .as_deref()
             .unwrap()
@@ -519,7 +519,7 @@ fn beside_standbys_unused_is_said_of_this_node_only() {
 
     assert!(matches!(index(&observed), Usage::Unused { .. }));
     assert!(
-        observed.indexes[&INDEX]
+        observed.tables[&TABLE]
             .note
             .as_deref()
             .unwrap()

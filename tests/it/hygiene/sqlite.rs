@@ -102,7 +102,7 @@ async fn indexes_are_described_by_columns_collations_order_expressions_and_predi
         facts
             .indexes
             .iter()
-            .find(|index| index.name == name)
+            .find(|index| &*index.name == name)
             .unwrap()
     };
     let columns = |name: &str| {

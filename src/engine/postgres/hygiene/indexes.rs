@@ -1,7 +1,7 @@
 //! The indexes and foreign keys of a database.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     error::Error,
     str::FromStr,
     sync::Arc,
@@ -15,7 +15,7 @@ use sqlx::{
 use crate::{
     engine::postgres::{catalog::oid, session::Session, sql::constant},
     policy::hygiene::{
-        facts::{Facts, ForeignKey, ForeignKeyPart, Index, IndexKey, Table},
+        facts::{Definition, Facts, ForeignKey, ForeignKeyPart, Index, IndexKey, Table},
         indexes::to_define,
     },
 };
@@ -67,7 +67,7 @@ WHERE i.relnamespace NOT IN (SELECT n.oid FROM pg_namespace n
 /// The indexes of `tables`.
 pub(super) async fn indexes(
     session: &mut Session,
-    tables: &HashMap<u32, Table>,
+    tables: &BTreeMap<u32, Table>,
 ) -> Result<Vec<Index>, sqlx::Error> {
     // Put straight where they stay: there may be tens of thousands.
     let mut indexes = Vec::new();
@@ -100,6 +100,7 @@ fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::E
         table: table.id,
         schema: texts.shared(if of_toast { "pg_toast" } else { &table.schema }),
         name: row.try_get("name")?,
+        constraint: row.try_get("constraint")?,
         attached_to: row
             .try_get::<Option<Oid>, _>("attached_to")?
             .map(|oid| oid.0),
@@ -109,7 +110,6 @@ fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::E
         valid: row.try_get("indisvalid")?,
         ready: row.try_get("indisready")?,
         being_built: row.try_get("being_built")?,
-        constraint: row.try_get("constraint")?,
         keys: keys
             .map(|(((column, class), collation), options)| IndexKey {
                 column: *column,
@@ -118,9 +118,9 @@ fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::E
                 options,
             })
             .collect(),
-        included: included.to_vec(),
-        expressions: row.try_get("expressions")?,
-        predicate: row.try_get("predicate")?,
+        included: included.into(),
+        expressions: texts.of(row, "expressions")?,
+        predicate: texts.of(row, "predicate")?,
         pages: u64::try_from(row.try_get::<i64, _>("pages")?).unwrap_or(0),
         replica_identity: row.try_get("indisreplident")?,
         clustered: row.try_get("indisclustered")?,
@@ -129,10 +129,11 @@ fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::E
         nulls_not_distinct: row.try_get("nulls_not_distinct")?,
         referred: row.try_get("referred")?,
         dropping: row.try_get("dropping")?,
-        parameters: row.try_get("parameters")?,
+        parameters: texts.of(row, "parameters")?,
         not_null: row
             .try_get::<Option<&str>, _>("null_tests")?
-            .and_then(not_null),
+            .and_then(not_null)
+            .map(Into::into),
         ..Index::default()
     })
 }
@@ -142,6 +143,12 @@ fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::E
 struct Texts(HashSet<Arc<str>>);
 
 impl Texts {
+    /// The text in a column of a row; `None`: NULL.
+    fn of(&mut self, row: &PgRow, column: &str) -> Result<Option<Arc<str>>, sqlx::Error> {
+        let text: Option<&str> = row.try_get(column)?;
+        Ok(text.map(|text| self.shared(text)))
+    }
+
     fn shared(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.0.get(text) {
             return known.clone();
@@ -225,16 +232,19 @@ pub(in crate::engine::postgres) async fn define(
     let rows = session.rows(constant(DEFINITIONS).bind(ids)).await?;
     let mut definitions = HashMap::new();
     for row in &rows {
-        let definition: Option<Box<str>> = row.try_get("definition")?;
-        let constraint: Option<Box<str>> = row.try_get("constraint_definition")?;
-        let marks: Vec<String> = row.try_get("marks")?;
-        definitions.insert(oid(row, "id")?, (definition, constraint, marks.into()));
+        // An index that was dropped meanwhile has none.
+        if let Some(statement) = row.try_get("definition")? {
+            let definition = Definition {
+                statement,
+                constraint: row.try_get("constraint_definition")?,
+                marks: row.try_get("marks")?,
+            };
+            definitions.insert(oid(row, "id")?, Box::new(definition));
+        }
     }
     for index in &mut facts.indexes {
-        if let Some((definition, constraint, marks)) = definitions.remove(&index.id) {
-            index.definition = definition;
-            index.constraint_definition = constraint;
-            index.marks = marks;
+        if let Some(definition) = definitions.remove(&index.id) {
+            index.definition = Some(definition);
         }
     }
     Ok(())

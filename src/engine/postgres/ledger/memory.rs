@@ -3,7 +3,7 @@
 //! One row an object and none a sample. The tables are younger than the ledger's others: a ledger without them is whole, and
 //! gets them where the role may create. Like the others they hold nothing that runs code.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use sqlx::{Row, postgres::PgRow};
@@ -126,13 +126,12 @@ SELECT server, timeline, (extract(epoch FROM started_at) * 1000000)::int8 AS sta
   (extract(epoch FROM reset_at) * 1000000)::int8 AS reset, epoch, (extract(epoch FROM since) * 1000000)::int8 AS since, \
   broken_by, (extract(epoch FROM sampled_at) * 1000000)::int8 AS sampled \
 FROM retention_operator.usage_node WHERE one";
-/// Lists in one row: as rows, 50,000 objects would take many times the memory.
 const WINDOWS: &str = "\
-SELECT array_agg(key) AS keys, array_agg(object_id) AS ids, array_agg((extract(epoch FROM since) * 1000000)::int8) AS since, \
-  array_agg(broken_by) AS broken_by, array_agg(reads) AS reads, array_agg(writes) AS writes, \
-  array_agg((extract(epoch FROM counted_at) * 1000000)::int8) AS counted, \
-  array_agg((extract(epoch FROM last_use) * 1000000)::int8) AS last_use, array_agg(blind_seconds) AS blind \
-FROM retention_operator.usage_window";
+SELECT key, object_id AS id, (extract(epoch FROM since) * 1000000)::int8 AS since, broken_by, reads, writes, \
+  (extract(epoch FROM counted_at) * 1000000)::int8 AS counted, (extract(epoch FROM last_use) * 1000000)::int8 AS last_use, \
+  blind_seconds AS blind FROM retention_operator.usage_window";
+/// So many windows are written by one statement: all of a large database would be a message of many megabytes.
+const BATCH: usize = 1_000;
 /// Where the sweeps of the last weeks went, until when, and until when those went that do not know what they added to the
 /// counters: one part of them never ended in good order, or an operator ended it that does not count. One that has not ended may
 /// still be at it, unless each of its parts has ended in good order: then it waits for its next window.
@@ -269,39 +268,26 @@ async fn state(session: &mut Session) -> Result<Option<State>, sqlx::Error> {
     }))
 }
 
-async fn windows(session: &mut Session) -> Result<HashMap<i64, Window>, sqlx::Error> {
-    let row = session.row(constant(WINDOWS)).await?;
-    let keys: Vec<i64> = list(&row, "keys")?;
-    let ids: Vec<i64> = list(&row, "ids")?;
-    let since: Vec<i64> = list(&row, "since")?;
-    let broken_by: Vec<String> = list(&row, "broken_by")?;
-    let reads: Vec<i64> = list(&row, "reads")?;
-    let writes: Vec<i64> = list(&row, "writes")?;
-    let counted: Vec<i64> = list(&row, "counted")?;
-    let last_use: Vec<Option<i64>> = list(&row, "last_use")?;
-    let blind: Vec<i64> = list(&row, "blind")?;
-    let times = since.into_iter().zip(counted).zip(last_use);
-    let counts = reads.into_iter().zip(writes).zip(blind);
-    let what = keys.into_iter().zip(ids).zip(broken_by);
-    what.zip(times)
-        .zip(counts)
-        .map(|((what, times), counts)| {
-            let ((key, id), broken_by) = what;
-            let ((since, counted), last_use) = times;
-            let ((reads, writes), blind_seconds) = counts;
+async fn windows(session: &mut Session) -> Result<BTreeMap<i64, Window>, sqlx::Error> {
+    let windows = session
+        .collect(constant(WINDOWS), |row| {
             let window = Window {
-                id: number(id),
-                since: instant(since)?,
-                broken_by: Break::read(&broken_by),
-                reads,
-                writes,
-                counted: instant(counted)?,
-                last_use: last_use.map(instant).transpose()?,
-                blind_seconds,
+                id: number(row.try_get("id")?),
+                since: instant(row.try_get("since")?)?,
+                broken_by: Break::read(row.try_get("broken_by")?),
+                reads: row.try_get("reads")?,
+                writes: row.try_get("writes")?,
+                counted: instant(row.try_get("counted")?)?,
+                last_use: row
+                    .try_get::<Option<i64>, _>("last_use")?
+                    .map(instant)
+                    .transpose()?,
+                blind_seconds: row.try_get("blind")?,
             };
-            Ok((key, window))
+            Ok((row.try_get("key")?, window))
         })
-        .collect()
+        .await?;
+    Ok(windows.into_iter().collect())
 }
 
 /// `$1`: when the last sample was taken, `$2`…: the server now. Another sample in between matches no row.
@@ -441,8 +427,8 @@ async fn write_usage(session: &mut Session, change: &Change) -> Result<(), sqlx:
         // Somebody else took a sample meanwhile: this one rests on what is no more.
         return Ok(());
     }
-    if !change.windows.is_empty() {
-        session.execute(entering(&change.windows)).await?;
+    for windows in change.windows.chunks(BATCH) {
+        session.execute(entering(windows)).await?;
     }
     if !change.gone.is_empty() {
         session

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::policy::hygiene::{
         checks::samples::{self, index},
-        facts::{ForeignKey, IndexKey},
+        facts::{Definition, ForeignKey, IndexKey},
     };
 
     fn found(indexes: Vec<Index>) -> Vec<Finding> {
@@ -137,7 +137,7 @@ mod tests {
         let mut findings = found(vec![
             Index {
                 pages: 200,
-                definition: Some("CREATE INDEX t_a2 ON public.t USING btree (a)".into()),
+                definition: samples::made_by("CREATE INDEX t_a2 ON public.t USING btree (a)"),
                 ..index(2, "t_a2", &[1])
             },
             index(3, "t_a1", &[1]),
@@ -163,7 +163,7 @@ mod tests {
         let primary = Index {
             primary: true,
             unique: true,
-            constraint: Some("t_pkey".to_owned()),
+            constraint: Some("t_pkey".into()),
             ..index(1, "t_pkey", &[1])
         };
 
@@ -186,7 +186,7 @@ mod tests {
         type Change = fn(&mut Index);
         let changes: [(&str, Change); 9] = [
             ("a partial index", |index| {
-                index.predicate = Some("1".to_owned())
+                index.predicate = Some("1".into())
             }),
             ("an operator class", |index| {
                 index.keys[0].operator_class = 7
@@ -196,7 +196,7 @@ mod tests {
             ("a direction of one column", |index| {
                 index.keys[1].options = 3
             }),
-            ("included columns", |index| index.included = vec![3]),
+            ("included columns", |index| index.included = [3].into()),
             ("the access method", |index| index.method = "hash".into()),
             ("the order of columns", |index| index.keys.reverse()),
             ("not valid", |index| index.valid = false),
@@ -213,7 +213,7 @@ mod tests {
     fn parameters_make_another_index_only_where_they_change_what_it_finds() {
         let brin = |id, name, pages: &str| Index {
             method: "brin".into(),
-            parameters: Some(format!("{{pages_per_range={pages}}}")),
+            parameters: Some(format!("{{pages_per_range={pages}}}").into()),
             ..index(id, name, &[1])
         };
 
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn expressions_are_compared_and_not_only_counted() {
         let lower = |id, name, expression: &str| Index {
-            expressions: Some(expression.to_owned()),
+            expressions: Some(expression.into()),
             ..index(id, name, &[0])
         };
 
@@ -255,10 +255,10 @@ mod tests {
 
     #[test]
     fn an_exclusion_constraint_is_no_duplicate_of_anything() {
-        let exclusion = |id, name| Index {
+        let exclusion = |id, name: &str| Index {
             method: "gist".into(),
             exclusion: true,
-            constraint: Some(String::from(name)),
+            constraint: Some(name.into()),
             ..index(id, name, &[1])
         };
 
@@ -270,7 +270,7 @@ mod tests {
         let primary = Index {
             primary: true,
             unique: true,
-            constraint: Some("t_pkey".to_owned()),
+            constraint: Some("t_pkey".into()),
             ..index(1, "t_pkey", &[1])
         };
         let referred = Index {
@@ -320,15 +320,14 @@ mod tests {
     fn a_duplicate_constraint_is_dropped_by_its_name() {
         let unique = |id, name: &str| Index {
             unique: true,
-            constraint: Some(name.to_owned()),
-            definition: Some(
-                format!(
+            constraint: Some(name.into()),
+            definition: Some(Box::new(Definition {
+                statement: format!(
                     "CREATE UNIQUE INDEX {name} ON public.t USING btree (a) WITH (fillfactor='70')"
-                )
-                .into(),
-            ),
-            constraint_definition: Some(format!("UNIQUE USING INDEX {name}").into()),
-            marks: vec!["COMMENT ON INDEX public.t_a_key1 IS 'x';".to_owned()].into(),
+                ),
+                constraint: Some(format!("UNIQUE USING INDEX {name}")),
+                marks: vec!["COMMENT ON INDEX public.t_a_key1 IS 'x';".to_owned()],
+            })),
             ..index(id, name, &[1])
         };
 

@@ -153,7 +153,7 @@ fn nearly<'a>(
             } else {
                 "does, but compares texts by another collation"
             };
-            (index.name.as_str(), why)
+            (&*index.name, why)
         })
         .collect();
     nearly.sort_unstable();
@@ -307,8 +307,8 @@ mod tests {
     #[test]
     fn a_partial_index_serves_it_when_it_leaves_out_only_rows_that_refer_to_nothing() {
         let partial = |not_null: Option<Vec<i16>>| Index {
-            predicate: Some("1".to_owned()),
-            not_null,
+            predicate: Some("1".into()),
+            not_null: not_null.map(Into::into),
             ..index(1, "t_i", &[1])
         };
 

@@ -161,7 +161,7 @@ mod tests {
         };
         let exclusion = Index {
             exclusion: true,
-            constraint: Some("t_a".to_owned()),
+            constraint: Some("t_a".into()),
             ..index(1, "t_a", &[1])
         };
 
@@ -175,7 +175,7 @@ mod tests {
         let changes: [(&str, Change); 8] = [
             ("another first column", |long| long.keys.reverse()),
             ("a partial longer one", |long| {
-                long.predicate = Some("1".to_owned())
+                long.predicate = Some("1".into())
             }),
             ("an operator class", |long| long.keys[0].operator_class = 7),
             ("a collation", |long| long.keys[0].collation = 7),
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_partial_index_is_not_redundant_beside_a_whole_one() {
         let partial = Index {
-            predicate: Some("1".to_owned()),
+            predicate: Some("1".into()),
             ..index(1, "t_a_open", &[1])
         };
 
@@ -205,14 +205,14 @@ mod tests {
     #[test]
     fn included_columns_must_be_in_the_longer_one_too() {
         let short = |included: &[i16]| Index {
-            included: included.to_vec(),
+            included: included.into(),
             ..index(1, "t_a", &[1])
         };
 
         assert_eq!(ids(vec![short(&[2]), index(2, "t_ab", &[1, 2])]).len(), 1);
         assert!(ids(vec![short(&[3]), index(2, "t_ab", &[1, 2])]).is_empty());
         let wider = Index {
-            included: vec![2, 3],
+            included: [2, 3].into(),
             ..index(2, "t_a_more", &[1])
         };
         assert_eq!(
@@ -224,15 +224,15 @@ mod tests {
     #[test]
     fn an_expression_is_redundant_only_before_plain_columns() {
         let short = Index {
-            expressions: Some("lower".to_owned()),
+            expressions: Some("lower".into()),
             ..index(1, "t_lower", &[0])
         };
         let long = Index {
-            expressions: Some("lower".to_owned()),
+            expressions: Some("lower".into()),
             ..index(2, "t_lower_a", &[0, 1])
         };
         let other = Index {
-            expressions: Some("upper".to_owned()),
+            expressions: Some("upper".into()),
             ..long.clone()
         };
 

@@ -1,6 +1,6 @@
 //! Made-up databases for the tests of the checks about indexes.
 
-use crate::policy::hygiene::facts::{Facts, Index, IndexKey, Kind, Table};
+use crate::policy::hygiene::facts::{Definition, Facts, Index, IndexKey, Kind, Table};
 
 /// The number of `public.t`.
 pub(super) const TABLE: u32 = 100;
@@ -15,7 +15,7 @@ pub(super) fn index(id: u32, name: &str, columns: &[i16]) -> Index {
         id,
         table: TABLE,
         schema: "public".into(),
-        name: name.to_owned(),
+        name: name.into(),
         method: "btree".into(),
         valid: true,
         ready: true,
@@ -28,6 +28,14 @@ pub(super) fn index(id: u32, name: &str, columns: &[i16]) -> Index {
             .collect(),
         ..Index::default()
     }
+}
+
+/// That an index is made by a statement alone.
+pub(super) fn made_by(statement: &str) -> Option<Box<Definition>> {
+    Some(Box::new(Definition {
+        statement: statement.to_owned(),
+        ..Definition::default()
+    }))
 }
 
 /// A table of that number and name.
