@@ -378,6 +378,7 @@ pub async fn audit(
 ) -> Result<AuditReport, EngineError> {
     let (mut report, book) = rules_by(engine, policy, around).await?;
     let mut hygiene = engine.hygiene().await?;
+    hygiene::lighten(&mut hygiene);
     let mut remembered = usage::recall(&book, around).await?;
     let memory = remembered.usage.take();
     let rules = &mut report.rules;

@@ -13,6 +13,7 @@ mod statements;
 #[cfg(test)]
 mod tests;
 mod window;
+mod windows;
 
 use jiff::Timestamp;
 
@@ -21,6 +22,7 @@ pub use log::{LogQuery, LogSource, Logged, with_log};
 pub use node::{Node, State};
 pub use statements::{LookedUp, Statements};
 pub use window::Window;
+pub use windows::Windows;
 
 /// Whether a table or an index is used.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,13 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Break, Counters, Observation, State, Usage, Window, glance,
+    Break, Counters, Observation, State, Usage, Window, Windows, glance,
     window::{Advanced, Sample},
 };
 use crate::policy::hygiene::{
     Facts,
     facts::{Index, Kind, Table},
-    object, part,
 };
 
 /// Samples closer together than this are not written down.
@@ -28,7 +27,7 @@ pub struct Memory {
     /// The server at the last sample; `None`: no sample was taken yet.
     pub state: Option<State>,
     /// Windows by the keys of their things.
-    pub windows: BTreeMap<i64, Window>,
+    pub windows: Windows,
     /// The tables that the operator's own sweeps went to, by the numbers that their rules found.
     pub swept: HashMap<u32, Swept>,
     /// What the operator's own transactions added to the counters of tables and indexes, by their numbers.
@@ -62,8 +61,8 @@ pub struct Change {
     pub previous: Option<Timestamp>,
     /// The server now.
     pub state: State,
-    /// New and changed windows, with their keys and the names of their things.
-    pub windows: Vec<(i64, String, Window)>,
+    /// New and changed windows, with their keys.
+    pub windows: Vec<(i64, Window)>,
     /// Keys of things that are gone.
     pub gone: Vec<i64>,
     /// Indexes that have another number now, the old one first: what was our own use of them goes along.
@@ -169,8 +168,7 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
             moving: reach.moving.contains(&table.id),
             unclear: reach.unclear.contains(&table.id),
         };
-        let name = || object(&table.schema, &table.name);
-        Some((table.id, sampler.sample(table_key(table), name, &sample)))
+        Some((table.id, sampler.sample(table_key(table), &sample)))
     };
     let tables = leaves(facts).filter_map(of_table).collect();
     let of_index = |index: &Index| {
@@ -182,13 +180,7 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
             moving: reach.moving.contains(&index.table),
             unclear: reach.unclear.contains(&index.table),
         };
-        let name = || {
-            index
-                .object(facts)
-                .unwrap_or_else(|| part(&index.schema, "?", &index.name))
-        };
-        let observation = sampler.sample(index_key(index), name, &sample);
-        Some((index.id, observation.usage))
+        Some((index.id, sampler.sample(index_key(index), &sample).usage))
     };
     let indexes = facts.indexes.iter().filter_map(of_index).collect();
     let mut observed = Observed {
@@ -204,9 +196,9 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
             windows,
             gone: memory
                 .windows
-                .keys()
+                .iter()
+                .map(|(key, _)| key)
                 .filter(|key| !seen.contains(key))
-                .copied()
                 .collect(),
             renumbered,
             state,
@@ -228,16 +220,16 @@ struct Sampler<'a> {
     after_days: u32,
     note: Option<String>,
     seen: HashSet<i64>,
-    windows: Vec<(i64, String, Window)>,
+    windows: Vec<(i64, Window)>,
 }
 
 impl Sampler<'_> {
-    fn sample(&mut self, key: i64, name: impl FnOnce() -> String, sample: &Sample) -> Observation {
+    fn sample(&mut self, key: i64, sample: &Sample) -> Observation {
         if !self.seen.insert(key) {
             // Two things with one key cannot be told apart.
             return Observation::default();
         }
-        let before = self.memory.windows.get(&key);
+        let before = self.memory.windows.get(key);
         if self.late {
             return match before {
                 Some(window) => self.judge(window),
@@ -249,7 +241,7 @@ impl Sampler<'_> {
             Window::advance(before, sample, now, self.previous, self.broken);
         let observation = self.judge(&window);
         if changed {
-            self.windows.push((key, name(), window));
+            self.windows.push((key, window));
         }
         observation
     }
@@ -322,10 +314,7 @@ fn own_use(facts: &Facts, memory: &Memory) -> (HashMap<u32, OwnUse>, Vec<(u32, u
         return (own, renumbered);
     }
     for index in &facts.indexes {
-        let before = memory
-            .windows
-            .get(&index_key(index))
-            .map(|window| window.id);
+        let before = memory.windows.get(index_key(index)).map(|window| window.id);
         let Some(before) = before.filter(|before| *before != index.id) else {
             continue;
         };

@@ -77,12 +77,14 @@ fn remembered(memory: &Memory, observed: &Observed) -> Memory {
     let mut memory = memory.clone();
     let change = observed.change.as_ref().expect("a sample to write down");
     memory.state = Some(change.state.clone());
-    for (key, _, window) in &change.windows {
-        memory.windows.insert(*key, window.clone());
-    }
-    for key in &change.gone {
-        memory.windows.remove(key);
-    }
+    let kept = memory.windows.iter();
+    let kept = kept.filter(|(key, _)| {
+        let is_new = change.windows.iter().any(|(new, _)| new == key);
+        !is_new && !change.gone.contains(key)
+    });
+    let kept = kept.map(|(key, window)| (key, window.clone()));
+    let windows: Vec<(i64, Window)> = kept.chain(change.windows.clone()).collect();
+    memory.windows = windows.into();
     memory
 }
 
@@ -555,8 +557,8 @@ fn what_is_used_all_the_time_is_written_down_every_six_hours_and_never_late_by_m
         assert!(quarter == 0 || *table(&observed) == Usage::Used { last: Some(now) });
         let change = memory
             .windows
-            .values()
-            .filter(|window| window.counted == now);
+            .iter()
+            .filter(|(_, window)| window.counted == now);
         written += change.count();
     }
     // The table: once when it was new, once at its first use, then every six hours. The index: once.

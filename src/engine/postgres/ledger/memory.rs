@@ -3,7 +3,7 @@
 //! One row an object and none a sample. The tables are younger than the ledger's others: a ledger without them is whole, and
 //! gets them where the role may create. Like the others they hold nothing that runs code.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use sqlx::{Row, postgres::PgRow};
@@ -17,7 +17,7 @@ use crate::{
             sql::{constant, fixed},
         },
     },
-    policy::usage::{Break, Change, Memory, Node, OwnUse, State, Swept, Window},
+    policy::usage::{Break, Change, Memory, Node, OwnUse, State, Swept, Window, Windows},
 };
 
 /// The tables; each statement is repeatable.
@@ -268,7 +268,7 @@ async fn state(session: &mut Session) -> Result<Option<State>, sqlx::Error> {
     }))
 }
 
-async fn windows(session: &mut Session) -> Result<BTreeMap<i64, Window>, sqlx::Error> {
+async fn windows(session: &mut Session) -> Result<Windows, sqlx::Error> {
     let windows = session
         .collect(constant(WINDOWS), |row| {
             let window = Window {
@@ -287,7 +287,7 @@ async fn windows(session: &mut Session) -> Result<BTreeMap<i64, Window>, sqlx::E
             Ok((row.try_get("key")?, window))
         })
         .await?;
-    Ok(windows.into_iter().collect())
+    Ok(windows.into())
 }
 
 /// `$1`: when the last sample was taken, `$2`…: the server now. Another sample in between matches no row.
@@ -305,12 +305,15 @@ SELECT true, $2::text, $3::text, timestamptz 'epoch' + $4::int8 * interval '1 mi
   timestamptz 'epoch' + $5::int8 * interval '1 microsecond', $6::text, \
   timestamptz 'epoch' + $7::int8 * interval '1 microsecond', $8::text, \
   timestamptz 'epoch' + $9::int8 * interval '1 microsecond' WHERE $1::int8 IS NULL ON CONFLICT (one) DO NOTHING";
+/// The names are for people who look into the ledger.
 const ENTER_WINDOWS: &str = "\
 INSERT INTO retention_operator.usage_window (key, name, object_id, since, broken_by, reads, writes, counted_at, last_use, blind_seconds) \
-SELECT w.key, w.name, w.id, timestamptz 'epoch' + w.since * interval '1 microsecond', w.broken_by, w.reads, w.writes, \
+SELECT w.key, concat_ws('.', quote_ident(n.nspname), quote_ident(t.relname), quote_ident(c.relname)), w.id, timestamptz 'epoch' + w.since * interval '1 microsecond', w.broken_by, w.reads, w.writes, \
   timestamptz 'epoch' + w.counted * interval '1 microsecond', timestamptz 'epoch' + w.last_use * interval '1 microsecond', w.blind \
-FROM unnest($1::int8[], $2::text[], $3::int8[], $4::int8[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[]) \
-  AS w(key, name, id, since, broken_by, reads, writes, counted, last_use, blind) \
+FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::int8[], $6::int8[], $7::int8[], $8::int8[], $9::int8[]) \
+  AS w(key, id, since, broken_by, reads, writes, counted, last_use, blind) \
+LEFT JOIN pg_class c ON c.oid = w.id::oid LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
+LEFT JOIN pg_index x ON x.indexrelid = c.oid LEFT JOIN pg_class t ON t.oid = x.indrelid \
 ON CONFLICT (key) DO UPDATE SET name = excluded.name, object_id = excluded.object_id, since = excluded.since, \
   broken_by = excluded.broken_by, reads = excluded.reads, writes = excluded.writes, counted_at = excluded.counted_at, \
   last_use = excluded.last_use, blind_seconds = excluded.blind_seconds";
@@ -451,24 +454,22 @@ async fn write_usage(session: &mut Session, change: &Change) -> Result<(), sqlx:
 }
 
 fn entering(
-    windows: &[(i64, String, Window)],
+    windows: &[(i64, Window)],
 ) -> sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments> {
     let numbers = |of: &dyn Fn(&Window) -> i64| -> Vec<i64> {
-        windows.iter().map(|(_, _, window)| of(window)).collect()
+        windows.iter().map(|(_, window)| of(window)).collect()
     };
     let keys: Vec<i64> = windows.iter().map(|(key, ..)| *key).collect();
-    let names: Vec<String> = windows.iter().map(|(_, name, _)| name.clone()).collect();
     let broken_by: Vec<String> = windows
         .iter()
-        .map(|(_, _, window)| window.broken_by.as_str().to_owned())
+        .map(|(_, window)| window.broken_by.as_str().to_owned())
         .collect();
     let last_use: Vec<Option<i64>> = windows
         .iter()
-        .map(|(_, _, window)| window.last_use.map(Timestamp::as_microsecond))
+        .map(|(_, window)| window.last_use.map(Timestamp::as_microsecond))
         .collect();
     constant(ENTER_WINDOWS)
         .bind(keys)
-        .bind(names)
         .bind(numbers(&|window| i64::from(window.id)))
         .bind(numbers(&|window| window.since.as_microsecond()))
         .bind(broken_by)
