@@ -14,7 +14,7 @@ use super::{
     sql::{self, constant},
 };
 use crate::policy::hygiene::facts::{
-    Definition, Dialect, Facts, FedColumn, Feed, ForeignKey, Index, IndexKey, Sequence, Table,
+    Definition, Dialect, Facts, FedColumn, Feed, ForeignKey, Index, IndexKey, Rare, Sequence, Table,
 };
 
 /// Reads everything in the transaction that `session` is in.
@@ -154,11 +154,12 @@ impl Schema {
                     valid: true,
                     ready: true,
                     constraint: Some("PRIMARY KEY".into()),
-                    keys: vec![IndexKey {
+                    keys: [IndexKey {
                         column: column.number,
                         options: ASCENDING,
                         ..IndexKey::default()
-                    }],
+                    }]
+                    .into(),
                     ..Index::default()
                 })
             })
@@ -251,7 +252,7 @@ async fn indexes(session: &mut Session, schema: &Schema) -> Result<Vec<Index>, s
         let (Some(column), Some(index), true) = (column, indexes.last_mut(), is_key) else {
             continue;
         };
-        index.keys.push(IndexKey {
+        let key = IndexKey {
             // -1 is the row's number, -2 an expression.
             column: i16::try_from(column).map_or(0, |column| (column + 1).max(0)),
             operator_class: 0,
@@ -261,7 +262,8 @@ async fn indexes(session: &mut Session, schema: &Schema) -> Result<Vec<Index>, s
             } else {
                 ASCENDING
             },
-        });
+        };
+        index.keys = index.keys.iter().copied().chain([key]).collect();
     }
     Ok(indexes)
 }
@@ -276,6 +278,14 @@ fn index(row: &SqliteRow, described: &Described, name: Box<str>) -> Result<Index
     let (keys, predicate) = text.as_deref().map_or((None, None), parts);
     let has_expression = row.try_get::<i64, _>("expressions")? > 0;
     let is_partial = row.try_get::<i64, _>("partial")? != 0;
+    let rare = Rare {
+        expressions: keys.filter(|_| has_expression).map(ToOwned::to_owned),
+        not_null: predicate
+            .filter(|_| is_partial)
+            .and_then(not_null)
+            .and_then(|name| Some(vec![described.column(&name)?.number])),
+        ..Rare::default()
+    };
     Ok(Index {
         // Of those that constraints make there is no text.
         constraint: (origin != "c").then(|| name.clone()),
@@ -287,11 +297,7 @@ fn index(row: &SqliteRow, described: &Described, name: Box<str>) -> Result<Index
         primary: origin == "pk",
         valid: true,
         ready: true,
-        not_null: predicate
-            .filter(|_| is_partial)
-            .and_then(not_null)
-            .and_then(|name| Some([described.column(&name)?.number].into())),
-        expressions: keys.filter(|_| has_expression).map(Into::into),
+        rare: rare.boxed(),
         predicate: predicate.filter(|_| is_partial).map(Into::into),
         definition: text.map(|statement| {
             Box::new(Definition {

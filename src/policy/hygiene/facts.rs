@@ -161,11 +161,7 @@ pub struct Index {
     /// The constraint that it carries out (primary key, unique, exclusion), if any.
     pub constraint: Option<Box<str>>,
     /// Its key columns, in order.
-    pub keys: Vec<IndexKey>,
-    /// Columns that it only carries along.
-    pub included: Box<[i16]>,
-    /// Its expressions, in the server's own form; only to be compared.
-    pub expressions: Option<Arc<str>>,
+    pub keys: Arc<[IndexKey]>,
     /// Its predicate, in the server's own form; only to be compared.
     pub predicate: Option<Arc<str>>,
     /// Its pages, as the catalog remembers them.
@@ -186,12 +182,31 @@ pub struct Index {
     pub referred: bool,
     /// An interrupted drop left it.
     pub dropping: bool,
-    /// Other access methods than `btree`: what they were given, in the server's own form; only to be compared.
-    pub parameters: Option<Arc<str>>,
-    /// Its predicate says nothing but that these columns are not NULL.
-    pub not_null: Option<Box<[i16]>>,
+    /// What few have.
+    pub rare: Option<Box<Rare>>,
     /// How it is made, where a check needs that ([`super::indexes::to_define`]).
     pub definition: Option<Box<Definition>>,
+}
+
+/// What few indexes have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rare {
+    /// Columns that it only carries along.
+    pub included: Vec<i16>,
+    /// Its expressions, in the server's own form; only to be compared.
+    pub expressions: Option<String>,
+    /// Other access methods than `btree`: what they were given, in the server's own form; only to be compared.
+    pub parameters: Option<String>,
+    /// Its predicate says nothing but that these columns are not NULL.
+    pub not_null: Option<Vec<i16>>,
+}
+
+impl Rare {
+    /// As an index holds it: nothing where there is nothing.
+    #[must_use]
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
 }
 
 /// How an index is made.
@@ -206,6 +221,30 @@ pub struct Definition {
 }
 
 impl Index {
+    /// Columns that it only carries along.
+    #[must_use]
+    pub fn included(&self) -> &[i16] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.included)
+    }
+
+    /// Its expressions, in the server's own form; only to be compared.
+    #[must_use]
+    pub fn expressions(&self) -> Option<&str> {
+        self.rare.as_ref()?.expressions.as_deref()
+    }
+
+    /// What another access method than `btree` was given, in the server's own form; only to be compared.
+    #[must_use]
+    pub fn parameters(&self) -> Option<&str> {
+        self.rare.as_ref()?.parameters.as_deref()
+    }
+
+    /// The columns of which its predicate says that they are not NULL, if it says nothing else.
+    #[must_use]
+    pub fn not_null(&self) -> Option<&[i16]> {
+        self.rare.as_ref()?.not_null.as_deref()
+    }
+
     /// `schema.table.index`, as ids spell it; `None` where its table is not known.
     #[must_use]
     pub fn object(&self, facts: &Facts) -> Option<String> {
@@ -215,7 +254,7 @@ impl Index {
 }
 
 /// One key column of an index.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct IndexKey {
     /// The column's number in the table; 0: an expression.
     pub column: i16,

@@ -493,10 +493,10 @@ fn index_key(index: &Index) -> i64 {
             key.column, key.operator_class, key.collation, key.options
         )
     });
-    let included = index.included.iter().map(|column| format!("+{column}"));
+    let included = index.included().iter().map(|column| format!("+{column}"));
     let columns: Vec<String> = keys.chain(included).collect();
     let definition = format!("{} {} {}", index.method, index.unique, columns.join(","));
-    let parts = [index.expressions.as_deref(), index.predicate.as_deref()]
+    let parts = [index.expressions(), index.predicate.as_deref()]
         .map(|tree| without_places(tree.unwrap_or_default()));
     key(&[
         "index",

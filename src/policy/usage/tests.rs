@@ -64,7 +64,7 @@ fn facts(node: Node, table: Counters, index: Counters) -> Facts {
         schema: "public".into(),
         name: "t_a".into(),
         method: "btree".into(),
-        keys: vec![IndexKey::default()],
+        keys: [IndexKey::default()].into(),
         ..Index::default()
     });
     facts.counters.insert(TABLE, table);

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     error::Error,
+    hash::Hash,
     str::FromStr,
     sync::Arc,
 };
@@ -15,7 +16,7 @@ use sqlx::{
 use crate::{
     engine::postgres::{catalog::oid, session::Session, sql::constant},
     policy::hygiene::{
-        facts::{Definition, Facts, ForeignKey, ForeignKeyPart, Index, IndexKey, Table},
+        facts::{Definition, Facts, ForeignKey, ForeignKeyPart, Index, IndexKey, Rare, Table},
         indexes::to_define,
     },
 };
@@ -71,12 +72,12 @@ pub(super) async fn indexes(
 ) -> Result<Vec<Index>, sqlx::Error> {
     // Put straight where they stay: there may be tens of thousands.
     let mut indexes = Vec::new();
-    let mut texts = Texts::default();
+    let mut shared = Shared::default();
     session
         .collect(constant(INDEXES), |row| {
             let table: Option<Oid> = row.try_get("table")?;
             if let Some(table) = table.and_then(|table| tables.get(&table.0)) {
-                indexes.push(index(row, table, &mut texts)?);
+                indexes.push(index(row, table, &mut shared)?);
             }
             Ok(())
         })
@@ -84,7 +85,7 @@ pub(super) async fn indexes(
     Ok(indexes)
 }
 
-fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::Error> {
+fn index(row: &PgRow, table: &Table, shared: &mut Shared) -> Result<Index, sqlx::Error> {
     let columns: Vec<i16> = vector(row, "columns")?;
     let key_count = usize::try_from(row.try_get::<i16, _>("key_count")?).unwrap_or(0);
     let of_toast: bool = row.try_get("of_toast")?;
@@ -95,32 +96,39 @@ fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::E
     let collations: Vec<u32> = vector(row, "collations")?;
     let options: Vec<i16> = vector(row, "options")?;
     let keys = keys.iter().zip(classes).zip(collations).zip(options);
+    let keys = keys.map(|(((column, class), collation), options)| IndexKey {
+        column: *column,
+        operator_class: class,
+        collation,
+        options,
+    });
+    let keys: Vec<IndexKey> = keys.collect();
+    let predicate: Option<&str> = row.try_get("predicate")?;
+    let rare = Rare {
+        included: included.to_vec(),
+        expressions: row.try_get("expressions")?,
+        parameters: row.try_get("parameters")?,
+        not_null: row
+            .try_get::<Option<&str>, _>("null_tests")?
+            .and_then(not_null),
+    };
     Ok(Index {
         id: oid(row, "id")?,
         table: table.id,
-        schema: texts.shared(if of_toast { "pg_toast" } else { &table.schema }),
+        schema: shared.text(if of_toast { "pg_toast" } else { &table.schema }),
         name: row.try_get("name")?,
         constraint: row.try_get("constraint")?,
         attached_to: row
             .try_get::<Option<Oid>, _>("attached_to")?
             .map(|oid| oid.0),
-        method: texts.shared(row.try_get("method")?),
+        method: shared.text(row.try_get("method")?),
         unique: row.try_get("indisunique")?,
         primary: row.try_get("indisprimary")?,
         valid: row.try_get("indisvalid")?,
         ready: row.try_get("indisready")?,
         being_built: row.try_get("being_built")?,
-        keys: keys
-            .map(|(((column, class), collation), options)| IndexKey {
-                column: *column,
-                operator_class: class,
-                collation,
-                options,
-            })
-            .collect(),
-        included: included.into(),
-        expressions: texts.of(row, "expressions")?,
-        predicate: texts.of(row, "predicate")?,
+        keys: shared.keys(&keys),
+        predicate: predicate.map(|predicate| shared.text(predicate)),
         pages: u64::try_from(row.try_get::<i64, _>("pages")?).unwrap_or(0),
         replica_identity: row.try_get("indisreplident")?,
         clustered: row.try_get("indisclustered")?,
@@ -129,34 +137,39 @@ fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::E
         nulls_not_distinct: row.try_get("nulls_not_distinct")?,
         referred: row.try_get("referred")?,
         dropping: row.try_get("dropping")?,
-        parameters: texts.of(row, "parameters")?,
-        not_null: row
-            .try_get::<Option<&str>, _>("null_tests")?
-            .and_then(not_null)
-            .map(Into::into),
+        rare: rare.boxed(),
         ..Index::default()
     })
 }
 
-/// Texts that are the same for many things, once each.
+/// What is the same for many indexes, once each.
 #[derive(Default)]
-struct Texts(HashSet<Arc<str>>);
+struct Shared {
+    texts: HashSet<Arc<str>>,
+    keys: HashSet<Arc<[IndexKey]>>,
+}
 
-impl Texts {
-    /// The text in a column of a row; `None`: NULL.
-    fn of(&mut self, row: &PgRow, column: &str) -> Result<Option<Arc<str>>, sqlx::Error> {
-        let text: Option<&str> = row.try_get(column)?;
-        Ok(text.map(|text| self.shared(text)))
+impl Shared {
+    fn text(&mut self, text: &str) -> Arc<str> {
+        once(&mut self.texts, text)
     }
 
-    fn shared(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
-            return known.clone();
-        }
-        let shared: Arc<str> = text.into();
-        self.0.insert(shared.clone());
-        shared
+    fn keys(&mut self, keys: &[IndexKey]) -> Arc<[IndexKey]> {
+        once(&mut self.keys, keys)
     }
+}
+
+fn once<T>(known: &mut HashSet<Arc<T>>, value: &T) -> Arc<T>
+where
+    T: Eq + Hash + ?Sized,
+    for<'a> Arc<T>: From<&'a T>,
+{
+    if let Some(known) = known.get(value) {
+        return known.clone();
+    }
+    let shared: Arc<T> = value.into();
+    known.insert(shared.clone());
+    shared
 }
 
 /// A vector of the catalog as it prints itself: numbers with blanks between them.

@@ -118,8 +118,8 @@ fn worth(index: &Index) -> (Reverse<[bool; 7]>, &str) {
 mod tests {
     use super::*;
     use crate::policy::hygiene::{
-        checks::samples::{self, index},
-        facts::{Definition, ForeignKey, IndexKey},
+        checks::samples::{self, index, keys_of},
+        facts::{Definition, ForeignKey, IndexKey, Rare},
     };
 
     fn found(indexes: Vec<Index>) -> Vec<Finding> {
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn read_backwards_it_is_the_same_index() {
         let mut backwards = index(2, "t_a_desc", &[1]);
-        backwards.keys[0].options = 3;
+        keys_of(&mut backwards)[0].options = 3;
 
         assert_eq!(ids(vec![index(1, "t_a", &[1]), backwards]).len(), 1);
     }
@@ -189,16 +189,22 @@ mod tests {
                 index.predicate = Some("1".into())
             }),
             ("an operator class", |index| {
-                index.keys[0].operator_class = 7
+                keys_of(index)[0].operator_class = 7
             }),
-            ("a collation", |index| index.keys[0].collation = 7),
-            ("NULLs first", |index| index.keys[0].options = 2),
+            ("a collation", |index| keys_of(index)[0].collation = 7),
+            ("NULLs first", |index| keys_of(index)[0].options = 2),
             ("a direction of one column", |index| {
-                index.keys[1].options = 3
+                keys_of(index)[1].options = 3
             }),
-            ("included columns", |index| index.included = [3].into()),
+            ("included columns", |index| {
+                index.rare = Rare {
+                    included: vec![3],
+                    ..Rare::default()
+                }
+                .boxed();
+            }),
             ("the access method", |index| index.method = "hash".into()),
-            ("the order of columns", |index| index.keys.reverse()),
+            ("the order of columns", |index| keys_of(index).reverse()),
             ("not valid", |index| index.valid = false),
         ];
         for (name, change) in changes {
@@ -213,7 +219,11 @@ mod tests {
     fn parameters_make_another_index_only_where_they_change_what_it_finds() {
         let brin = |id, name, pages: &str| Index {
             method: "brin".into(),
-            parameters: Some(format!("{{pages_per_range={pages}}}").into()),
+            rare: Rare {
+                parameters: Some(format!("{{pages_per_range={pages}}}")),
+                ..Rare::default()
+            }
+            .boxed(),
             ..index(id, name, &[1])
         };
 
@@ -224,7 +234,7 @@ mod tests {
     #[test]
     fn expressions_are_compared_and_not_only_counted() {
         let lower = |id, name, expression: &str| Index {
-            expressions: Some(expression.into()),
+            rare: samples::expressions(expression),
             ..index(id, name, &[0])
         };
 
@@ -398,10 +408,11 @@ mod tests {
     #[test]
     fn keys_are_what_is_compared_and_not_their_count() {
         let one = Index {
-            keys: vec![IndexKey {
+            keys: [IndexKey {
                 column: 2,
                 ..IndexKey::default()
-            }],
+            }]
+            .into(),
             ..index(2, "b", &[1])
         };
 

@@ -165,7 +165,7 @@ fn convertible<'a>(facts: &'a Facts, key: &TotalKey) -> Option<&'a Index> {
     let is_convertible = key.is_plain
         && index.constraint.is_none()
         && &*index.method == "btree"
-        && index.included.is_empty()
+        && index.included().is_empty()
         && index.keys.iter().all(|key| key.options == 0);
     is_convertible.then_some(index)
 }

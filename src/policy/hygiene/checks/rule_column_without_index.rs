@@ -144,13 +144,14 @@ mod tests {
             table: 1,
             valid: true,
             method: method.into(),
-            keys: vec![
+            keys: [
                 IndexKey {
                     column,
                     ..IndexKey::default()
                 },
                 IndexKey::default(),
-            ],
+            ]
+            .into(),
             ..Index::default()
         }
     }

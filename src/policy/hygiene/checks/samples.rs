@@ -1,6 +1,8 @@
 //! Made-up databases for the tests of the checks about indexes.
 
-use crate::policy::hygiene::facts::{Definition, Facts, Index, IndexKey, Kind, Table};
+use std::sync::Arc;
+
+use crate::policy::hygiene::facts::{Definition, Facts, Index, IndexKey, Kind, Rare, Table};
 
 /// The number of `public.t`.
 pub(super) const TABLE: u32 = 100;
@@ -28,6 +30,20 @@ pub(super) fn index(id: u32, name: &str, columns: &[i16]) -> Index {
             .collect(),
         ..Index::default()
     }
+}
+
+/// The keys of an index, to be changed.
+pub(super) fn keys_of(index: &mut Index) -> &mut [IndexKey] {
+    Arc::make_mut(&mut index.keys)
+}
+
+/// That an index has such expressions, and nothing else that is rare.
+pub(super) fn expressions(tree: &str) -> Option<Box<Rare>> {
+    Rare {
+        expressions: Some(tree.to_owned()),
+        ..Rare::default()
+    }
+    .boxed()
 }
 
 /// That an index is made by a statement alone.

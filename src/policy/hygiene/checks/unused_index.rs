@@ -66,7 +66,7 @@ fn serves_the_policy(indexes: &Indexes<'_>, index: &Index, context: &Context) ->
 
 fn advice(indexes: &Indexes<'_>, index: &Index) -> Advice {
     let mut text = "drop it, if replicas and rare jobs do not use it either".to_owned();
-    if index.expressions.is_some() {
+    if index.expressions().is_some() {
         text.push_str(
             "; the planner also takes statistics from its expressions: before the drop, CREATE STATISTICS … ON (expression) and ANALYZE keep them",
         );
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn statistics_of_expressions_are_spoken_of() {
         let expression = Index {
-            expressions: Some("lower".into()),
+            rare: samples::expressions("lower"),
             ..unused_index()
         };
 
