@@ -208,10 +208,7 @@ pub(super) async fn remember(
 }
 
 fn today(report: &AuditReport) -> DayPoint {
-    let measured = report
-        .rules
-        .iter()
-        .filter_map(|rule| rule.result.as_ref().ok());
+    let measured = || report.rules.iter().map(|rule| rule.result.as_ref().ok());
     let open = |severity| {
         let open = report
             .findings
@@ -222,11 +219,8 @@ fn today(report: &AuditReport) -> DayPoint {
     };
     DayPoint {
         size_bytes: report.facts.size_bytes,
-        expired_rows: whole(report.rules.iter().map(|rule| {
-            let findings = rule.result.as_ref().ok()?;
-            Some(findings.expired?.value)
-        })),
-        dead_rows: measured.map(|findings| findings.dead_rows).sum(),
+        expired_rows: whole(measured().map(|findings| Some(findings?.expired?.value))),
+        dead_rows: whole(measured().map(|findings| Some(findings?.dead_rows))),
         findings: [Severity::Critical, Severity::Warning, Severity::Info].map(open),
     }
 }

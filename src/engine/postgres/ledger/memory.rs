@@ -210,7 +210,7 @@ async fn trend(session: &mut Session, policy: &str) -> Result<Vec<TrendPoint>, s
                 day: DayPoint {
                     size_bytes: row.try_get("size_bytes")?,
                     expired_rows: row.try_get("expired_rows")?,
-                    dead_rows: row.try_get("dead_rows")?,
+                    dead_rows: Some(row.try_get("dead_rows")?).filter(|rows| *rows != UNKNOWN),
                     findings: [
                         row.try_get("critical")?,
                         row.try_get("warning")?,
@@ -345,6 +345,8 @@ WHERE policy = $1::text AND id = ANY ($2::text[]) AND last_seen < clock_timestam
 const OLD_FINDINGS: &str = "\
 DELETE FROM retention_operator.finding WHERE last_seen < clock_timestamp() - interval '30 days'";
 
+/// In the ledger a number of dead rows that is not known: the column never took NULL, and an operator that is older could not read one.
+const UNKNOWN: i64 = -1;
 /// `$1`: the policy, `$2`…: the figures.
 const FIRST_POINT: &str = "\
 INSERT INTO retention_operator.trend (policy, day, taken_at, size_bytes, expired_rows, dead_rows, critical, warning, info) \
@@ -389,7 +391,7 @@ pub(super) async fn write(session: &mut Session, remember: &Remember) -> Result<
             .bind(policy())
             .bind(size_bytes)
             .bind(expired_rows)
-            .bind(dead_rows)
+            .bind(dead_rows.unwrap_or(UNKNOWN))
             .bind(critical)
             .bind(warning)
             .bind(info)
