@@ -145,7 +145,7 @@ fn interrupted(audited: &AuditReport, spec: &str, now: Timestamp) -> Option<Swee
         .unfinished
         .as_ref()
         .filter(|record| record.spec == spec && now.duration_since(record.started) < GOES_ON)?;
-    let state = SweepState::recorded(record, 0)?;
+    let state = SweepState::recorded(record, 0, &audited.facts.identity)?;
     eprintln!("going on with sweep {}", state.id);
     Some(state)
 }
@@ -210,19 +210,9 @@ async fn retry_approved(
         progress.rows_approved = Some(rows);
         state.put(progress);
     }
-    let mut second = run_through(offline, None, order, state, control).await?;
-    // What was complete before the approval stays in the report.
-    let mut rules: Vec<_> = report
-        .rules
-        .into_iter()
-        .filter(|rule| !matches!(rule.end, RuleEnd::Blocked { .. }))
-        .collect();
-    rules.append(&mut second.rules);
-    Ok(SweepReport {
-        rules,
-        totals: second.totals,
-        barred: second.barred,
-    })
+    let second = run_through(offline, None, order, state, control).await?;
+    // What was done before the approval stays in the report.
+    Ok(second.after(report))
 }
 
 fn blocked_hash(

@@ -71,12 +71,12 @@ pub enum EngineError {
         /// What happened.
         reason: String,
     },
-    /// A statement ran into a timeout.
-    #[error("a statement on {what} took longer than {limit} (database.statementTimeout)")]
+    /// A statement, or the transaction that it was in, ran into a timeout.
+    #[error("work on {what} took longer than {limit}")]
     StatementTimeout {
         /// What it worked on.
         what: String,
-        /// The limit, as configured.
+        /// The limit, and who set it.
         limit: String,
     },
     /// Deleting would reach rows of other tables.

@@ -112,6 +112,17 @@ impl Counted {
 pub struct ChunkTarget {
     /// Pages to walk.
     pub pages: u32,
+    /// Expired rows to take at most, where even one page of them would take too long; `None`: all of the pages. An engine whose pages are
+    /// no larger than it likes may take no notice.
+    pub rows: Option<u32>,
+}
+
+impl ChunkTarget {
+    /// So many pages, whole.
+    #[must_use]
+    pub const fn pages(pages: u32) -> Self {
+        Self { pages, rows: None }
+    }
 }
 
 /// What a chunk has done in its still open transaction.
@@ -123,7 +134,7 @@ pub struct Chunk {
     pub archived_rows: u64,
     /// Rows that went along with them, through foreign keys that cascade.
     pub cascaded_rows: u64,
-    /// Pages walked.
+    /// Pages walked to their end.
     pub pages: u32,
     /// Expired rows left because somebody held their lock, or because a row that stays refers to them.
     pub blocked_rows: u64,

@@ -79,6 +79,19 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// The same for a table of which no more is known than that it has `rows` rows or more: what may be taken of every such table.
+    #[must_use]
+    pub fn allowance_of_at_least(&self, rows: u64) -> Allowance {
+        // Whether the default percentage holds at all is not known of what may be a small table. Of one that is just big enough …
+        let rows = match self.max_percent {
+            None => rows.max(DEFAULT_PERCENT_ABOVE_ROWS + 1),
+            Some(_) => rows,
+        };
+        self.allowance(rows)
+    }
+}
+
 /// `percent` of `rows`, rounded down; `percent` is at most 100.
 fn percent_of(percent: u8, rows: u64) -> u64 {
     let part = u128::from(rows) * u128::from(percent) / 100;
@@ -228,6 +241,26 @@ mod tests {
         ));
     }
 
+    #[rstest]
+    #[case(None, None, 0, Some(5_000))]
+    #[case(None, None, 30_000, Some(15_000))]
+    #[case(Some(100), None, 0, Some(100))]
+    #[case(None, Some(20), 0, Some(0))]
+    #[case(None, Some(20), 1_000, Some(200))]
+    #[case(None, Some(100), 0, None)]
+    fn of_a_table_that_may_be_larger_than_known_so_much_may_go_in_any_case(
+        #[case] max_rows: Option<u64>,
+        #[case] max_percent: Option<u8>,
+        #[case] at_least: u64,
+        #[case] allowed: Option<u64>,
+    ) {
+        let limits = Limits {
+            max_rows,
+            max_percent,
+        };
+        assert_eq!(limits.allowance_of_at_least(at_least).rows, allowed);
+    }
+
     #[test]
     fn percentages_are_of_the_rows_at_the_start() {
         assert_eq!(
@@ -238,6 +271,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_larger_table_may_give_less(
+            max_rows in proptest::option::of(any::<u64>()),
+            max_percent in proptest::option::of(1u8..=100),
+            at_least: u64, more: u64,
+        ) {
+            let limits = Limits { max_rows, max_percent };
+            let known = limits.allowance_of_at_least(at_least).rows.unwrap_or(u64::MAX);
+            let real = limits.allowance(at_least.saturating_add(more)).rows.unwrap_or(u64::MAX);
+            prop_assert!(known <= real, "{known} > {real}");
+        }
+
         #[test]
         fn exactly_the_allowed_rows_are_admitted(
             max_rows in proptest::option::of(any::<u64>()),

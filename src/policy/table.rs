@@ -69,6 +69,8 @@ pub struct LeafFacts {
     pub unsupported: Option<String>,
     /// Estimated rows of the catalog; `None` where the table was never analysed.
     pub rows: Option<f64>,
+    /// Rows that it has at the least: what limits may rest on without a count. 0 where nothing is sure.
+    pub rows_at_least: u64,
     /// Pages (blocks) of the main fork, exact.
     pub pages: u64,
 }
@@ -164,6 +166,13 @@ impl TableFacts {
                 }
             })
             .sum()
+    }
+
+    /// Rows over all leaves at the least.
+    #[must_use]
+    pub fn rows_at_least(&self) -> u64 {
+        let leaves = self.leaves.iter().map(|leaf| leaf.rows_at_least);
+        leaves.fold(0, u64::saturating_add)
     }
 }
 

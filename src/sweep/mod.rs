@@ -17,5 +17,5 @@ pub use control::{Control, ControlError, StopReason};
 pub use policy::{Order, SweepError, sweep_plan, sweep_policy};
 pub use progress::{RuleProgress, SweepState, Trigger};
 pub use report::{Outcome, RuleEnd, RuleReport, SweepReport};
-pub use runner::{Books, Under, sweep_rule};
+pub use runner::{Books, Turn, Under, sweep_rule};
 pub use unit::doubts;

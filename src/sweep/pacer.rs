@@ -7,7 +7,7 @@ use super::{
     runner::{Tally, rest, rounded},
 };
 use crate::{
-    engine::{Chunk, EngineError, TableSweep, WalkPage},
+    engine::{Chunk, ChunkTarget, EngineError, TableSweep, WalkPage},
     policy::{
         pace::{ChunkSizer, Openness, Pace, Throttle, Veto, Work, veto},
         table::TableFacts,
@@ -73,6 +73,9 @@ impl Pacer {
         if let Some(density) = page.rows.map(f64::from).or_else(|| density(table)) {
             rows_per_page = density;
             sizer = sizer.with_rows_per_page(density);
+        }
+        if page.rows.is_some() {
+            sizer = sizer.with_whole_pages();
         }
         if let Some(rows) = pace.max_rows_per_second {
             sizer = sizer.with_max_rows(rows);
@@ -142,8 +145,19 @@ impl Pacer {
         }
     }
 
+    /// What the next chunk may take.
+    pub(super) fn next(&self, rows_deleted: u64, progress: (u64, u64)) -> ChunkTarget {
+        match self.sizer.next_rows() {
+            Some(rows) => ChunkTarget {
+                pages: 1,
+                rows: Some(rows),
+            },
+            None => ChunkTarget::pages(self.next_pages(rows_deleted, progress)),
+        }
+    }
+
     /// Pages for the next chunk: fewer near the end of what is expected to go, while much of the walk lies ahead.
-    pub(super) fn next_pages(&self, rows_deleted: u64, progress: (u64, u64)) -> u32 {
+    fn next_pages(&self, rows_deleted: u64, progress: (u64, u64)) -> u32 {
         let pages = self.sizer.next_pages();
         let Some(estimate) = self.estimate.filter(|_| is_much_ahead(progress)) else {
             return pages;
@@ -159,14 +173,14 @@ impl Pacer {
         pages.min(needed.saturating_add(pages / MARGIN).max(1))
     }
 
-    /// A chunk of so many pages ran into the statement timeout.
-    pub(super) fn gave_way(&mut self, pages: u32) {
-        self.sizer.give_way(pages);
+    /// A chunk ran into the statement timeout. Whether the next one is smaller.
+    pub(super) fn gave_way(&mut self, target: ChunkTarget) -> bool {
+        self.sizer.give_way(target.pages, target.rows)
     }
 
     /// The chunks cannot become smaller.
-    pub(super) fn is_at_a_page(&self) -> bool {
-        self.sizer.next_pages() == 1
+    pub(super) fn is_at_its_least(&self) -> bool {
+        self.sizer.is_at_its_least()
     }
 
     /// Rows that `pages` may give, with room to spare.
@@ -175,11 +189,15 @@ impl Pacer {
     }
 
     /// Learns from a committed chunk.
-    pub(super) fn observe(&mut self, chunk: Chunk, took: Duration) {
+    pub(super) fn observe(&mut self, target: ChunkTarget, chunk: Chunk, took: Duration) {
         self.transactions += 1;
-        self.sizer.observe(chunk.pages, chunk.taken(), took);
         let density = to_f64(chunk.taken()) / f64::from(chunk.pages.max(1));
-        self.thin = density * to_f64(self.pages) <= THIN * to_f64(self.rows);
+        if let Some(most) = target.rows {
+            self.sizer.observe_part(most, chunk.taken(), took);
+        } else {
+            self.sizer.observe(chunk.pages, chunk.taken(), took);
+            self.thin = density * to_f64(self.pages) <= THIN * to_f64(self.rows);
+        }
         self.pages += u64::from(chunk.pages);
         self.rows += chunk.taken();
         self.rows_per_page = self.rows_per_page.max(density);

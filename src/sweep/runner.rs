@@ -5,16 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use limits::{check_limits, count_rows_at_start};
 use passes::Passes;
+use referred::Referred;
 
 use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer, unit::would_go};
 use crate::{
     engine::{
-        Chunk, ChunkTarget, CommitOutcome, Counted, Cursor, Engine, EngineError, TableSweep,
+        Chunk, CommitOutcome, Counted, Cursor, Engine, EngineError, TableSweep,
         ledger::{Ledger, RuleRecord, SweepEntry},
     },
     policy::{
-        dependents::Dependents,
         limits::{Allowance, Verdict},
         pace::{Pace, Veto},
         plan::RulePlan,
@@ -29,8 +30,8 @@ const UNLIMITED_RESERVATION: u64 = 1_000_000;
 const LEAST_RESERVATION: u64 = 1_000;
 /// How often a sweep tries again after a transient error before it gives up; the waits add up to about four minutes.
 const MAX_RETRIES: u32 = 12;
-/// The same, where a single page takes too long.
-const MAX_RETRIES_OF_A_PAGE: u32 = 5;
+/// The same, where the smallest chunk takes too long.
+const MAX_RETRIES_AT_THE_LEAST: u32 = 5;
 
 /// While sweeps are paused in the database, it is looked at this often.
 const PAUSE_GLANCE: Duration = Duration::from_secs(2);
@@ -40,14 +41,31 @@ const PAUSE_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// A count looks up this often whether the sweep has to stop.
 const GLANCE: Duration = Duration::from_millis(200);
 
+/// A rule's turn in a sweep.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// Where the rule stands.
+    pub progress: RuleProgress,
+    /// Rows that are expected to go; blocks early. `None`: nothing is known, they are counted first.
+    pub estimate: Option<u64>,
+    /// The sweep, this rule or another of it, took rows or is approved to: it does not end where nothing can be written for a while.
+    pub begun: bool,
+}
+
 /// What the runner has counted so far.
 pub(super) struct Tally {
     pub(super) report: RuleReport,
     began: Instant,
     allowance: Allowance,
+    /// See [`Turn::begun`].
+    begun: bool,
 }
 
 impl Tally {
+    fn has_begun(&self) -> bool {
+        self.begun || self.report.progress.has_begun()
+    }
+
     /// Rows that the sweep may take in all.
     fn most(&self) -> u64 {
         self.allowance.rows.unwrap_or(u64::MAX)
@@ -132,27 +150,29 @@ impl Under {
     }
 }
 
-/// Sweeps one rule from where `progress` says to its end, or to the first reason to stop.
-///
-/// `estimate` is the number of rows expected to go; it blocks early. `None`: nothing is known, they are counted first.
+/// Sweeps one rule from where its turn says to its end, or to the first reason to stop.
 pub async fn sweep_rule(
     engine: &dyn Engine,
     plan: &RulePlan,
     pace: Pace,
-    estimate: Option<u64>,
-    progress: RuleProgress,
+    turn: Turn,
     control: &dyn Control,
     books: Books<'_>,
 ) -> RuleReport {
+    let Turn {
+        progress,
+        estimate,
+        begun,
+    } = turn;
     let mut tally = Tally {
         report: RuleReport::not_begun(progress, RuleEnd::Complete { remaining: 0 }),
         began: Instant::now(),
         allowance: Allowance::unlimited(),
+        begun,
     };
     let end = match run(engine, plan, pace, estimate, control, &mut tally, books).await {
         Ok(end) => end,
-        Err(error) if takes_no_writes(&error, &tally) => RuleEnd::Stopped(StopReason::NotPrimary),
-        Err(error) => RuleEnd::Failed(error),
+        Err(error) => ended_by(error, tally.has_begun()),
     };
     let mut report = tally.report;
     report.took = tally.began.elapsed();
@@ -177,7 +197,8 @@ async fn run(
     if let Some(blocked) = check_limits(engine, plan, estimate, control, tally).await? {
         return Ok(blocked);
     }
-    let stop = walk(engine, plan, pace, estimate, control, tally, books).await?;
+    let mut referred = Referred::new(plan);
+    let stop = walk(engine, &mut referred, pace, estimate, control, tally, books).await?;
     let mut left = None;
     if matches!(stop, Stop::WalkedThrough) {
         match counted(engine, plan, tally.report.rows_deleted, control).await? {
@@ -273,93 +294,24 @@ async fn unless_stopped<T>(
     }
 }
 
-/// Settles what a killed predecessor left open, and blocks before the first delete what would go over the limits.
-///
-/// An estimate alone never blocks: where it would, the rows are counted.
-async fn check_limits(
-    engine: &dyn Engine,
-    plan: &RulePlan,
-    estimate: Option<u64>,
-    control: &dyn Control,
-    tally: &mut Tally,
-) -> Result<Option<RuleEnd>, EngineError> {
-    let progress = &mut tally.report.progress;
-    let rows_at_start = match (progress.rows_at_start, plan.table.rows()) {
-        (Some(rows), _) => rows,
-        (None, Some(rows)) => rounded(rows),
-        (None, None) => engine.count_rows(&plan.table).await?,
-    };
-    progress.rows_at_start = Some(rows_at_start);
-    tally.allowance = match progress.rows_approved {
-        Some(rows) => Allowance::approved(rows, rows_at_start),
-        None => plan.limits.allowance(rows_at_start),
-    };
-
-    let mut known = None;
-    // A count knows nothing of rows that went along: then the whole reservation counts.
-    let totals = plan.dependents != Dependents::Cascade;
-    if !totals {
-        progress.rows_total = None;
-    }
-    if progress.was_killed() {
-        let left = match counted_with_all(engine, plan, 0, control).await? {
-            Ok(left) => left,
-            Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
-        };
-        progress.settle(left);
-        if !totals {
-            progress.rows_total = None;
-        }
-        known = Some(left);
-    }
-    let spent = progress.spent();
-    if known.is_none()
-        && let Some(estimate) = estimate
-        && tally.allowance.admits(spent, estimate) == Verdict::Go
-    {
-        return Ok(None);
-    }
-    if tally.allowance.rows.is_none() {
-        return Ok(None);
-    }
-    let left = match known {
-        Some(left) => left,
-        None => match counted_with_all(engine, plan, 0, control).await? {
-            Ok(left) => left,
-            Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
-        },
-    };
-    let progress = &mut tally.report.progress;
-    if totals && progress.rows_total.is_none() {
-        progress.rows_total = Some(spent.saturating_add(left));
-    }
-    Ok(match tally.allowance.admits(spent, left) {
-        Verdict::Block { reason } => Some(RuleEnd::Blocked {
-            reason,
-            expected: spent.saturating_add(left),
-            removed_holds: None,
-        }),
-        Verdict::Go | Verdict::Wait { .. } => None,
-    })
-}
-
 async fn walk(
     engine: &dyn Engine,
-    plan: &RulePlan,
+    referred: &mut Referred<'_>,
     pace: Pace,
     estimate: Option<u64>,
     control: &dyn Control,
     tally: &mut Tally,
     books: Books<'_>,
 ) -> Result<Stop, EngineError> {
-    let mut pacer = Pacer::new(pace, &plan.table, engine.walk_page(), estimate);
+    let mut pacer = Pacer::new(pace, &referred.plan.table, engine.walk_page(), estimate);
     if matches!(books, Books::Missing) {
         pacer.look_for_a_ledger();
     }
     let mut cursor: Option<Cursor> = None;
     let mut failures = 0;
-    let mut passes = Passes::new(plan, &tally.report);
+    let mut passes = Passes::new(&referred.plan, &tally.report);
     loop {
+        let plan = referred.plan.as_ref();
         let opened = match books {
             Books::Under(under) => {
                 under
@@ -370,6 +322,7 @@ async fn walk(
         };
         let result = match opened {
             Ok(mut sweep) => {
+                referred.has_begun = true;
                 tally.take_in(sweep.recorded(), plan.archive.is_some());
                 let result = chunks(
                     sweep.as_mut(),
@@ -396,6 +349,16 @@ async fn walk(
                     Err(reason) => return Ok(Stop::End(RuleEnd::Stopped(reason))),
                 }
             }
+            Ok(Stop::OverLimit) if tally.report.progress.rows_at_start.is_none() => {
+                // It is the limit of what was known of the table; now it is counted.
+                let before = tally.allowance.rows;
+                if let Some(reason) = count_rows_at_start(engine, plan, control, tally).await? {
+                    return Ok(Stop::End(RuleEnd::Stopped(reason)));
+                }
+                if tally.allowance.rows == before {
+                    return Ok(Stop::OverLimit);
+                }
+            }
             Ok(Stop::WalkedThrough) if passes.another(&mut tally.report) => cursor = None,
             Ok(stop) => return Ok(stop),
             Err(EngineError::HoldsChanged) => {
@@ -405,12 +368,12 @@ async fn walk(
                 return Ok(Stop::End(RuleEnd::Stopped(StopReason::PartsChanged)));
             }
             Err(error)
-                if (error.is_transient() || takes_no_writes(&error, tally))
+                if (error.is_transient() || takes_no_writes(&error, tally.has_begun()))
                     && failures < patience(&error, &pacer) =>
             {
                 failures += 1;
                 tracing::warn!(rule = plan.rule, %error, failures, "the sweep waits and tries again");
-                let reason = if takes_no_writes(&error, tally) {
+                let reason = if takes_no_writes(&error, tally.has_begun()) {
                     Veto::NotPrimary.as_str()
                 } else {
                     error.category()
@@ -421,26 +384,35 @@ async fn walk(
                     return Ok(Stop::End(RuleEnd::Stopped(reason)));
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => referred.keeps_rows(error)?,
         }
     }
 }
 
-/// How often it is tried again. A chunk that takes too long becomes smaller, down to a page.
+/// How often it is tried again. A chunk that takes too long becomes smaller, down to a row.
 fn patience(error: &EngineError, pacer: &Pacer) -> u32 {
     match error {
-        EngineError::StatementTimeout { .. } if pacer.is_at_a_page() => MAX_RETRIES_OF_A_PAGE,
+        EngineError::StatementTimeout { .. } if pacer.is_at_its_least() => MAX_RETRIES_AT_THE_LEAST,
         _ => MAX_RETRIES,
     }
 }
 
 /// The database takes no writes any more, as after a failover: nothing that anybody did wrong. One that was read-only before the
-/// first row went, and before anybody approved that they go, is a matter of its settings.
-fn takes_no_writes(error: &EngineError, tally: &Tally) -> bool {
+/// sweep's first row went, and before anybody approved that they go, is a matter of its settings.
+fn takes_no_writes(error: &EngineError, begun: bool) -> bool {
     match error {
         EngineError::NotPrimary(_) => true,
-        EngineError::ReadOnly(_) => tally.report.progress.has_begun(),
+        EngineError::ReadOnly(_) => begun,
         _ => false,
+    }
+}
+
+/// How a rule ends on which an error put an end to the work. `begun`: see [`Turn::begun`].
+pub(super) fn ended_by(error: EngineError, begun: bool) -> RuleEnd {
+    if takes_no_writes(&error, begun) {
+        RuleEnd::Stopped(StopReason::NotPrimary)
+    } else {
+        RuleEnd::Failed(error)
     }
 }
 
@@ -458,9 +430,7 @@ async fn chunks(
         if let Some(reason) = pacer.wait(sweep, control, tally).await? {
             return Ok(Stop::End(RuleEnd::Stopped(reason)));
         }
-        let target = ChunkTarget {
-            pages: pacer.next_pages(tally.report.rows_deleted, sweep.progress()),
-        };
+        let target = pacer.next(tally.report.rows_deleted, sweep.progress());
         let expected = pacer.expected(target.pages).max(1);
         let counted = sweep.recorded().is_some();
         let progress = &tally.report.progress;
@@ -485,8 +455,7 @@ async fn chunks(
                 continue;
             }
             Err(error @ EngineError::StatementTimeout { .. }) => {
-                pacer.gave_way(target.pages);
-                if target.pages > 1 {
+                if pacer.gave_way(target) {
                     // What is tried next is less: it has its own tries.
                     *failures = 0;
                 }
@@ -525,7 +494,7 @@ async fn chunks(
         let took = started.elapsed();
         *failures = 0;
         count(tally, chunk, took);
-        pacer.observe(chunk, took);
+        pacer.observe(target, chunk, took);
         control.advanced(&tally.report.progress, chunk, took);
         tracing::debug!(
             rule = plan.rule,
@@ -641,6 +610,8 @@ pub(super) fn rounded(rows: f64) -> u64 {
     rows
 }
 
+mod limits;
 mod passes;
+mod referred;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ mod encoding;
 mod encoding_values;
 mod failover;
 mod faults;
+mod lagging;
 mod ledger;
 mod ledger_book;
 mod ledger_lease;
@@ -20,9 +21,11 @@ mod ledger_versions;
 mod pressure;
 mod proof;
 mod refusals;
+mod relay;
 mod resumed;
 mod seen;
 mod sweep;
+mod timeouts;
 
 use std::time::Duration;
 
@@ -111,7 +114,7 @@ impl Swept {
 /// Walks on to the end in chunks of `pages`.
 async fn finish(sweep: &mut dyn TableSweep, pages: u32) -> Result<Swept, EngineError> {
     let mut swept = Swept::default();
-    while let Some(chunk) = sweep.delete_next(ChunkTarget { pages }).await? {
+    while let Some(chunk) = sweep.delete_next(ChunkTarget::pages(pages)).await? {
         assert_eq!(sweep.commit().await?, CommitOutcome::Committed);
         swept.add(chunk);
     }

@@ -213,7 +213,7 @@ pub fn plan_of(table: TableFacts) -> RulePlan {
 /// Walks on to the end: rows deleted and chunks.
 pub async fn finish(sweep: &mut dyn TableSweep) -> Result<(u64, u64), EngineError> {
     let (mut rows, mut chunks) = (0, 0);
-    while let Some(chunk) = sweep.delete_next(ChunkTarget { pages: 1 }).await? {
+    while let Some(chunk) = sweep.delete_next(ChunkTarget::pages(1)).await? {
         assert_eq!(sweep.commit().await?, CommitOutcome::Committed);
         rows += chunk.rows;
         chunks += 1;

@@ -18,6 +18,8 @@ WITH RECURSIVE tree(root, id, pending) AS ( \
   SELECT tree.root, i.inhrelid, tree.pending OR i.inhdetachpending FROM tree JOIN pg_inherits i ON i.inhparent = tree.id) \
 SELECT tree.root, c.oid AS id, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind, \
   c.relpersistence::text AS persistence, bool_or(tree.pending) AS pending, c.reltuples::float8 AS rows, c.relpages::int8 AS rows_of_pages, \
+  greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) IS NOT NULL AS counted, \
+  pg_stat_get_mod_since_analyze(c.oid)::int8 AS changed, pg_stat_get_live_tuples(c.oid)::int8 AS live, \
   coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), false) AS may_select, \
   coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'DELETE'), false) AS may_delete, \
   coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_any_column_privilege(c.oid, 'UPDATE'), false) AS may_lock, \

@@ -384,6 +384,33 @@ impl Leaf {
         self.insistent.is_some()
     }
 
+    /// The part of a range, which is one page, that holds its first `rows` expired rows, in a chunk that has begun.
+    pub(super) async fn part(
+        &self,
+        session: &mut Session,
+        server: &Server,
+        settings: &Settings,
+        (range, rows): (Range, u32),
+        cutoff: BoundCutoff,
+    ) -> Result<Range, EngineError> {
+        let query = self.statements.nth.query();
+        let query = query.bind(range.first()).bind(range.beyond()).bind(cutoff);
+        let found = async {
+            let rows = session.rows(query.bind(i64::from(rows))).await?;
+            rows.first()
+                .map(|row| row.try_get::<String, _>("tid"))
+                .transpose()
+        }
+        .await;
+        match found {
+            Ok(tid) => Ok(tid.and_then(|tid| range.before(&tid)).unwrap_or(range)),
+            Err(reason) => {
+                session.rollback().await;
+                Err(self.error(server, settings, &reason))
+            }
+        }
+    }
+
     /// The plain form: one DELETE over the range. When it is refused the transaction is over.
     pub(super) async fn delete(
         &self,

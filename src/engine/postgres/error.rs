@@ -16,6 +16,9 @@ pub(super) const DEADLOCK: &str = "40P01";
 /// one case in which that raises a serialization failure.
 pub(super) const MOVED: &str = "40001";
 
+/// SQLSTATE of the end of a session whose transaction took too long, from version 17 on.
+const TRANSACTION_TIMEOUT: &str = "25P04";
+
 /// The SQLSTATE, if the server said anything.
 pub(super) fn code(error: &sqlx::Error) -> Option<&str> {
     server_error(error).map(PgDatabaseError::code)
@@ -151,6 +154,13 @@ pub(super) struct Doing<'a> {
 
 /// An error of a statement.
 pub(super) fn running(server: &Server, doing: Doing<'_>, error: &sqlx::Error) -> EngineError {
+    if code(error) == Some(TRANSACTION_TIMEOUT) {
+        // The session is gone, too; but what was too much once is so again.
+        return EngineError::StatementTimeout {
+            what: doing.table.unwrap_or(doing.what).to_owned(),
+            limit: "the role's transaction_timeout".to_owned(),
+        };
+    }
     if session_lost(error) {
         let reason = server_error(error).map_or_else(|| error.to_string(), words);
         return lost(server, reason);
@@ -167,7 +177,7 @@ pub(super) fn running(server: &Server, doing: Doing<'_>, error: &sqlx::Error) ->
         LOCK_NOT_AVAILABLE | DEADLOCK | MOVED => EngineError::LockTimeout { what: subject() },
         "57014" => EngineError::StatementTimeout {
             what: subject(),
-            limit: format!("{:?}", doing.statement_timeout),
+            limit: format!("{:?} (database.statementTimeout)", doing.statement_timeout),
         },
         "42501" => EngineError::Permission(permission(doing, said.message())),
         "25006" => EngineError::ReadOnly(format!(

@@ -11,6 +11,7 @@ mod catalog;
 mod catalog_sql;
 mod chunk;
 mod connect;
+mod count;
 mod dependents;
 mod error;
 mod expiry;
@@ -40,16 +41,17 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{Row, postgres::PgRow};
+use sqlx::Row;
 
 pub use self::grants::{GrantRequest, GrantedTable, Rights, grants, reads_all_stats, revokes};
 use self::{
     connect::Connector,
+    count::{Counting, What},
     error::Doing,
     obstacles::Obstacles,
     own_use::Watch,
     session::{Session, Sessions},
-    sql::{Begin, Sql},
+    sql::Begin,
     sweep::Sweep,
     value::BoundCutoff,
 };
@@ -103,6 +105,8 @@ struct Settings {
     application_name: String,
     lock_timeout: Duration,
     statement_timeout: Duration,
+    /// For counting a table in one statement.
+    count_timeout: Duration,
 }
 
 impl Settings {
@@ -133,8 +137,16 @@ impl PostgresEngine {
                 application_name: connect::application_name(&target.application_name),
                 lock_timeout: target.lock_timeout,
                 statement_timeout: target.statement_timeout,
+                count_timeout: target.statement_timeout.max(COUNT_TIMEOUT),
             },
         })
+    }
+
+    /// The same engine, which counts a table in one statement only if that takes no longer.
+    #[must_use]
+    pub fn with_count_timeout(mut self, limit: Duration) -> Self {
+        self.settings.count_timeout = limit;
+        self
     }
 
     /// The host that the address names; for a socket its folder.
@@ -172,65 +184,6 @@ impl PostgresEngine {
         error::running(self.sessions.server(), doing, reason)
     }
 
-    /// Sums one count over the leaves of a table, in one snapshot.
-    async fn count(
-        &self,
-        table: &TableFacts,
-        cutoff: Option<BoundCutoff>,
-        counting: Counting,
-        statement: impl Fn(&LeafFacts) -> Result<Sql, EngineError> + Send,
-    ) -> Result<Counted, EngineError> {
-        let Counting { sequential, proves } = counting;
-        let limit = self.settings.statement_timeout.max(COUNT_TIMEOUT);
-        let begin = Begin {
-            one_snapshot: true,
-            sequential,
-            sees_all: proves,
-            statement_timeout: limit,
-            ..self.settings.read()
-        };
-        let mut session = self.sessions.begin(&begin).await?;
-        let now = if proves {
-            Some(self.table_now(&mut session, table).await?)
-        } else {
-            None
-        };
-        let counted_table = now.as_ref().unwrap_or(table);
-        refuse_unsupported(counted_table)?;
-        let watch = self.watch(&mut session, &counted_table.leaves).await?;
-        let mut total = Counted::default();
-        for leaf in &counted_table.leaves {
-            let sql = statement(leaf)?;
-            let mut query = sql.query();
-            if let Some(cutoff) = cutoff {
-                query = query.bind(cutoff);
-            }
-            let name = format!("{}.{}", leaf.schema, leaf.name);
-            let grant = sql::grant(&leaf.schema, &leaf.name, &self.sessions.server().user);
-            let counted = session
-                .row(query)
-                .await
-                .and_then(|row| counted(&row))
-                .map_err(|reason| {
-                    let doing = Doing {
-                        what: "counting rows of",
-                        table: Some(&name),
-                        grant: Some(&grant),
-                        statement_timeout: limit,
-                    };
-                    error::running(self.sessions.server(), doing, &reason)
-                })?;
-            let is_known = table.leaves.iter().any(|known| known.id == leaf.id);
-            total.add(Counted {
-                attached: if is_known { 0 } else { counted.expired },
-                ..counted
-            });
-        }
-        self.watched(&mut session, watch).await?;
-        session.release().await;
-        Ok(total)
-    }
-
     /// Counts what the transaction that has begun adds to the server's counters.
     async fn watch(
         &self,
@@ -256,34 +209,6 @@ impl PostgresEngine {
         }
     }
 
-    /// The planned table as the session's snapshot has it, if it is that table and all its rows can be seen.
-    async fn table_now(
-        &self,
-        session: &mut Session,
-        planned: &TableFacts,
-    ) -> Result<TableFacts, EngineError> {
-        let table = planned.qualified();
-        let name = TableName {
-            schema: Some(planned.schema.clone()),
-            name: planned.name.clone(),
-        };
-        let found = catalog::tables(session, &[name])
-            .await
-            .map_err(|reason| self.error("reading the catalog", Some(&table), &reason))?;
-        let changed = |reason: &str| EngineError::TableChanged {
-            table: table.clone(),
-            reason: reason.to_owned(),
-        };
-        match found.into_iter().next().flatten() {
-            None => Err(changed("there is no such table any more")),
-            Some(now) if now.id != planned.id => Err(changed("another table has its name now")),
-            Some(now) if now.row_security_active => Err(changed(
-                "row-level security hides rows of it from the role now",
-            )),
-            Some(now) => Ok(now),
-        }
-    }
-
     /// How well the order of a plan's rows on disk follows that of their times, 0 to 1; 0 where nothing is known.
     async fn correlation(&self, plan: &RulePlan) -> Result<f64, EngineError> {
         let mut session = self.read().await?;
@@ -297,54 +222,9 @@ impl PostgresEngine {
         Ok(correlation)
     }
 
-    /// Counts what a plan would take.
-    async fn count_plan(
-        &self,
-        plan: &RulePlan,
-        counting: Counting,
-    ) -> Result<Counted, EngineError> {
-        let cutoff = BoundCutoff::of(plan);
-        let mut counted = self
-            .count(&plan.table, Some(cutoff), counting, |leaf| {
-                sql::count_expired(plan, &leaf.schema, &leaf.name)
-            })
-            .await?;
-        if plan.encoding.is_some() {
-            // A table without leaves was counted, too.
-            counted.unreadable.get_or_insert(0);
-        }
-        Ok(counted)
-    }
-
     async fn read(&self) -> Result<Session, EngineError> {
         self.sessions.begin(&self.settings.read()).await
     }
-}
-
-/// One leaf's counts; only the statements for encoded columns count unreadable values.
-fn counted(row: &PgRow) -> Result<Counted, sqlx::Error> {
-    let number = |name: &str| {
-        row.try_get::<i64, _>(name)
-            .map(|number| u64::try_from(number).unwrap_or(0))
-    };
-    Ok(Counted {
-        expired: number("n")?,
-        unreadable: match number("unreadable") {
-            Ok(number) => Some(number),
-            Err(sqlx::Error::ColumnNotFound(_)) => None,
-            Err(error) => return Err(error),
-        },
-        attached: 0,
-    })
-}
-
-/// How a count is made.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counting {
-    /// Reads from end to end.
-    sequential: bool,
-    /// Nothing may be overlooked: neither rows that are hidden from the role nor parts that are newer than the plan.
-    proves: bool,
 }
 
 /// A table that has a part which cannot be swept is not counted or swept at all: half a promise is none.
@@ -459,11 +339,8 @@ impl Engine for PostgresEngine {
     }
 
     async fn count_rows(&self, table: &TableFacts) -> Result<u64, EngineError> {
-        self.count(table, None, Counting::default(), |leaf| {
-            Ok(sql::count_rows(&leaf.schema, &leaf.name))
-        })
-        .await
-        .map(|counted| counted.expired)
+        let counted = self.count(table, What::Rows, Counting::default()).await?;
+        Ok(counted.expired)
     }
 
     async fn count_expired(&self, plan: &RulePlan) -> Result<Counted, EngineError> {

@@ -270,6 +270,8 @@ pub(super) struct LeafStatements {
     pub(super) delete: Sql,
     /// Counts what still matches in a range; parameters as `delete`.
     pub(super) remaining: Sql,
+    /// The tid, as text, of the expired row of a range that `$4` others come before; parameters as `delete`.
+    pub(super) nth: Sql,
 }
 
 /// The range of tids from `$1` up to and without `$2`.
@@ -290,6 +292,9 @@ impl LeafStatements {
             delete: taking(delete, id, archive),
             remaining: Sql::made(format!(
                 "SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} AS k0 WHERE {RANGE} AND {expired}"
+            )),
+            nth: Sql::made(format!(
+                "SELECT k0.ctid::text AS tid FROM ONLY {leaf} AS k0 WHERE {RANGE} AND {expired} ORDER BY k0.ctid OFFSET $4 LIMIT 1"
             )),
         })
     }
@@ -343,20 +348,35 @@ fn filter(plan: &RulePlan) -> Result<Option<String>, EngineError> {
         .transpose()
 }
 
-/// Counts a leaf's rows.
-pub(super) fn count_rows(schema: &str, name: &str) -> Sql {
+/// Counts a leaf's rows; with `in_part` those in the range of tids from `$1` up to and without `$2`.
+pub(super) fn count_rows(schema: &str, name: &str, in_part: bool) -> Sql {
+    let part = if in_part {
+        format!(" WHERE {RANGE}")
+    } else {
+        String::new()
+    };
     Sql(format!(
-        "SELECT pg_catalog.count(*) AS n FROM ONLY {}",
+        "SELECT pg_catalog.count(*) AS n FROM ONLY {} AS k0{part}",
         table(schema, name)
     )
     .into())
 }
 
 /// Counts the rows of a leaf that a plan would take (`n`), and for an encoded column in the same scan those of its `where`
-/// whose value is unreadable; `$1` is the cutoff.
-pub(super) fn count_expired(plan: &RulePlan, schema: &str, name: &str) -> Result<Sql, EngineError> {
+/// whose value is unreadable; `$1` is the cutoff. With `in_part` those in the range of tids from `$1` up to and without `$2`, and
+/// the cutoff is `$3`.
+pub(super) fn count_expired(
+    plan: &RulePlan,
+    schema: &str,
+    name: &str,
+    in_part: bool,
+) -> Result<Sql, EngineError> {
     let leaf = table(schema, name);
-    let cutoff = Cutoff::new("$1");
+    let (cutoff, part) = if in_part {
+        (Cutoff::new("$3"), format!("{RANGE} AND "))
+    } else {
+        (Cutoff::new("$1"), String::new())
+    };
     let holds: Vec<String> = plan.holds.iter().map(free).collect::<Result<_, _>>()?;
     let free = if holds.is_empty() {
         "TRUE".to_owned()
@@ -365,14 +385,14 @@ pub(super) fn count_expired(plan: &RulePlan, schema: &str, name: &str) -> Result
     };
     Ok(Sql(match expiry::state(plan, &cutoff, &free) {
         None => format!(
-            "SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} WHERE {}",
+            "SELECT pg_catalog.count(*) AS n FROM ONLY {leaf} AS k0 WHERE {part}{}",
             condition(plan, &cutoff)?
         ),
         // Not merged into one query by the planner, which would work out the state twice.
         Some(state) => format!(
             "SELECT pg_catalog.count(*) FILTER (WHERE state = 2) AS n, \
              pg_catalog.count(*) FILTER (WHERE state = 0) AS unreadable \
-             FROM (SELECT {state} AS state FROM ONLY {leaf} WHERE {} OFFSET 0) AS judged",
+             FROM (SELECT {state} AS state FROM ONLY {leaf} AS k0 WHERE {part}{} OFFSET 0) AS judged",
             filter(plan)?.as_deref().unwrap_or("TRUE")
         ),
     }

@@ -96,7 +96,7 @@ fn count(schema: &str, has_info: bool) -> Sql {
     Sql::made(format!(
         "WITH told AS MATERIALIZED (SELECT lower(left(s.query, {TEXT}) COLLATE \"C\") AS text, length(s.query) > {TEXT} AS cut FROM {view} s \
            WHERE s.dbid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) AND s.query !~ \
-             '^(DELETE FROM ONLY .* AS k0 WHERE k0[.]ctid|SELECT pg_catalog[.]count[(][*][)]|LOCK TABLE ONLY |PREPARE retention_operator_|WITH .* k0[.]ctid)') \
+             '^(DELETE FROM ONLY .* AS k0 WHERE k0[.]ctid|SELECT pg_catalog[.]count[(][*][)]|LOCK TABLE ONLY |PREPARE retention_operator_|(SELECT|WITH .*) k0[.]ctid)') \
          SELECT (SELECT count(*) FROM told) AS total, (SELECT coalesce(bool_or(told.cut), false) FROM told) AS cut, {info}, \
            (SELECT array_agg((SELECT count(*) FROM told WHERE position(a.name IN told.text) > 0 \
              OR position(replace(a.name, '\"', '\"\"') IN told.text) > 0) ORDER BY a.n) \

@@ -377,12 +377,23 @@ impl Sweep {
                 )
                 .await?;
             self.position.look(looked.filenode, looked.blocks);
-            let Some(range) = self.position.range(self.pages(target)) else {
+            let Some(mut range) = self.position.range(self.pages(target)) else {
                 self.session.rollback().await;
                 self.walked += self.position.end;
                 self.position = Position::start_of(self.position.leaf + 1);
                 continue;
             };
+            if let Some(rows) = target.rows.filter(|_| range.pages() == 1) {
+                range = leaf
+                    .part(
+                        &mut self.session,
+                        &server,
+                        &self.settings,
+                        (range, rows.max(1)),
+                        self.cutoff,
+                    )
+                    .await?;
+            }
             let Some(deleted) = self.delete(range, looked).await? else {
                 continue;
             };
@@ -414,7 +425,7 @@ impl Sweep {
     }
 
     fn advance(&mut self, range: Range) {
-        self.position.next = range.end;
+        self.position.advance(range);
         self.narrow = self
             .narrow
             .map(|narrow| narrow.saturating_mul(2))

@@ -11,32 +11,51 @@ pub(super) struct Position {
     pub(super) filenode: u32,
     /// The next block to take.
     pub(super) next: u64,
+    /// Where in that block; 0: at its beginning. A walk that is taken up again begins with the block.
+    pub(super) line: u16,
     /// The block to stop before, fixed when the pass began.
     pub(super) end: u64,
     /// The second pass.
     pub(super) last_pass: bool,
 }
 
-/// Blocks from `start` up to and without `end`.
+/// Blocks from `start` up to and without `end`, from a line of the first one on, and a part of one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) start: u64,
+    pub(super) start_line: u16,
     pub(super) end: u64,
+    /// Lines before this one of block `end` are in it, too.
+    pub(super) end_line: u16,
 }
 
 impl Range {
+    /// Blocks of which it has the end.
     pub(super) fn pages(self) -> u64 {
         self.end - self.start
     }
 
-    /// The very beginning of its first block, as a tid's text: no row has the line number 0.
+    /// Its beginning, as a tid's text: no row has the line number 0.
     pub(super) fn first(self) -> String {
-        format!("({},0)", self.start)
+        format!("({},{})", self.start, self.start_line)
     }
 
-    /// The very beginning of the block after it.
+    /// What is no more in it.
     pub(super) fn beyond(self) -> String {
-        format!("({},0)", self.end)
+        format!("({},{})", self.end, self.end_line)
+    }
+
+    /// The part of its first block that lies before a tid, which is written as the server does.
+    pub(super) fn before(self, tid: &str) -> Option<Self> {
+        let inner = tid.strip_prefix('(')?.strip_suffix(')')?;
+        let (block, line) = inner.split_once(',')?;
+        let (end, end_line) = (block.parse().ok()?, line.parse().ok()?);
+        let is_inside = end == self.start && end_line > self.start_line;
+        is_inside.then_some(Self {
+            end,
+            end_line,
+            ..self
+        })
     }
 }
 
@@ -47,6 +66,7 @@ impl Position {
             leaf,
             filenode: 0,
             next: 0,
+            line: 0,
             end: 0,
             last_pass: false,
         }
@@ -65,6 +85,7 @@ impl Position {
             leaf,
             filenode: cursor.filenode,
             next: cursor.next_block,
+            line: 0,
             end: cursor.end_block,
             last_pass: cursor.last_pass,
         }
@@ -86,12 +107,16 @@ impl Position {
         if self.filenode != filenode {
             self.filenode = filenode;
             self.next = 0;
+            self.line = 0;
             self.end = blocks;
             self.last_pass = false;
         }
         // VACUUM gives back empty blocks at the end; should they come again, they are new ones.
         self.end = self.end.min(blocks);
-        self.next = self.next.min(self.end);
+        if self.next >= self.end {
+            self.next = self.end;
+            self.line = 0;
+        }
         if self.next == self.end && !self.last_pass {
             self.last_pass = true;
             self.end = blocks;
@@ -102,8 +127,16 @@ impl Position {
     pub(super) fn range(&self, pages: u32) -> Option<Range> {
         (self.next < self.end).then(|| Range {
             start: self.next,
+            start_line: self.line,
             end: self.end.min(self.next + u64::from(pages.max(1))),
+            end_line: 0,
         })
+    }
+
+    /// A range is done.
+    pub(super) fn advance(&mut self, range: Range) {
+        self.next = range.end;
+        self.line = range.end_line;
     }
 }
 
@@ -117,10 +150,60 @@ mod tests {
             position.look(1, *blocks);
             if let Some(range) = position.range(pages) {
                 ranges.push((range.start, range.end));
-                position.next = range.end;
+                position.advance(range);
             }
         }
         ranges
+    }
+
+    fn blocks(start: u64, end: u64) -> Range {
+        Range {
+            start,
+            start_line: 0,
+            end,
+            end_line: 0,
+        }
+    }
+
+    #[test]
+    fn a_block_may_be_taken_in_parts_and_is_begun_anew_after_a_stop() {
+        let mut position = Position::start_of(0);
+        position.look(1, 3);
+        let block = position.range(1).unwrap();
+
+        let part = block.before("(0,7)").unwrap();
+        position.advance(part);
+        let rest = position.range(1).unwrap();
+        let resumed = Position::resume(&position.cursor(9), &[9]);
+        position.advance(rest);
+
+        assert_eq!(
+            (part.first(), part.beyond()),
+            ("(0,0)".into(), "(0,7)".into())
+        );
+        assert_eq!(
+            (rest.first(), rest.beyond()),
+            ("(0,7)".into(), "(1,0)".into())
+        );
+        assert_eq!((part.pages(), rest.pages()), (0, 1));
+        assert_eq!(resumed.range(1), Some(block));
+        assert_eq!(position.range(1), Some(blocks(1, 2)));
+        position.advance(position.range(1).unwrap().before("(1,2)").unwrap());
+        position.look(2, 3);
+        assert_eq!(position.range(1), Some(block), "another file");
+    }
+
+    #[test]
+    fn only_a_tid_inside_of_its_first_block_parts_a_range() {
+        let block = Range {
+            start_line: 3,
+            ..blocks(4, 6)
+        };
+
+        for tid in ["(4,3)", "(4,0)", "(5,1)", "(3,9)", "4,5", "(4;5)", ""] {
+            assert_eq!(block.before(tid), None, "{tid}");
+        }
+        assert!(block.before("(4,4)").is_some());
     }
 
     #[test]
@@ -147,13 +230,14 @@ mod tests {
             leaf: 0,
             filenode: 1,
             next: 5,
+            line: 0,
             end: 8,
             last_pass: true,
         };
 
         position.look(2, 3);
 
-        assert_eq!(position.range(10), Some(Range { start: 0, end: 3 }));
+        assert_eq!(position.range(10), Some(blocks(0, 3)));
         assert!(!position.last_pass);
     }
 
@@ -163,6 +247,7 @@ mod tests {
             leaf: 0,
             filenode: 1,
             next: 6,
+            line: 0,
             end: 8,
             last_pass: false,
         };
@@ -173,15 +258,16 @@ mod tests {
             leaf: 0,
             filenode: 1,
             next: 2,
+            line: 0,
             end: 8,
             last_pass: false,
         };
         position.look(1, 4);
-        assert_eq!(position.range(10), Some(Range { start: 2, end: 4 }));
+        assert_eq!(position.range(10), Some(blocks(2, 4)));
         position.next = 4;
         position.look(1, 7);
 
-        assert_eq!(position.range(10), Some(Range { start: 4, end: 7 }));
+        assert_eq!(position.range(10), Some(blocks(4, 7)));
     }
 
     #[test]
@@ -190,6 +276,7 @@ mod tests {
             leaf: 1,
             filenode: 9,
             next: 3,
+            line: 0,
             end: 7,
             last_pass: true,
         };

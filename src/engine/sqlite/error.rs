@@ -177,7 +177,7 @@ pub(super) fn running(doing: Doing<'_>, error: &sqlx::Error) -> EngineError {
     if primary(code) == INTERRUPT {
         return EngineError::StatementTimeout {
             what: subject.to_owned(),
-            limit: format!("{:?}", doing.limit),
+            limit: format!("{:?} (database.statementTimeout)", doing.limit),
         };
     }
     if [

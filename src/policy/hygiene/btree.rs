@@ -67,7 +67,7 @@ fn part(pages: u64, needed: u64) -> f64 {
 #[must_use]
 pub fn estimate(index: &Index, tree: &Btree, rows: Option<f64>) -> Option<Estimate> {
     let rows = rows?;
-    let known = tree.columns.len() == index.keys.len() + index.included.len()
+    let known = tree.columns.len() == index.keys.len() + index.included().len()
         && tree
             .columns
             .iter()
@@ -89,8 +89,8 @@ pub fn estimate(index: &Index, tree: &Btree, rows: Option<f64>) -> Option<Estima
         .map(|(place, column)| {
             let number = index.keys.get(place).map(|key| key.column);
             let never_null = index
-                .not_null
-                .iter()
+                .not_null()
+                .into_iter()
                 .flatten()
                 .any(|column| Some(*column) == number);
             BtreeColumn {
@@ -364,7 +364,7 @@ mod tests {
 
     fn index(columns: usize, pages: u64) -> Index {
         Index {
-            keys: vec![IndexKey::default(); columns],
+            keys: vec![IndexKey::default(); columns].into(),
             pages,
             ..Index::default()
         }

@@ -17,6 +17,12 @@ const AIM: f64 = 0.9;
 /// If every page turned out as full of expired rows as any was seen to be, a chunk would still take at most this many times its target.
 const WORST: f64 = 1.5;
 
+/// A page that takes this many times the target is taken in parts: below that, more transactions would cost more than they spare.
+const SLOW_PAGE: f64 = 4.0;
+
+/// After so many parts of one size in a row one of twice that size is tried.
+const STEADY: u32 = 16;
+
 /// Seconds that a page and a row are taken to cost before anything was seen: much for a row, little for a page. Where chunks
 /// have many rows the two cannot be told apart, and what is wrongly put down to pages would be missed as soon as pages without
 /// rows are followed by full ones; what is wrongly put down to rows only makes chunks shorter. Pages that cost far more are met
@@ -55,6 +61,16 @@ pub struct ChunkSizer {
     slow_streak: u32,
     /// How many times longer than expected the last chunk took, where that was an outlier; else 1.
     caution: f64,
+    /// Rows of the next chunk, where a whole page is too much.
+    part: Option<f64>,
+    /// Pages are never taken in parts.
+    whole: bool,
+    /// Rows and seconds of the last chunk of at most a page.
+    last_small: Option<(f64, f64)>,
+    /// Seconds that a chunk takes whatever its rows: what a transaction costs, its commit above all. Known only once parts showed it.
+    fixed: f64,
+    /// Parts of the same size in a row.
+    steady: u32,
 }
 
 impl ChunkSizer {
@@ -73,6 +89,11 @@ impl ChunkSizer {
             seen: 0,
             slow_streak: 0,
             caution: 1.0,
+            part: None,
+            whole: false,
+            last_small: None,
+            fixed: 0.0,
+            steady: 0,
         }
     }
 
@@ -92,6 +113,13 @@ impl ChunkSizer {
         self
     }
 
+    /// For a walk whose pages are as small as they should be: none is taken in parts.
+    #[must_use]
+    pub fn with_whole_pages(mut self) -> Self {
+        self.whole = true;
+        self
+    }
+
     /// With a cap on the rows that a chunk may take, so that a cap on rows per second is not overrun by one chunk.
     #[must_use]
     pub fn with_max_rows(mut self, rows: u64) -> Self {
@@ -99,9 +127,18 @@ impl ChunkSizer {
         self
     }
 
+    /// Rows of the next chunk at most, at least one; `None`: whole pages.
+    #[must_use]
+    pub fn next_rows(&self) -> Option<u32> {
+        self.part.map(to_pages)
+    }
+
     /// Pages for the next chunk, at least one.
     #[must_use]
     pub fn next_pages(&self) -> u32 {
+        if self.part.is_some() {
+            return 1;
+        }
         let likely = self.likely_density.unwrap_or(self.full_density);
         let seconds_per_page = |density: f64| self.page_cost + density * self.row_cost;
         let mut pages = (AIM * self.target / seconds_per_page(likely))
@@ -121,11 +158,79 @@ impl ChunkSizer {
         self.learn_density(rows / pages);
         self.ceiling = self.ceiling.max(pages * GROWTH);
         self.seen = self.seen.saturating_add(1);
+        let took = took.as_secs_f64();
+        self.fixed = self.fixed.min(took);
+        if self.whole || pages > 1.0 || rows <= 1.0 {
+            return;
+        }
+        if took - self.fixed > SLOW_PAGE * self.target {
+            self.part = Some((rows * self.target / took).floor().max(1.0));
+        }
+        self.last_small = Some((rows, took));
     }
 
-    /// A chunk of so many pages did not come to its end in time: the next one is a quarter of it, and they grow again from there.
-    pub fn give_way(&mut self, pages: u32) {
-        self.ceiling = (f64::from(pages) / GROWTH).floor().max(1.0);
+    /// Learns from a chunk that took `rows` rows of the at most `most` that it was given, of one page: the next one takes as many
+    /// as fit into the target, at most twice as many. What fewer rows do not make quicker is not theirs: of such a chunk at least a third is
+    /// for its rows, or most of the time would go into commits.
+    pub fn observe_part(&mut self, most: u32, rows: u64, took: Duration) {
+        let took = took.as_secs_f64();
+        let most = f64::from(most);
+        let taken = to_f64(rows);
+        let mut fits = most * 2.0;
+        if rows > 0 {
+            self.learn_costs(1.0, taken, took);
+            self.seen = self.seen.saturating_add(1);
+            let row = match self.last_small.replace((taken, took)) {
+                Some((rows, seconds)) if (rows - taken).abs() >= 1.0 => {
+                    ((seconds - took) / (rows - taken)).clamp(0.0, took / taken)
+                }
+                _ => {
+                    self.steady += 1;
+                    (took - self.fixed).max(0.0) / taken
+                }
+            };
+            self.fixed = took - row * taken;
+            let room = (self.target - self.fixed).max(0.5 * self.target.max(self.fixed));
+            // Now and then a larger part shows anew what is the rows' and what is not.
+            if self.steady < STEADY {
+                fits = fits.min(room / row.max(1e-9));
+            } else {
+                self.steady = 0;
+            }
+        }
+        let part = fits.floor().max(1.0);
+        // As many as a page may hold: whole pages again, from one on.
+        if part >= self.full_density {
+            self.ceiling = 1.0;
+            self.part = None;
+        } else {
+            self.part = Some(part);
+        }
+    }
+
+    /// A chunk did not come to its end in time: the next one is a quarter of it, and they grow again from there. Less than a page is
+    /// so many `rows` of one. `false`: there is no smaller one.
+    pub fn give_way(&mut self, pages: u32, rows: Option<u32>) -> bool {
+        if pages > 1 {
+            self.ceiling = (f64::from(pages) / GROWTH).floor().max(1.0);
+            return true;
+        }
+        self.ceiling = 1.0;
+        if self.whole {
+            return false;
+        }
+        let rows = rows.map_or(self.full_density, f64::from);
+        self.part = Some((rows / GROWTH).floor().max(1.0));
+        rows > 1.0
+    }
+
+    /// The next chunk is the smallest that there is.
+    #[must_use]
+    pub fn is_at_its_least(&self) -> bool {
+        match self.next_rows() {
+            Some(rows) => rows == 1,
+            None => self.whole && self.next_pages() == 1,
+        }
     }
 
     /// Moves both costs towards what the chunk took, each by its share in the expected cost: a chunk without rows teaches
@@ -181,241 +286,4 @@ fn to_pages(pages: f64) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const TARGET: Duration = Duration::from_millis(20);
-
-    /// A table as a sweep meets it: what its pages give and what the server needs for them.
-    struct Server {
-        page: f64,
-        row: f64,
-        fixed: f64,
-        noise: f64,
-        random: u64,
-    }
-
-    impl Server {
-        fn new(seed: u64, noise: f64) -> Self {
-            Self {
-                page: 10e-6,
-                row: 1e-6,
-                fixed: 0.5e-3,
-                noise,
-                random: seed.wrapping_mul(2).wrapping_add(1),
-            }
-        }
-
-        /// Uniform in -1..1 (xorshift: the runs must be repeatable).
-        fn noise(&mut self) -> f64 {
-            self.random ^= self.random << 13;
-            self.random ^= self.random >> 7;
-            self.random ^= self.random << 17;
-            (self.random % 20_001) as f64 / 10_000.0 - 1.0
-        }
-
-        fn chunk(&mut self, pages: u32, rows: u64) -> Duration {
-            let seconds = self.fixed + self.page * f64::from(pages) + self.row * rows as f64;
-            Duration::from_secs_f64(seconds * (1.0 + self.noise * self.noise()))
-        }
-
-        /// Walks `pages` pages of which each gives `density` rows; the chunks' lengths.
-        fn walk(&mut self, sizer: &mut ChunkSizer, pages: u32, density: f64) -> Vec<Duration> {
-            let mut left = pages;
-            let mut lengths = Vec::new();
-            while left > 0 {
-                let pages = sizer.next_pages().min(left);
-                let rows = (f64::from(pages) * density) as u64;
-                let took = self.chunk(pages, rows);
-                sizer.observe(pages, rows, took);
-                lengths.push(took);
-                left -= pages;
-            }
-            lengths
-        }
-    }
-
-    fn longest(lengths: &[Duration]) -> Duration {
-        lengths.iter().copied().max().unwrap()
-    }
-
-    fn mean_over_target(lengths: &[Duration]) -> f64 {
-        lengths.iter().sum::<Duration>().as_secs_f64() / lengths.len() as f64 / TARGET.as_secs_f64()
-    }
-
-    fn sizers() -> [ChunkSizer; 2] {
-        let plain = ChunkSizer::new(TARGET);
-        [plain.clone(), plain.with_rows_per_page(75.0)]
-    }
-
-    #[test]
-    fn a_chunk_that_took_too_long_is_tried_again_smaller_and_grows_back() {
-        let mut sizer = ChunkSizer::new(TARGET);
-        let first = sizer.next_pages();
-
-        sizer.give_way(first);
-        let second = sizer.next_pages();
-        sizer.give_way(second);
-        sizer.give_way(1);
-
-        assert_eq!((first, second, sizer.next_pages()), (8, 2, 1));
-        sizer.observe(1, 10, Duration::from_micros(50));
-        assert!(sizer.next_pages() > 1);
-    }
-
-    #[test]
-    fn live_rows_followed_by_expired_ones_make_no_long_chunk() {
-        for seed in 1..200 {
-            for mut sizer in sizers() {
-                let mut server = Server::new(seed, 0.2);
-                let live = server.walk(&mut sizer, 40_000, 0.0);
-                let expired = server.walk(&mut sizer, 20_000, 75.0);
-                assert!(longest(&live) <= 2 * TARGET, "{:?}", longest(&live));
-                assert!(longest(&expired) <= 2 * TARGET, "{:?}", longest(&expired));
-            }
-        }
-    }
-
-    #[test]
-    fn after_a_change_back_and_forth_no_chunk_is_long() {
-        for seed in 1..100 {
-            for mut sizer in sizers() {
-                let mut server = Server::new(seed, 0.2);
-                for density in [75.0, 0.0, 1.0, 75.0, 0.1, 0.0, 75.0, 30.0, 75.0] {
-                    let lengths = server.walk(&mut sizer, 30_000, density);
-                    assert!(
-                        longest(&lengths) <= 2 * TARGET,
-                        "{density}: {:?}",
-                        longest(&lengths)
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn steady_chunks_use_most_of_their_target() {
-        for mut sizer in sizers() {
-            let mut server = Server::new(7, 0.2);
-            server.walk(&mut sizer, 60_000, 75.0);
-            let steady = mean_over_target(&server.walk(&mut sizer, 60_000, 75.0));
-            assert!((0.7..=1.0).contains(&steady), "{steady}");
-        }
-    }
-
-    #[test]
-    fn scattered_rows_leave_room_for_a_run_of_full_pages() {
-        let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(75.0);
-        let mut server = Server::new(7, 0.2);
-        server.walk(&mut sizer, 60_000, 32.0);
-        let steady = mean_over_target(&server.walk(&mut sizer, 60_000, 32.0));
-        assert!((0.6..=0.9).contains(&steady), "{steady}");
-    }
-
-    #[test]
-    fn learning_takes_few_chunks() {
-        let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(75.0);
-        let mut server = Server::new(3, 0.0);
-        let lengths = server.walk(&mut sizer, 5_000, 75.0);
-        assert!(
-            mean_over_target(&lengths[12..20]) > 0.7,
-            "{:?}",
-            &lengths[..20]
-        );
-    }
-
-    #[test]
-    fn a_slow_server_is_met_with_small_chunks() {
-        let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(75.0);
-        let mut server = Server::new(5, 0.2);
-        server.page = 1e-3;
-        server.row = 20e-6;
-        let lengths = server.walk(&mut sizer, 2_000, 75.0);
-        assert!(longest(&lengths[4..]) <= 2 * TARGET);
-        let steady = mean_over_target(&lengths[100..]);
-        assert!((0.7..=1.0).contains(&steady), "{steady}");
-    }
-
-    #[test]
-    fn one_stall_is_forgotten_at_once() {
-        let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(75.0);
-        let mut server = Server::new(9, 0.0);
-        server.walk(&mut sizer, 20_000, 75.0);
-        let before = sizer.next_pages();
-
-        let rows = u64::from(before) * 75;
-        let stalled = 10 * server.chunk(before, rows);
-        sizer.observe(before, rows, stalled);
-
-        assert!(sizer.next_pages() < before / 4, "careful right after it");
-        server.walk(&mut sizer, before, 75.0);
-        assert!(
-            sizer.next_pages() > before * 8 / 10,
-            "and back after a few chunks: {} of {before}",
-            sizer.next_pages()
-        );
-    }
-
-    #[test]
-    fn a_server_that_stays_slow_is_believed() {
-        let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(75.0);
-        let mut server = Server::new(9, 0.0);
-        server.walk(&mut sizer, 20_000, 75.0);
-        server.page *= 6.0;
-        server.row *= 6.0;
-        let lengths = server.walk(&mut sizer, 20_000, 75.0);
-        assert!(
-            longest(&lengths[1..12]) <= 2 * TARGET,
-            "{:?}",
-            &lengths[..12]
-        );
-        let steady = mean_over_target(&lengths[40..]);
-        assert!((0.7..=1.0).contains(&steady), "{steady}");
-    }
-
-    #[test]
-    fn the_first_chunk_is_small_and_growth_is_bounded() {
-        let mut sizer = ChunkSizer::new(Duration::from_secs(3600));
-        assert_eq!(sizer.next_pages(), 8);
-        let mut last = 8;
-        for _ in 0..20 {
-            sizer.observe(last, 0, Duration::ZERO);
-            let next = sizer.next_pages();
-            assert!(next <= last * 4 && next <= 131_072);
-            last = next;
-        }
-        assert_eq!(last, 131_072);
-    }
-
-    #[test]
-    fn a_cap_on_rows_caps_the_pages() {
-        let mut sizer = ChunkSizer::new(TARGET)
-            .with_rows_per_page(75.0)
-            .with_max_rows(1_000);
-        let mut server = Server::new(1, 0.0);
-        server.walk(&mut sizer, 5_000, 75.0);
-        assert_eq!(sizer.next_pages(), 13);
-        assert_eq!(
-            ChunkSizer::new(TARGET).with_max_rows(0).next_pages(),
-            1,
-            "one page is the least"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_observation_leaves_a_usable_size(
-            target: Duration,
-            density in any::<f64>(),
-            observations in prop::collection::vec((any::<u32>(), any::<u64>(), any::<Duration>()), 0..30),
-        ) {
-            let mut sizer = ChunkSizer::new(target).with_rows_per_page(density);
-            for (pages, rows, took) in observations {
-                sizer.observe(pages, rows, took);
-                prop_assert!((1..=131_072).contains(&sizer.next_pages()));
-            }
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! The runner against an engine that plays a table: pages with so many expired rows each.
 
+mod limits;
+
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicU32, Ordering},
@@ -10,7 +12,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{
-    engine::{Counted, DatabaseFacts, TableStatistics, cursor::BlockCursor},
+    engine::{ChunkTarget, Counted, DatabaseFacts, TableStatistics, cursor::BlockCursor},
     policy::{
         cutoff::Cutoff,
         defaults::defaults,
@@ -35,10 +37,16 @@ struct Table {
     /// Answers to `pressure` before the quiet ones begin.
     pressures: Vec<Pressure>,
     waiters: u32,
-    /// A chunk of more pages than this takes too long; 0: none does.
+    /// A chunk of so many whole pages takes too long; 0: none does.
     slow_from: u32,
-    /// The pages of the chunks that did.
-    slow: Vec<u32>,
+    /// And of so many rows of a page; 0: none does.
+    slow_rows: u32,
+    /// Those chunks.
+    slow: Vec<ChunkTarget>,
+    /// Rows that the statistics are sure of, and those that are there beside the expired ones.
+    rows_at_least: u64,
+    others: u64,
+    row_counts: u32,
 }
 
 #[derive(Clone, Default)]
@@ -70,7 +78,8 @@ impl Fake {
 struct FakeSweep {
     fake: Fake,
     next: usize,
-    open: Option<(usize, usize)>,
+    /// The first page, the one behind the last, and the rows that it takes of the first alone.
+    open: Option<(usize, usize, Option<u64>)>,
 }
 
 #[async_trait]
@@ -88,7 +97,9 @@ impl Engine for Fake {
     }
 
     async fn count_rows(&self, _: &TableFacts) -> Result<u64, EngineError> {
-        unimplemented("count_rows")
+        self.with(|table| table.row_counts += 1);
+        let others = self.with(|table| table.others);
+        Ok(self.left() + others)
     }
 
     async fn count_expired(&self, _: &RulePlan) -> Result<Counted, EngineError> {
@@ -133,9 +144,17 @@ fn unimplemented<T>(what: &str) -> Result<T, EngineError> {
 #[async_trait]
 impl TableSweep for FakeSweep {
     async fn delete_next(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
-        let slow_from = self.fake.with(|table| table.slow_from);
-        if slow_from > 0 && target.pages >= slow_from {
-            self.fake.with(|table| table.slow.push(target.pages));
+        let is_slow = self.fake.with(|table| {
+            let slow = match target.rows {
+                None => table.slow_from > 0 && target.pages >= table.slow_from,
+                Some(rows) => table.slow_rows > 0 && rows >= table.slow_rows,
+            };
+            if slow {
+                table.slow.push(target);
+            }
+            slow
+        });
+        if is_slow {
             return Err(EngineError::StatementTimeout {
                 what: "public.logs".to_owned(),
                 limit: "30s".to_owned(),
@@ -150,9 +169,11 @@ impl TableSweep for FakeSweep {
         if start == end {
             return Ok(None);
         }
-        self.open = Some((start, end));
+        let part = target.rows.map(u64::from).filter(|most| *most < rows);
+        let end = if part.is_some() { start } else { end };
+        self.open = Some((start, end, part));
         Ok(Some(Chunk {
-            rows,
+            rows: part.unwrap_or(rows),
             pages: u32::try_from(end - start).unwrap(),
             waiters,
             ..Chunk::default()
@@ -160,7 +181,7 @@ impl TableSweep for FakeSweep {
     }
 
     async fn commit(&mut self) -> Result<CommitOutcome, EngineError> {
-        let (start, end) = self.open.take().unwrap();
+        let (start, end, part) = self.open.take().unwrap();
         self.fake.with(|table| {
             table.commits += 1;
             let answer = match table.commit_answers.is_empty() {
@@ -172,6 +193,7 @@ impl TableSweep for FakeSweep {
                 .is_ok_and(|outcome| *outcome == CommitOutcome::Committed)
             {
                 table.pages[start..end].fill(0);
+                table.pages[start] -= part.unwrap_or(0);
                 self.next = end;
             }
             answer
@@ -284,6 +306,7 @@ fn plan(fake: &Fake, limits: Limits) -> RulePlan {
                 name: "logs".into(),
                 unsupported: None,
                 rows: Some(rows as f64 * 2.0),
+                rows_at_least: fake.with(|table| table.rows_at_least),
                 pages: pages as u64,
             }],
             incoming: Vec::new(),
@@ -313,6 +336,11 @@ fn plan(fake: &Fake, limits: Limits) -> RulePlan {
     }
 }
 
+/// Of a table that is empty.
+pub(super) fn a_plan() -> RulePlan {
+    plan(&Fake::default(), Limits::default())
+}
+
 async fn sweep(
     fake: &Fake,
     limits: Limits,
@@ -330,17 +358,12 @@ async fn sweep_beside(
     books: Books<'_>,
 ) -> RuleReport {
     let plan = plan(fake, limits);
-    let progress = RuleProgress::new("logs", plan.cutoff);
-    sweep_rule(
-        fake,
-        &plan,
-        defaults().pace,
+    let turn = Turn {
+        progress: RuleProgress::new("logs", plan.cutoff),
         estimate,
-        progress,
-        watcher,
-        books,
-    )
-    .await
+        begun: false,
+    };
+    sweep_rule(fake, &plan, defaults().pace, turn, watcher, books).await
 }
 
 fn unlimited() -> Limits {
@@ -423,9 +446,24 @@ async fn chunks_that_take_too_long_become_smaller() {
 }
 
 #[tokio::test]
-async fn a_single_page_that_takes_too_long_is_given_up_soon() {
+async fn a_single_page_that_takes_too_long_is_taken_in_parts() {
     let fake = Fake::new(ordered(30, 0));
-    fake.with(|table| table.slow_from = 1);
+    fake.with(|table| (table.slow_from, table.slow_rows) = (1, 3));
+
+    let report = sweep(&fake, unlimited(), None, &Watcher::default()).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
+        "{:?}",
+        report.end
+    );
+    assert_eq!((report.rows_deleted, fake.left()), (300, 0));
+}
+
+#[tokio::test]
+async fn a_single_row_that_takes_too_long_is_given_up_soon() {
+    let fake = Fake::new(ordered(30, 0));
+    fake.with(|table| (table.slow_from, table.slow_rows) = (1, 1));
 
     let report = sweep(&fake, unlimited(), None, &Watcher::default()).await;
 
@@ -434,9 +472,9 @@ async fn a_single_page_that_takes_too_long_is_given_up_soon() {
     };
     assert_eq!(error.category(), "statement_timeout");
     fake.with(|table| {
-        let single = table.slow.iter().filter(|pages| **pages == 1).count();
-        assert_eq!(single, 5, "{:?}", table.slow);
-        assert!(table.slow.len() > single, "from larger ones down");
+        let single = table.slow.iter().filter(|slow| slow.rows == Some(1));
+        assert_eq!(single.count(), 5, "{:?}", table.slow);
+        assert!(table.slow.len() > 7, "from larger ones down");
     });
 }
 
@@ -669,6 +707,31 @@ async fn a_database_that_was_read_only_before_the_first_row_fails_the_rule() {
         "{:?}",
         report.end
     );
+}
+
+/// Another rule of the sweep took rows: it goes on as that sweep.
+#[tokio::test]
+async fn a_rule_that_took_nothing_yet_waits_where_its_sweep_has_begun() {
+    let fake = Fake::new(ordered(40, 0));
+    fake.with(|table| table.commit_answers = (0..100).map(|_| Err(read_only())).collect());
+    let plan = plan(&fake, unlimited());
+    let turn = Turn {
+        progress: RuleProgress::new("logs", plan.cutoff),
+        estimate: Some(400),
+        begun: true,
+    };
+    let watcher = Watcher::default();
+
+    let pace = defaults().pace;
+    let rule = sweep_rule(&fake, &plan, pace, turn, &watcher, Books::Off).await;
+
+    assert!(
+        matches!(rule.end, RuleEnd::Stopped(StopReason::NotPrimary)),
+        "{:?}",
+        rule.end
+    );
+    assert_eq!(fake.left(), 400);
+    assert!(!watcher.waited.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use fastrand::Rng;
-use retention_operator::sweep::RuleEnd;
+use retention_operator::engine::Chunk;
+use retention_operator::sweep::{
+    Control, ControlError, RuleEnd, RuleProgress, StopReason, SweepState,
+};
 use rstest::rstest;
 use sqlx::{Executor, Row};
 
@@ -227,4 +231,110 @@ async fn longest_wait(place: &Place, stop: &AtomicBool) -> f64 {
         longest = longest.max(row.get(0));
     }
     longest
+}
+
+/// Gives rows of its choice a row that refers to them, one after the other, until `stop`; those that got one.
+async fn referrer(place: &Place, seed: u64, stop: &AtomicBool) -> BTreeSet<i32> {
+    let mut rng = Rng::with_seed(seed);
+    let mut session = place.server().connect().await;
+    let mut referred = BTreeSet::new();
+    while !stop.load(Ordering::Relaxed) {
+        let id = rng.i32(1..=i32::try_from(ROWS).unwrap());
+        let inserted = sqlx::query("INSERT INTO child VALUES ($1)")
+            .bind(id)
+            .execute(&mut session)
+            .await;
+        match inserted {
+            Ok(_) => drop(referred.insert(id)),
+            // The row is gone already.
+            Err(error) => assert_eq!(
+                error.as_database_error().unwrap().code().as_deref(),
+                Some("23503")
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    referred
+}
+
+#[rstest]
+#[case(Target::Postgres, "")]
+#[case(Target::Postgres, "ON DELETE CASCADE")]
+#[case(Target::PgBouncer, "ON DELETE SET NULL")]
+#[case(Target::Newest, "DEFERRABLE INITIALLY DEFERRED")]
+#[tokio::test]
+async fn rows_that_come_to_be_referred_to_stay_and_the_others_go_also_where_none_may_be(
+    #[case] target: Target,
+    #[case] key: &str,
+) {
+    let Some(place) = prepared(target).await else {
+        return;
+    };
+    place
+        .server()
+        .execute(&format!("CREATE TABLE child (t_id int REFERENCES t {key})"))
+        .await;
+    let policy = policy(&place, &[ANY_NUMBER], SMALL_CHUNKS);
+    let stop = AtomicBool::new(false);
+    let begun = AfterAChunk::default();
+
+    let sweeping = async {
+        let swept = sweep(&place.url, &policy, &begun).await;
+        stop.store(true, Ordering::Relaxed);
+        swept
+    };
+    let later = async |seed| {
+        begun.first.notified().await;
+        begun.first.notify_one();
+        referrer(&place, seed, &stop).await
+    };
+    let (swept, one, other) = tokio::join!(sweeping, later(3), later(4));
+
+    let report = &swept.report.unwrap().rules[0];
+    assert!(matches!(report.end, RuleEnd::Complete { .. }), "{report:?}");
+    let referred: BTreeSet<i32> = one.union(&other).copied().collect();
+    let expected: BTreeSet<i32> = (1..=i32::try_from(ROWS).unwrap())
+        .filter(|id| id % 2 == 1 || referred.contains(id))
+        .collect();
+    let mut session = place.server().connect().await;
+    let left = session.fetch_all("SELECT id FROM t").await.unwrap();
+    let left: BTreeSet<i32> = left.iter().map(|row| row.get::<i32, _>(0)).collect();
+    assert_eq!(left, expected);
+    let kept = referred.iter().filter(|id| **id % 2 == 0).count();
+    assert!(kept > 0, "no expired row was referred to in time");
+    let orphans: i64 = place
+        .server()
+        .scalar("SELECT count(*) FROM child WHERE t_id IS NULL")
+        .await;
+    assert_eq!(orphans, 0);
+}
+
+/// Says when the first chunk is over.
+#[derive(Default)]
+struct AfterAChunk {
+    first: tokio::sync::Notify,
+}
+
+#[async_trait]
+impl Control for AfterAChunk {
+    fn stop(&self) -> Option<StopReason> {
+        Unhindered.stop()
+    }
+
+    async fn rest(&self, rest: Duration) {
+        self.first.notify_one();
+        Unhindered.rest(rest).await;
+    }
+
+    async fn begun(&self, _: &SweepState) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    async fn record(&self, _: &RuleProgress) -> Result<(), ControlError> {
+        Ok(())
+    }
+
+    fn advanced(&self, _: &RuleProgress, _: Chunk, _: Duration) {}
+
+    fn waits(&self, _: &RuleProgress, _: &str) {}
 }

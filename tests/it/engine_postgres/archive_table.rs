@@ -593,7 +593,7 @@ async fn a_change_in_the_middle_ends_the_walk_before_a_value_is_lost(
     let plan = archiving(plan(&engine, "t", "at").await, "attic");
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let first = sweep
-        .delete_next(ChunkTarget { pages: 2 })
+        .delete_next(ChunkTarget::pages(2))
         .await
         .unwrap()
         .unwrap();
@@ -649,7 +649,7 @@ async fn a_part_of_the_archive_that_would_not_keep_rows_ends_the_walk(#[case] ch
     let engine = engine(&database.url);
     let plan = archiving(plan(&engine, "t", "at").await, "attic");
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
-    let first = sweep.delete_next(ChunkTarget { pages: 2 }).await.unwrap();
+    let first = sweep.delete_next(ChunkTarget::pages(2)).await.unwrap();
     sweep.commit().await.unwrap();
     database.execute(change).await;
 
@@ -759,7 +759,7 @@ async fn a_session_that_the_server_ends_in_a_chunk_loses_no_row_and_doubles_none
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let mut chunks = 0;
     loop {
-        let chunk = match sweep.delete_next(ChunkTarget { pages: 3 }).await {
+        let chunk = match sweep.delete_next(ChunkTarget::pages(3)).await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => break,
             Err(error) => panic!("{error}"),
@@ -794,7 +794,7 @@ async fn a_row_that_comes_to_refer_is_named_and_the_archive_is_not() {
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     database.execute("INSERT INTO child VALUES (2)").await;
 
-    let refused = sweep.delete_next(ChunkTarget { pages: 100 }).await;
+    let refused = sweep.delete_next(ChunkTarget::pages(100)).await;
 
     let error = refused.unwrap_err();
     assert_eq!(error.category(), "dependents", "{error}");

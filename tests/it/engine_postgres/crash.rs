@@ -28,7 +28,7 @@ async fn crashed() -> Crashed {
     let engine = engine(&database.url);
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
-    let chunk = sweep.delete_next(ChunkTarget { pages: 5 }).await;
+    let chunk = sweep.delete_next(ChunkTarget::pages(5)).await;
     assert!(chunk.unwrap().unwrap().rows > 0);
     postgres.crash();
     postgres.restart();

@@ -236,7 +236,7 @@ async fn what_is_rolled_back_is_counted_anew() {
     let engine = engine(&database.url);
     let plan = planned(&engine, Dependents::Cascade).await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
-    let target = ChunkTarget { pages: 1 };
+    let target = ChunkTarget::pages(1);
 
     let first = sweep.delete_next(target).await.unwrap().unwrap();
     sweep.rollback().await.unwrap();

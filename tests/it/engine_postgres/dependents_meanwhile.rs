@@ -129,7 +129,7 @@ async fn a_web_of_keys_that_changes_in_the_middle_ends_the_walk(#[case] change: 
     let engine = engine(&database.url);
     let plan = planned(&engine, Dependents::Cascade).await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
-    let target = ChunkTarget { pages: 1 };
+    let target = ChunkTarget::pages(1);
     let first = sweep.delete_next(target).await.unwrap().unwrap();
     sweep.commit().await.unwrap();
     database.execute(change).await;
@@ -155,7 +155,7 @@ async fn a_new_partition_of_a_referring_table_is_planned_anew_and_the_sweep_goes
     let plan = planned(&engine, Dependents::Cascade).await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let first = sweep
-        .delete_next(ChunkTarget { pages: 1 })
+        .delete_next(ChunkTarget::pages(1))
         .await
         .unwrap()
         .unwrap();
@@ -197,7 +197,7 @@ async fn a_new_partition_whose_rows_never_go_along_is_no_change(
     let engine = engine(&database.url);
     let plan = planned(&engine, dependents).await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
-    let first = sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap();
+    let first = sweep.delete_next(ChunkTarget::pages(1)).await.unwrap();
     sweep.commit().await.unwrap();
     database
         .execute("CREATE TABLE item_2 PARTITION OF item DEFAULT; INSERT INTO item VALUES (499)")
@@ -234,7 +234,7 @@ async fn a_child_that_comes_while_the_sweep_works_is_not_lost(#[case] commits: b
         let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
 
         let chunk = sweep
-            .delete_next(ChunkTarget { pages: 100 })
+            .delete_next(ChunkTarget::pages(100))
             .await
             .unwrap()
             .unwrap();

@@ -404,7 +404,7 @@ async fn a_chunk_reads_its_range_of_blocks_though_there_is_an_index(
 
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let chunk = sweep
-        .delete_next(ChunkTarget { pages: 300 })
+        .delete_next(ChunkTarget::pages(300))
         .await
         .unwrap()
         .unwrap();

@@ -152,6 +152,65 @@ async fn a_database_that_is_set_read_only_under_way_is_swept_on_once_it_may_be(
     assert_eq!(policy.rows("logs").await, 0);
 }
 
+/// A rule has nothing to lose, but the sweep has: another of its rules took rows.
+#[rstest]
+#[case::without_a_ledger("Off")]
+#[case::with_a_ledger("Auto")]
+#[tokio::test]
+async fn a_rule_that_took_nothing_yet_is_swept_on_with_the_sweep_it_belongs_to(
+    #[case] ledger: &str,
+) {
+    let server = Postgres::shared();
+    let all = json!({"maxPercent": 100});
+    let (mut first, mut second) = (rule("first", "first"), rule("second", "second"));
+    first["limits"] = all.clone();
+    second["limits"] = all;
+    let mut policy = Policy::on(server, ledger, json!([first, second])).await;
+    let database = policy.database.clone();
+    database.execute(&expired("first", 100)).await;
+    database.execute(&expired("second", ROWS)).await;
+    let elsewhere = server.existing("postgres");
+    let seen = Seen::with_rests_of(Duration::from_secs(1));
+    // New sessions are as it says, and there are no old ones.
+    let set = async |to: &str| {
+        let name = &database.name;
+        let set = format!("ALTER DATABASE \"{name}\" SET default_transaction_read_only = {to}");
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        );
+        elsewhere.execute(&set).await;
+        elsewhere.execute(&end).await;
+    };
+
+    let (stopped, ()) = tokio::join!(policy.part(&seen), async {
+        // The rest after the first rule's only chunk.
+        seen.has_taken(100).await;
+        set("on").await;
+    });
+    let before = policy.state.clone();
+    set("off").await;
+    let went_on = policy
+        .part(&Seen::with_rests_of(Duration::from_millis(10)))
+        .await;
+
+    let [first, second] = &stopped.rules[..] else {
+        panic!("{stopped:#?}");
+    };
+    assert!(
+        matches!(first.end, RuleEnd::Complete { remaining: 0 }),
+        "{first:#?}"
+    );
+    assert!(
+        matches!(second.end, RuleEnd::Stopped(StopReason::NotPrimary)),
+        "{second:#?}"
+    );
+    assert!(stopped.goes_on());
+    assert_eq!(policy.rows("second").await, 0);
+    assert_eq!(went_on.outcome(), Outcome::Succeeded, "{went_on:#?}");
+    assert_eq!(before.id, policy.state.id);
+    assert_eq!(before.rules[1].cutoff, policy.state.rules[1].cutoff);
+}
+
 /// The server says that it takes no writes with a code that has other meanings, too.
 #[tokio::test]
 async fn a_chunk_that_meets_a_standby_names_it_and_deletes_nothing() {
@@ -163,13 +222,13 @@ async fn a_chunk_that_meets_a_standby_names_it_and_deletes_nothing() {
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     server.demote();
 
-    let mut chunk = sweep.delete_next(ChunkTarget { pages: 5 }).await;
+    let mut chunk = sweep.delete_next(ChunkTarget::pages(5)).await;
     if chunk
         .as_ref()
         .is_err_and(|it| it.category() == "connection_lost")
     {
         // The session that was open went with the server's former life.
-        chunk = sweep.delete_next(ChunkTarget { pages: 5 }).await;
+        chunk = sweep.delete_next(ChunkTarget::pages(5)).await;
     }
 
     let error = chunk.unwrap_err();

@@ -1,16 +1,13 @@
 //! A sweep in bad company: locks, changes of the table, lost connections, a second sweep.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use retention_operator::engine::{ChunkTarget, CommitOutcome, Engine};
 use rstest::rstest;
 use sqlx::{Executor, postgres::PgConnection};
 
+use super::relay::{Relay, asked};
 use super::{engine, filled, finish, plan};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Postgres, SUPERUSER, TestDatabase, connect};
@@ -102,10 +99,7 @@ async fn a_locked_table_is_not_waited_for() {
     let mut holder = holding(&database, "LOCK TABLE t IN SHARE MODE").await;
 
     let started = Instant::now();
-    let error = sweep
-        .delete_next(ChunkTarget { pages: 5 })
-        .await
-        .unwrap_err();
+    let error = sweep.delete_next(ChunkTarget::pages(5)).await.unwrap_err();
     let took = started.elapsed();
     holder.execute("COMMIT").await.unwrap();
     let swept = finish(&mut *sweep, 5).await.unwrap();
@@ -133,21 +127,15 @@ async fn two_sweeps_of_one_table_never_meet() {
     let mut below = second_engine.open_sweep(&part, None).await.unwrap();
 
     first
-        .delete_next(ChunkTarget { pages: 1 })
+        .delete_next(ChunkTarget::pages(1))
         .await
         .unwrap()
         .unwrap();
-    let refused = same
-        .delete_next(ChunkTarget { pages: 1 })
-        .await
-        .unwrap_err();
-    let also_refused = below
-        .delete_next(ChunkTarget { pages: 1 })
-        .await
-        .unwrap_err();
+    let refused = same.delete_next(ChunkTarget::pages(1)).await.unwrap_err();
+    let also_refused = below.delete_next(ChunkTarget::pages(1)).await.unwrap_err();
     first.commit().await.unwrap();
     let after = same
-        .delete_next(ChunkTarget { pages: 1 })
+        .delete_next(ChunkTarget::pages(1))
         .await
         .unwrap()
         .unwrap();
@@ -182,7 +170,7 @@ async fn a_table_that_changes_in_the_middle_ends_the_walk(
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     sweep
-        .delete_next(ChunkTarget { pages: 2 })
+        .delete_next(ChunkTarget::pages(2))
         .await
         .unwrap()
         .unwrap();
@@ -210,7 +198,7 @@ async fn a_table_that_is_rewritten_in_the_middle_is_walked_anew(
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     sweep
-        .delete_next(ChunkTarget { pages: 9 })
+        .delete_next(ChunkTarget::pages(9))
         .await
         .unwrap()
         .unwrap();
@@ -238,7 +226,7 @@ async fn a_referring_table_that_fills_in_the_middle_loses_nothing() {
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let first = sweep
-        .delete_next(ChunkTarget { pages: 2 })
+        .delete_next(ChunkTarget::pages(2))
         .await
         .unwrap()
         .unwrap();
@@ -266,7 +254,7 @@ async fn a_session_that_the_server_ends_before_the_commit_loses_its_chunk_only()
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let lost = sweep
-        .delete_next(ChunkTarget { pages: 5 })
+        .delete_next(ChunkTarget::pages(5))
         .await
         .unwrap()
         .unwrap();
@@ -289,17 +277,14 @@ async fn a_crash_of_the_server_between_chunks_is_survived() {
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let first = sweep
-        .delete_next(ChunkTarget { pages: 5 })
+        .delete_next(ChunkTarget::pages(5))
         .await
         .unwrap()
         .unwrap();
     sweep.commit().await.unwrap();
     postgres.crash();
 
-    let away = sweep
-        .delete_next(ChunkTarget { pages: 5 })
-        .await
-        .unwrap_err();
+    let away = sweep.delete_next(ChunkTarget::pages(5)).await.unwrap_err();
     postgres.restart();
     let rest = finish(&mut *sweep, 5).await.unwrap();
 
@@ -317,7 +302,7 @@ async fn behind_a_pooler_too_a_lost_session_loses_its_chunk_only() {
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let chunk = sweep
-        .delete_next(ChunkTarget { pages: 5 })
+        .delete_next(ChunkTarget::pages(5))
         .await
         .unwrap()
         .unwrap();
@@ -346,7 +331,7 @@ async fn a_commit_whose_answer_is_lost_is_looked_up() {
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let chunk = sweep
-        .delete_next(ChunkTarget { pages: 5 })
+        .delete_next(ChunkTarget::pages(5))
         .await
         .unwrap()
         .unwrap();
@@ -409,7 +394,7 @@ async fn after_a_failover_a_number_that_another_transaction_got_says_nothing_of_
     let engine = engine(&url(relay.port));
     let plan = plan(&engine, "t", "at").await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
-    let target = ChunkTarget { pages: 5 };
+    let target = ChunkTarget::pages(5);
     sweep.delete_next(target).await.unwrap().unwrap();
     promoted.execute("SELECT pg_promote()").await.unwrap();
     for _ in 0..100 {
@@ -431,69 +416,4 @@ async fn after_a_failover_a_number_that_another_transaction_got_says_nothing_of_
     assert_eq!(error.category(), "connection_lost", "{error}");
     let rows = asked(&there, "SELECT count(*)::text FROM t").await;
     assert_eq!(rows, "20000");
-}
-
-/// One text from a server.
-async fn asked(url: &str, sql: &str) -> String {
-    let mut session = connect(url).await;
-    sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned()))
-        .fetch_one(&mut session)
-        .await
-        .unwrap()
-}
-
-/// Passes bytes on to a server; on demand it drops the next answer on each open connection, and closes it.
-struct Relay {
-    port: u16,
-    server: Arc<AtomicU16>,
-    swallow: tokio::sync::watch::Sender<u64>,
-}
-
-impl Relay {
-    async fn start(server: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (swallow, order) = tokio::sync::watch::channel(0);
-        let server = Arc::new(AtomicU16::new(server));
-        let leads_to = server.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = leads_to.load(Ordering::Relaxed);
-                tokio::spawn(relay(client, server, order.clone()));
-            }
-        });
-        Self {
-            port,
-            server,
-            swallow,
-        }
-    }
-
-    /// New connections go to another server.
-    fn lead_to(&self, server: u16) {
-        self.server.store(server, Ordering::Relaxed);
-    }
-
-    fn swallow_answers(&self) {
-        self.swallow.send_modify(|n| *n += 1);
-    }
-}
-
-async fn relay(client: TcpStream, server: u16, order: tokio::sync::watch::Receiver<u64>) {
-    let began_with = *order.borrow();
-    let server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
-    let mut buffer = vec![0; 65_536];
-    loop {
-        match from_server.read(&mut buffer).await {
-            Ok(read) if read > 0 && *order.borrow() == began_with => {
-                if to_client.write_all(&buffer[..read]).await.is_err() {
-                    return;
-                }
-            }
-            _ => return,
-        }
-    }
 }

@@ -94,14 +94,14 @@ async fn each_chunk_counts_itself_and_a_resumed_rule_goes_on_from_there(#[case] 
 
     let mut sweep = opened(&ledger, &plan, "one").await.unwrap();
     let first = sweep
-        .delete_next(ChunkTarget { pages: 3 })
+        .delete_next(ChunkTarget::pages(3))
         .await
         .unwrap()
         .unwrap();
     sweep.commit().await.unwrap();
     // Deleted, never committed: the process ends here.
     sweep
-        .delete_next(ChunkTarget { pages: 3 })
+        .delete_next(ChunkTarget::pages(3))
         .await
         .unwrap()
         .unwrap();
@@ -140,7 +140,7 @@ async fn a_chunk_that_is_rolled_back_is_not_counted() {
     let mut sweep = opened(&ledger, &plan, "one").await.unwrap();
 
     sweep
-        .delete_next(ChunkTarget { pages: 5 })
+        .delete_next(ChunkTarget::pages(5))
         .await
         .unwrap()
         .unwrap();
@@ -179,7 +179,7 @@ async fn after_a_takeover_the_old_sweepers_next_chunk_deletes_nothing() {
     begin(&*ledger, "s1").await;
     let mut stale = opened(&ledger, &plan, "one").await.unwrap();
     let before = stale
-        .delete_next(ChunkTarget { pages: 3 })
+        .delete_next(ChunkTarget::pages(3))
         .await
         .unwrap()
         .unwrap();
@@ -187,10 +187,7 @@ async fn after_a_takeover_the_old_sweepers_next_chunk_deletes_nothing() {
     age_the_lease(&database).await;
 
     let fresh = opened(&usable(&two).await, &plan, "two").await.unwrap();
-    let refused = stale
-        .delete_next(ChunkTarget { pages: 3 })
-        .await
-        .unwrap_err();
+    let refused = stale.delete_next(ChunkTarget::pages(3)).await.unwrap_err();
 
     assert_eq!(refused.category(), "swept_elsewhere");
     assert_eq!(
@@ -222,7 +219,7 @@ async fn a_takeover_ends_a_chunk_that_nobody_commits(#[case] pooled: bool) {
     begin(&*ledger, "s1").await;
     let mut stuck = opened(&ledger, &plan, "one").await.unwrap();
     stuck
-        .delete_next(ChunkTarget { pages: 3 })
+        .delete_next(ChunkTarget::pages(3))
         .await
         .unwrap()
         .unwrap();
@@ -250,10 +247,7 @@ async fn a_pause_in_the_database_stops_the_next_chunk_and_says_why() {
     database
         .execute("UPDATE retention_operator.control SET paused = true, reason = 'black friday'")
         .await;
-    let paused = sweep
-        .delete_next(ChunkTarget { pages: 3 })
-        .await
-        .unwrap_err();
+    let paused = sweep.delete_next(ChunkTarget::pages(3)).await.unwrap_err();
     let view = ledger.view("shop/orders").await.unwrap();
     database
         .execute("UPDATE retention_operator.control SET paused = false")
@@ -281,10 +275,7 @@ async fn a_hold_that_is_placed_under_way_ends_the_walk_before_its_next_chunk() {
     };
 
     enter(&*ledger, "a/a", &[], Some(&[hold])).await;
-    let changed = sweep
-        .delete_next(ChunkTarget { pages: 3 })
-        .await
-        .unwrap_err();
+    let changed = sweep.delete_next(ChunkTarget::pages(3)).await.unwrap_err();
 
     assert_eq!(changed.category(), "holds_changed");
 }
@@ -300,10 +291,7 @@ async fn a_ledger_that_is_dropped_under_way_ends_the_walk() {
     database
         .execute("DROP SCHEMA retention_operator CASCADE")
         .await;
-    let gone = sweep
-        .delete_next(ChunkTarget { pages: 3 })
-        .await
-        .unwrap_err();
+    let gone = sweep.delete_next(ChunkTarget::pages(3)).await.unwrap_err();
 
     assert_eq!(gone.category(), "ledger", "{gone}");
     assert!(!gone.is_transient());

@@ -116,7 +116,7 @@ async fn whoever_waits_for_a_row_of_the_chunk_is_seen_before_it_commits() {
 
     let chunk = tokio::spawn(async move {
         let chunk = sweep
-            .delete_next(ChunkTarget { pages: 4 })
+            .delete_next(ChunkTarget::pages(4))
             .await
             .unwrap()
             .unwrap();

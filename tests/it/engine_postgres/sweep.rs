@@ -248,7 +248,7 @@ async fn rows_that_appear_during_the_walk_are_visited_once_more() {
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
 
     sweep
-        .delete_next(ChunkTarget { pages: 5 })
+        .delete_next(ChunkTarget::pages(5))
         .await
         .unwrap()
         .unwrap();
@@ -296,14 +296,14 @@ async fn a_rolled_back_chunk_leaves_its_rows_and_is_taken_again() {
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
 
     let first = sweep
-        .delete_next(ChunkTarget { pages: 3 })
+        .delete_next(ChunkTarget::pages(3))
         .await
         .unwrap()
         .unwrap();
     sweep.rollback().await.unwrap();
     let after_rollback = engine.count_expired(&plan).await.unwrap().expired;
     let again = sweep
-        .delete_next(ChunkTarget { pages: 3 })
+        .delete_next(ChunkTarget::pages(3))
         .await
         .unwrap()
         .unwrap();
@@ -327,7 +327,7 @@ async fn a_cursor_goes_on_where_the_last_commit_was() {
     let mut rows = 0;
     for _ in 0..3 {
         rows += sweep
-            .delete_next(ChunkTarget { pages: 4 })
+            .delete_next(ChunkTarget::pages(4))
             .await
             .unwrap()
             .unwrap()
@@ -336,7 +336,7 @@ async fn a_cursor_goes_on_where_the_last_commit_was() {
     }
     // Deleted, never committed: the process ends here.
     sweep
-        .delete_next(ChunkTarget { pages: 4 })
+        .delete_next(ChunkTarget::pages(4))
         .await
         .unwrap()
         .unwrap();
@@ -370,7 +370,7 @@ async fn a_chunk_reads_its_range_of_blocks_and_nothing_else(#[case] prepare: &st
 
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
     let chunk = sweep
-        .delete_next(ChunkTarget { pages: 10 })
+        .delete_next(ChunkTarget::pages(10))
         .await
         .unwrap()
         .unwrap();

@@ -6,7 +6,7 @@ use sqlx::{Connection, Row};
 
 use super::{Database, execute, filled, finish, open};
 
-const PAGE: ChunkTarget = ChunkTarget { pages: 1 };
+const PAGE: ChunkTarget = ChunkTarget::pages(1);
 
 #[rstest]
 #[case::rollback_journal("DELETE")]
@@ -262,7 +262,7 @@ async fn a_statement_that_takes_too_long_is_ended() {
     // The first chunk is short, and may be done in time.
     let mut error = None;
     for _ in 0..20 {
-        match sweep.delete_next(ChunkTarget { pages: 100 }).await {
+        match sweep.delete_next(ChunkTarget::pages(100)).await {
             Ok(Some(_)) => drop(sweep.commit().await),
             Ok(None) => break,
             Err(reason) => {

@@ -14,7 +14,7 @@ use rstest::rstest;
 use super::{Database, filled, finish, open_as, usable};
 use crate::support::wait::eventually;
 
-const PAGE: ChunkTarget = ChunkTarget { pages: 1 };
+const PAGE: ChunkTarget = ChunkTarget::pages(1);
 
 fn party(policy: &str, sweeper: &str) -> Party {
     Party {

@@ -55,12 +55,12 @@ async fn what_is_open_comes_back_and_is_taken_again() {
         .await
         .unwrap();
 
-    let first = sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap();
+    let first = sweep.delete_next(ChunkTarget::pages(1)).await.unwrap();
     sweep.rollback().await.unwrap();
     assert_eq!(first.unwrap().rows, 50);
     assert_eq!(database.scalar("SELECT count(*) FROM logs").await, 100);
     // A chunk that nobody commits is rolled back by the next one.
-    sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap();
+    sweep.delete_next(ChunkTarget::pages(1)).await.unwrap();
 
     assert_eq!(finish(&mut *sweep).await.unwrap(), (50, 1));
     sweep.close().await;
@@ -73,7 +73,7 @@ async fn a_sweep_that_is_dropped_leaves_no_trace() {
     let mut sweep = open(&database.engine(), &database.plan("logs").await, None)
         .await
         .unwrap();
-    sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap();
+    sweep.delete_next(ChunkTarget::pages(1)).await.unwrap();
 
     drop(sweep);
 
@@ -98,7 +98,7 @@ async fn a_new_connection_goes_on_where_the_cursor_stood() {
     let plan = database.plan("logs").await;
     let engine = database.engine();
     let mut sweep = open(&engine, &plan, None).await.unwrap();
-    sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap();
+    sweep.delete_next(ChunkTarget::pages(1)).await.unwrap();
     assert_eq!(sweep.commit().await.unwrap(), CommitOutcome::Committed);
     assert_eq!(sweep.progress().0, 1);
     let cursor = sweep.cursor();
@@ -125,7 +125,7 @@ async fn rows_that_appear_behind_the_walk_are_walked_once_more_and_not_for_ever(
     let plan = database.plan("logs").await;
     let mut sweep = open(&database.engine(), &plan, None).await.unwrap();
     let mut chunks = 0;
-    while let Some(_chunk) = sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap() {
+    while let Some(_chunk) = sweep.delete_next(ChunkTarget::pages(1)).await.unwrap() {
         sweep.commit().await.unwrap();
         chunks += 1;
         assert!(chunks < 10);

@@ -165,7 +165,7 @@ async fn the_estimate_is_within_ten_points_of_what_is_measured_on_every_shape() 
         let index = facts
             .indexes
             .iter()
-            .find(|index| index.name == format!("{name}_i"));
+            .find(|index| *index.name == format!("{name}_i"));
         let index = index.unwrap();
         let tree = facts.btrees.iter().find(|tree| tree.index == index.id);
         let tree = tree.unwrap_or_else(|| panic!("{name}: {} pages", index.pages));
@@ -212,7 +212,7 @@ async fn where_a_sample_misleads_the_truth_is_between_the_two_answers() {
         .await;
     database.execute("VACUUM (ANALYZE) t").await;
     let facts = facts(&database).await;
-    let index = facts.indexes.iter().find(|index| index.name == "t_i");
+    let index = facts.indexes.iter().find(|index| &*index.name == "t_i");
     let index = index.unwrap();
     let rows = facts.tables[&index.table].rows;
 

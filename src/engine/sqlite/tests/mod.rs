@@ -1,5 +1,6 @@
 //! What the conditions mean, asked of SQLite itself.
 
+mod doubts;
 mod expiry;
 mod plans;
 mod predicate;
@@ -125,7 +126,7 @@ impl Database {
         let mut sweep = ledger.open_sweep(plan, None, &entry).await?;
         let mut rows = 0;
         while let Some(chunk) = sweep
-            .delete_next(crate::engine::ChunkTarget { pages: 1 })
+            .delete_next(crate::engine::ChunkTarget::pages(1))
             .await?
         {
             sweep.commit().await?;

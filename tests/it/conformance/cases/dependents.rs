@@ -14,6 +14,26 @@ fn family(key: &str, dependents: &str) -> Case {
     .rows("SELECT 't' || id FROM t UNION ALL SELECT 'c' || id || '-' || coalesce(CAST(t_id AS text), 'null') FROM child")
 }
 
+/// 24,000 rows of which the first half have expired, many chunks of them on every engine, and a `child` that nothing is in.
+fn childless(key: &str) -> Case {
+    Case::of(&format!(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz);
+         INSERT INTO t WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 24000)
+           SELECT n, CASE WHEN n <= 12000 THEN {{old}} ELSE {{new}} END FROM s;
+         CREATE TABLE child (t_id int REFERENCES t {key})"
+    ))
+    .rows("SELECT CAST(count(*) AS text) FROM t UNION ALL SELECT 'c' || CAST(t_id AS text) FROM child")
+    .policy("{pace: {maxRowsPerSecond: 500}}")
+}
+
+/// The sweep goes on without the row that is referred to now.
+fn a_child_comes(key: &str) -> Case {
+    childless(key)
+        .after_first_chunk("INSERT INTO child VALUES (11999), (13000)")
+        .reported(11_999, 1, 1)
+        .stays("12001 c11999 c13000")
+}
+
 const SKIPPED: &str = "t1 t4 c10-1 c11-1 c14-4";
 const TAKEN_ALONG: &str = "t4 c14-4";
 
@@ -80,6 +100,13 @@ cases_everywhere! {
     skip_keeps_it_where_the_key_is_deferred: family("DEFERRABLE INITIALLY DEFERRED", "Skip").reported(2, 1, 1).stays(SKIPPED);
     skip_without_an_index_on_the_referring_column: family("", "Skip").setup_then("INSERT INTO child WITH RECURSIVE s(n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM s WHERE n < 2000) SELECT n, 4 FROM s; DELETE FROM child WHERE id >= 100")
         .reported(2, 1, 1).stays(SKIPPED);
+    refuse_keeps_a_row_that_comes_to_be_referred_to: a_child_comes("");
+    refuse_keeps_a_row_that_would_take_its_child_along: a_child_comes("ON DELETE CASCADE");
+    refuse_keeps_a_row_whose_child_would_be_changed: a_child_comes("ON DELETE SET NULL");
+    refuse_keeps_a_row_whose_child_is_looked_at_in_the_end: a_child_comes("DEFERRABLE INITIALLY DEFERRED");
+    refuse_goes_on_once_the_child_is_gone_again: childless("").after_first_chunk("INSERT INTO child VALUES (11999); DELETE FROM child")
+        .reported(12_000, 0, 0).stays("12000");
+    refuse_before_the_first_row: childless("").meanwhile("INSERT INTO child VALUES (11999)").failed("dependents", "child").stays("24000 c11999");
     skip_ends_with_the_reference: family("", "Skip").meanwhile("DELETE FROM child WHERE t_id = 1").reported(3, 0, 0).stays(TAKEN_ALONG);
     skip_sees_a_reference_that_comes: family("", "Skip").meanwhile("INSERT INTO child VALUES (12, 2)").reported(1, 2, 2).stays("t1 t2 t4 c10-1 c11-1 c12-2 c14-4");
     skip_within_the_table: chain("", "Skip").reported(3, 1, 1).stays("4 5");

@@ -31,6 +31,16 @@ cases_everywhere! {
     half_of_a_big_table: big(10_002, 5_001).reported(5_001, 0, 0).stays("5001");
     more_than_half_of_a_big_table: big(10_002, 5_002).limited("50 %");
     more_than_half_where_it_is_allowed: big(10_002, 10_002).rule("{limits: {maxPercent: 100}}").reported(10_002, 0, 0).stays("0");
+    a_percentage_of_rows_that_were_deleted_since_the_statistics: big(24_000, 6_000).setup_then("ANALYZE t; DELETE FROM t WHERE id > 9000")
+        .rule("{limits: {maxPercent: 50}}").limited("66 % of 9000");
+    a_percentage_of_rows_that_came_since_the_statistics: big(5, 4)
+        .setup_then("ANALYZE t; INSERT INTO t SELECT t.id + 10 * s.id, {new} FROM t, t AS s").rule("{limits: {maxPercent: 50}}")
+        .reported(4, 0, 0).stays("26");
+    the_default_percentage_of_a_table_that_was_small: big(60, 50)
+        .setup_then("ANALYZE t; INSERT INTO t SELECT 1000 * t.id + 60 * u.id + v.id, t.at FROM t, t AS u, t AS v WHERE u.id <= 16 AND v.id <= 12")
+        .limited("maxPercent: 50, the default").rows("SELECT CASE WHEN count(*) >= 5790 THEN 'half' ELSE 'less' END FROM t").stays("half");
+    a_percentage_of_a_table_whose_statistics_are_of_dead_rows: big(24_000, 6_000).setup_then("DELETE FROM t WHERE id > 9000; ANALYZE t")
+        .rule("{limits: {maxPercent: 50}}").limited("66 % of 9000");
     rows_that_are_held_do_not_count: Case::of(FIVE).rule("{limits: {maxRows: 3}}").hold("{where: id = 1}").stays("1 5");
     rows_that_appear_after_the_count: Case::of(FIVE).rule("{limits: {maxRows: 4}}")
         .meanwhile("INSERT INTO t (id, at) VALUES (6, {old})").limited("maxRows").stays("1 2 3 4 5 6");

@@ -12,6 +12,20 @@ fn trigger(body: &str, fired: &str) -> Case {
     ))
 }
 
+/// Sixty expired rows and five others on one page, and for each of the former a row of `child`, which refers to it. A row of `slow` takes so
+/// long to go that the statement timeout does not allow for half of them.
+fn slow(slow: &str, body: &str) -> Case {
+    Case::of(&format!(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz);
+         INSERT INTO t SELECT n, CASE WHEN n <= 60 THEN {{old}} ELSE {{new}} END FROM generate_series(1, 65) n;
+         CREATE TABLE child (t_id int REFERENCES t ON DELETE CASCADE); INSERT INTO child SELECT n FROM generate_series(1, 60) n;
+         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN {body} PERFORM pg_sleep(0.03); RETURN OLD; END $f$;
+         CREATE TRIGGER tr BEFORE DELETE ON {slow} FOR EACH ROW EXECUTE FUNCTION f()"
+    ))
+    .policy("{database: {secretRef: {name: db}, statementTimeout: 700ms}}")
+    .rows("SELECT CAST(count(*) AS text) FROM t UNION ALL SELECT 'c' || CAST(count(*) AS text) FROM child")
+}
+
 const BEFORE: &str = "TRIGGER tr BEFORE DELETE ON t FOR EACH ROW";
 const AFTER: &str = "TRIGGER tr AFTER DELETE ON t FOR EACH ROW";
 const BOTH: &str = "SELECT 't' || id FROM t UNION ALL SELECT line FROM log";
@@ -22,6 +36,15 @@ cases! {
     one_that_vetoes_one_row: trigger("IF OLD.id = 1 THEN RETURN NULL; END IF; RETURN OLD;", BEFORE).reported(1, 0, 1).stays("1 3");
     one_that_vetoes_and_writes: trigger("EXECUTE format('UPDATE %I.t SET at = now() WHERE id = %L', TG_TABLE_SCHEMA, OLD.id); RETURN NULL;", BEFORE)
         .reported(0, 0, 2).stays("1 2 3");
+    one_that_takes_too_long_for_a_whole_page: slow("t", "").setup_then("DROP TABLE child; CREATE TABLE child ()").reported(60, 0, 0).stays("5 c0");
+    one_that_takes_too_long_and_vetoes: slow("t", "IF OLD.id % 20 = 0 THEN RETURN NULL; END IF;").setup_then("DROP TABLE child; CREATE TABLE child ()")
+        .reported(57, 0, 3).stays("8 c0");
+    one_of_rows_that_go_along_and_takes_too_long: slow("child", "").rule("{dependents: Cascade}").reported(120, 0, 0).stays("5 c0");
+    one_that_takes_too_long_among_rows_that_are_referred_to: slow("t", "").setup_then("DELETE FROM child WHERE t_id % 20 <> 0")
+        .rule("{dependents: Skip}").reported(57, 3, 3).stays("8 c3");
+    one_that_takes_too_long_while_rows_are_archived: slow("t", "").setup_then("DROP TABLE child")
+        .rule("{action: Archive, archive: {table: {name: child}}}").reported(60, 0, 0).stays("5 c60")
+        .rows("SELECT CAST(count(*) AS text) FROM t UNION ALL SELECT 'c' || CAST(count(*) AS text) FROM child").setup_then("CREATE TABLE child AS TABLE t WITH NO DATA");
     one_that_logs: trigger(WITH_SCHEMA, BEFORE).rows(BOTH).stays("gone1 gone2 t3").reported(2, 0, 0);
     one_that_logs_afterwards: trigger(WITH_SCHEMA, AFTER).rows(BOTH).stays("gone1 gone2 t3").reported(2, 0, 0);
     one_for_each_statement: trigger("EXECUTE format('INSERT INTO %I.log VALUES (%L)', TG_TABLE_SCHEMA, 'once'); RETURN NULL;",

@@ -112,21 +112,15 @@ impl Looked {
 
     pub(super) fn index(&self, name: &str) -> &Usage {
         let mut indexes = self.facts.indexes.iter();
-        let index = indexes.find(|index| index.name == name).unwrap();
-        &self.observed.indexes[&index.id].usage
+        let index = indexes.find(|index| &*index.name == name).unwrap();
+        &self.observed.indexes[&index.id]
     }
 
     fn assert_nothing_is_unused(&self) {
-        let all = self
-            .observed
-            .tables
-            .values()
-            .chain(self.observed.indexes.values());
-        for observation in all {
-            assert!(
-                !matches!(observation.usage, Usage::Unused { .. }),
-                "{observation:?}"
-            );
+        let tables = self.observed.tables.values();
+        let tables = tables.map(|observation| &observation.usage);
+        for usage in tables.chain(self.observed.indexes.values()) {
+            assert!(!matches!(usage, Usage::Unused { .. }), "{usage:?}");
         }
     }
 }
@@ -248,7 +242,7 @@ async fn right_after_the_operators_own_sweep_everything_is_as_it_was_before_it()
         },
     };
     let mut walk = ledger.open_sweep(&plan, None, &entry).await.unwrap();
-    while let Some(chunk) = walk.delete_next(ChunkTarget { pages: 10 }).await.unwrap() {
+    while let Some(chunk) = walk.delete_next(ChunkTarget::pages(10)).await.unwrap() {
         assert_eq!(chunk.rows, 10);
         walk.commit().await.unwrap();
     }
