@@ -313,6 +313,8 @@ pub struct Btree {
     pub deduplicates: bool,
     /// Its columns in their order, included ones last; empty where the statistics of one of them cannot be read.
     pub columns: Vec<BtreeColumn>,
+    /// Different keys, NULLs among them, where extended statistics were taken of all its columns together.
+    pub different_keys: Option<f64>,
     /// When the figures of its table were taken last; `None`: that was forgotten.
     pub seen: Option<Timestamp>,
 }

@@ -127,6 +127,14 @@ const SHAPES: &[(&str, &str)] = &[
          DELETE FROM {t} WHERE n % 9 < 4",
     ),
     (
+        "columns_that_go_together",
+        "CREATE TABLE {t} (n int, customer int, tenant int);
+         CREATE STATISTICS {t}_s (ndistinct) ON customer, tenant FROM {t};
+         INSERT INTO {t} SELECT n, n % 30000, n % 30000 % 50 FROM generate_series(1, 2000000) n;
+         CREATE INDEX {t}_i ON {t} (tenant, customer);
+         DELETE FROM {t} WHERE n % 7 > 2",
+    ),
+    (
         "unique_at_random",
         "CREATE TABLE {t} (n int, token text);
          CREATE UNIQUE INDEX {t}_i ON {t} (token);
