@@ -383,9 +383,11 @@ pub async fn audit(
 ) -> Result<AuditReport, EngineError> {
     let (mut report, Plan { book, .. }) = rules(engine, policy, around).await?;
     let mut hygiene = engine.hygiene().await?;
-    let remembered = usage::recall(&book, around).await?;
+    hygiene::lighten(&mut hygiene);
+    let mut remembered = usage::recall(&book, around).await?;
+    let memory = remembered.usage.take();
     let rules = &mut report.rules;
-    let change = usage::look(engine, policy, &mut hygiene, &remembered, rules).await?;
+    let change = usage::look(engine, policy, &mut hygiene, memory, rules).await?;
     engine.define_indexes(&mut hygiene).await?;
     let tables = named(engine, policy, &report.rules).await?;
     let context = context(policy, &report.rules, &tables);

@@ -210,18 +210,9 @@ async fn retry_approved(
         progress.rows_approved = Some(rows);
         state.put(progress);
     }
-    let mut second = run_through(offline, None, order, state, control).await?;
+    let second = run_through(offline, None, order, state, control).await?;
     // What was done before the approval stays in the report.
-    let (blocked, mut rules): (Vec<_>, Vec<_>) = report
-        .rules
-        .into_iter()
-        .partition(|rule| matches!(rule.end, RuleEnd::Blocked { .. }));
-    rules.append(&mut second.rules);
-    Ok(SweepReport {
-        rules: joined(rules, blocked),
-        totals: second.totals,
-        barred: second.barred,
-    })
+    Ok(second.after(report))
 }
 
 fn blocked_hash(

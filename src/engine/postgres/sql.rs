@@ -11,8 +11,8 @@ use sqlx::{AssertSqlSafe, Postgres, RawSql, postgres::PgArguments, query::Query}
 use super::{
     archive_table::ArchiveTable,
     expiry::{self, Cutoff},
-    obstacles::Reach,
     predicate,
+    reach::Reach,
 };
 use crate::{
     engine::EngineError,

@@ -649,7 +649,7 @@ async fn a_part_of_the_archive_that_would_not_keep_rows_ends_the_walk(#[case] ch
     let engine = engine(&database.url);
     let plan = archiving(plan(&engine, "t", "at").await, "attic");
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
-    let first = sweep.delete_next(ChunkTarget { pages: 2 }).await.unwrap();
+    let first = sweep.delete_next(ChunkTarget::pages(2)).await.unwrap();
     sweep.commit().await.unwrap();
     database.execute(change).await;
 

@@ -197,7 +197,7 @@ async fn a_new_partition_whose_rows_never_go_along_is_no_change(
     let engine = engine(&database.url);
     let plan = planned(&engine, dependents).await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
-    let first = sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap();
+    let first = sweep.delete_next(ChunkTarget::pages(1)).await.unwrap();
     sweep.commit().await.unwrap();
     database
         .execute("CREATE TABLE item_2 PARTITION OF item DEFAULT; INSERT INTO item VALUES (499)")

@@ -78,7 +78,7 @@ async fn a_cascade_that_is_switched_off_in_the_middle_ends_the_walk(#[case] tabl
     let engine = engine(&database.url);
     let plan = planned(&engine, Dependents::Cascade).await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
-    let first = sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap();
+    let first = sweep.delete_next(ChunkTarget::pages(1)).await.unwrap();
     sweep.commit().await.unwrap();
     database
         .execute(&format!("ALTER TABLE {table} DISABLE TRIGGER ALL"))
@@ -159,7 +159,7 @@ async fn a_partition_that_begins_to_be_detached_in_the_middle_ends_the_walk(
     let engine = engine(&database.url);
     let plan = planned(&engine, dependents).await;
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
-    let first = sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap();
+    let first = sweep.delete_next(ChunkTarget::pages(1)).await.unwrap();
     sweep.commit().await.unwrap();
     detach(&database).await;
 
@@ -290,7 +290,7 @@ async fn rows_that_are_hidden_from_the_role_in_the_middle_end_the_walk(
     let plan = planned(&engine, dependents).await;
     assert!(check_deletable(&plan).is_ok());
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
-    let first = sweep.delete_next(ChunkTarget { pages: 1 }).await.unwrap();
+    let first = sweep.delete_next(ChunkTarget::pages(1)).await.unwrap();
     sweep.commit().await.unwrap();
     let quoted = format!("\"{}\"", role.name);
     database.execute(&change.replace("{role}", &quoted)).await;
