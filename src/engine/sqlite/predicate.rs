@@ -214,7 +214,8 @@ impl Printer<'_> {
         Ok(sides)
     }
 
-    /// Two sides as they are compared: what stands in the way of it is refused, or a doubt. `ordered`: not only whether they are equal.
+    /// Two sides as they are compared, and no truth values: what stands in the way of it is refused, or a doubt. `ordered`: not only
+    /// whether they are equal.
     fn pair(
         &self,
         left: &Expr,
@@ -224,7 +225,9 @@ impl Printer<'_> {
     ) -> Result<(), EngineError> {
         self.comparable(left, right)?;
         if self.are_truths(&[left, right]) {
-            return Ok(());
+            return refuse(
+                "truth values and numbers or texts cannot stand beside each other: write truth values as TRUE and FALSE".to_owned(),
+            );
         }
         self.of_one_kind(&[left, right], ordered)?;
         self.foldable(left, right)?;
@@ -234,12 +237,10 @@ impl Printer<'_> {
     fn compare(&self, left: &Expr, sign: &str, right: &Expr) -> Printed {
         self.comparable(left, right)?;
         let [one, other] = self.sides([left, right])?;
-        self.pair(
-            left,
-            right,
-            [&one, &other],
-            !matches!(sign, "=" | "<>" | "IS" | "IS NOT"),
-        )?;
+        if !self.are_truths(&[left, right]) {
+            let ordered = !matches!(sign, "=" | "<>" | "IS" | "IS NOT");
+            self.pair(left, right, [&one, &other], ordered)?;
+        }
         Ok(format!("({one} {sign} {other})"))
     }
 
@@ -247,8 +248,10 @@ impl Printer<'_> {
         self.comparable(expr, low)?;
         self.comparable(expr, high)?;
         let [tested, from, to] = self.sides([expr, low, high])?;
-        self.pair(expr, low, [&tested, &from], true)?;
-        self.pair(expr, high, [&tested, &to], true)?;
+        if !self.are_truths(&[expr, low, high]) {
+            self.pair(expr, low, [&tested, &from], true)?;
+            self.pair(expr, high, [&tested, &to], true)?;
+        }
         let not = if negated { "NOT " } else { "" };
         Ok(format!("({not}({tested} BETWEEN {from} AND {to}))"))
     }

@@ -228,6 +228,8 @@ async fn a_value_that_its_type_would_not_have_elsewhere_is_in_doubt(
 #[case("INTEGER", "v > 'inf'", "'inf' is no number")]
 #[case("REAL", "v > '-infinity'", "is no number")]
 #[case("INTEGER", "v = 'x'", "'x' is no number")]
+#[case("", "v IN (v = 1, 5)", "cannot stand beside each other")]
+#[case("", "v BETWEEN (v = 1) AND 5", "cannot stand beside each other")]
 #[case("BOOLEAN", "v = 5", "not compared with a number")]
 #[case("BOOLEAN", "v + 1 > 5", "a truth value cannot be calculated with")]
 #[case("REAL", "v % 5 = 0", "whole numbers only")]
