@@ -14,7 +14,7 @@ mod run;
 mod sqlite;
 
 /// What columns declare, in turn.
-const TYPES: &[&str] = &["TEXT", "INTEGER", "", "NUMERIC", "BOOLEAN", "BLOB", "TEXT COLLATE NOCASE", "JSON"];
+const TYPES: &[&str] = &["TEXT", "INTEGER", "", "NUMERIC", "BOOLEAN", "BLOB", "TEXT COLLATE NOCASE", "JSON", "REAL", "DATE", "TIMESTAMP", "UUID", "CHAR(3)"];
 
 fuzz_target!(|source: &str| {
     let Ok(predicate) = Predicate::parse(source) else { return };
@@ -37,14 +37,20 @@ fuzz_target!(|source: &str| {
             columns.push(("none".to_owned(), String::new()));
         }
         let Ok(printed) = engine::sqlite::print_predicate(&predicate, &columns) else { continue };
-        let read = match sqlite::columns(&printed) {
-            Ok(read) => read,
-            Err(escape) => panic!("{source:?} was printed for SQLite as {printed:?}, which holds {escape}"),
-        };
-        let read: BTreeSet<String> = read.iter().map(|name| name.to_ascii_lowercase()).collect();
-        assert_eq!(read, seen, "{source:?} was printed for SQLite as {printed:?}");
-        if let Err(refusal) = run::expression(&printed, &columns) {
-            panic!("{source:?} was printed for SQLite as {printed:?}, with which it does not agree: {refusal}");
+        for printed in printed {
+            judge_sqlite(source, &printed, &columns, &seen);
         }
     }
 });
+
+fn judge_sqlite(source: &str, printed: &str, columns: &[(String, String)], seen: &BTreeSet<String>) {
+    let read = match sqlite::columns(printed) {
+        Ok(read) => read,
+        Err(escape) => panic!("{source:?} was printed for SQLite as {printed:?}, which holds {escape}"),
+    };
+    let read: BTreeSet<String> = read.iter().map(|name| name.to_ascii_lowercase()).collect();
+    assert_eq!(read, *seen, "{source:?} was printed for SQLite as {printed:?}");
+    if let Err(refusal) = run::expression(printed, columns) {
+        panic!("{source:?} was printed for SQLite as {printed:?}, with which it does not agree: {refusal}");
+    }
+}

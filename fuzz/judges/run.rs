@@ -9,8 +9,8 @@ use std::{
 use libsqlite3_sys as ffi;
 
 const FUNCTIONS: &[&str] = &[
-    "typeof", "lower", "upper", "trim", "length", "substr", "coalesce", "nullif", "max", "min", "json_valid", "json_type", "glob",
-    "->", "->>",
+    "typeof", "lower", "upper", "trim", "length", "substr", "coalesce", "nullif", "max", "min", "json_valid", "json_type",
+    "json_remove", "instr", "char", "glob", "->", "->>",
 ];
 
 /// Values of every kind, as SQL.

@@ -6,8 +6,8 @@
 
 /// Words that a printed predicate may hold outside of quotes, besides SELECT and FROM.
 const WORDS: &[&str] = &[
-    "AND", "OR", "NOT", "IS", "IN", "NULL", "ISNULL", "NOTNULL", "GLOB", "CASE", "WHEN", "THEN",
-    "ELSE", "END", "UNION", "ALL", "AS", // The one column of a SELECT.
+    "AND", "OR", "NOT", "IS", "IN", "NULL", "ISNULL", "NOTNULL", "GLOB", "BETWEEN", "CASE", "WHEN",
+    "THEN", "ELSE", "END", "UNION", "ALL", "AS", // The one column of a SELECT.
     "v",
 ];
 /// Functions that a printed predicate may call: none of them reads anything but its arguments.
@@ -24,6 +24,9 @@ const FUNCTIONS: &[&str] = &[
     "min",
     "json_valid",
     "json_type",
+    "json_remove",
+    "instr",
+    "char",
 ];
 const OPERATORS: &[&str] = &[
     "<>", "<=", ">=", "||", "->>", "->", "=", "<", ">", "+", "-", "*", "/", "%",

@@ -44,6 +44,8 @@ pub mod reason {
     pub const BLOCKED: &str = "Blocked";
     /// The operator has not finished its first look, or a look at a changed spec.
     pub const PROGRESSING: &str = "Progressing";
+    /// The policies of a watched namespace could not be listed: their holds and claims are not known.
+    pub const NOT_LISTED: &str = "NotListed";
     /// One or more rules are refused; their entries in the status say why.
     pub const RULES_REFUSED: &str = "RulesRefused";
     /// A hold cannot be resolved, which stops every rule.

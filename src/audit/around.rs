@@ -46,16 +46,32 @@ impl Surroundings {
 pub struct Neighbour {
     /// `namespace/name`.
     pub policy: String,
-    /// The database that it was seen to be on.
-    pub identity: String,
+    /// The database that it was seen to be on; `None`: nobody has seen it yet.
+    pub identity: Option<String>,
+    /// It can be on no other: its spec is still the one with which it was seen there.
+    pub settled: bool,
     /// It is older: where no ledger decides, its tables are its own.
     pub older: bool,
     /// Its claims are not in the ledger, whatever there is.
     pub outside: bool,
     /// The tables of its rules.
     pub tables: Vec<TableName>,
+    /// The tables that its holds name; `None`: that cannot be told.
+    pub held: Option<Vec<TableName>>,
     /// Its holds, or why they cannot be read.
     pub holds: Result<Vec<CheckedHold>, Refusal>,
+}
+
+impl Neighbour {
+    /// It was seen on that database.
+    pub(super) fn is_on(&self, identity: &str) -> bool {
+        self.identity.as_deref() == Some(identity)
+    }
+
+    /// It was not seen there, and may be there all the same.
+    fn may_be_on(&self, identity: &str) -> bool {
+        !self.settled && !self.is_on(identity)
+    }
 }
 
 /// A removed hold whose rows a sweep may take only with an approval.
@@ -171,7 +187,7 @@ impl Book {
     ) -> Vec<Claimed> {
         let mut claims = self.view.claims.clone();
         let decides = |neighbour: &&Neighbour| {
-            neighbour.identity == identity
+            neighbour.is_on(identity)
                 && neighbour.older
                 && (neighbour.outside || self.ledger.is_none())
         };
@@ -203,11 +219,11 @@ impl Book {
                 holds.push(read(hold)?);
             }
         }
-        for neighbour in around
-            .neighbours
-            .iter()
-            .filter(|it| it.identity == identity)
-        {
+        for neighbour in &around.neighbours {
+            let unknown = neighbour.may_be_on(identity) && neighbour.held.is_none();
+            if !unknown && !neighbour.is_on(identity) {
+                continue;
+            }
             match &neighbour.holds {
                 Ok(theirs) => holds.extend(theirs.iter().map(|hold| CheckedHold {
                     name: label(&hold.name, &neighbour.policy),
@@ -222,6 +238,57 @@ impl Book {
             }
         }
         Ok(holds)
+    }
+
+    /// Tables that are held here if policies whose database nobody has seen are on this one.
+    pub(super) fn perhaps_held<'a>(
+        around: &'a Surroundings,
+        identity: &'a str,
+    ) -> impl Iterator<Item = &'a TableName> {
+        let others = around.neighbours.iter();
+        others
+            .filter(|it| it.may_be_on(identity))
+            .flat_map(|it| it.held.iter().flatten())
+    }
+
+    /// Holds of policies that may be on this database: they bind wherever there is a table of that name. Where one of them does
+    /// not fit that table, or cannot be read, the whole table stays until it is known where its policy is.
+    pub(super) fn perhaps_holds<'a>(
+        around: &Surroundings,
+        identity: &str,
+        look_up: impl Fn(&TableName) -> Option<&'a TableFacts>,
+    ) -> Vec<CheckedHold> {
+        let mut holds = Vec::new();
+        for neighbour in around.neighbours.iter().filter(|it| it.may_be_on(identity)) {
+            match &neighbour.holds {
+                Ok(theirs) => holds.extend(theirs.iter().filter_map(|hold| {
+                    let table = look_up(&hold.table)?;
+                    let fits = |filter: &&Predicate| filter.check(table).is_ok();
+                    let filter = hold.filter.as_ref().filter(fits).cloned();
+                    Some(CheckedHold {
+                        name: label(&hold.name, &neighbour.policy),
+                        source: hold.source.clone().filter(|_| filter.is_some()),
+                        filter,
+                        ..hold.clone()
+                    })
+                })),
+                Err(_) => {
+                    let tables = neighbour.held.iter().flatten();
+                    holds.extend(
+                        tables
+                            .filter(|table| look_up(table).is_some())
+                            .map(|table| CheckedHold {
+                                name: format!("(unreadable) of policy {}", neighbour.policy),
+                                table: table.clone(),
+                                filter: None,
+                                source: None,
+                                reason: None,
+                            }),
+                    );
+                }
+            }
+        }
+        holds
     }
 
     /// Holds that their policies do not have any more: as the ledger says, or as the policy at hand says of its own.
@@ -357,5 +424,141 @@ pub(super) fn wanted(rule: &str, table: &TableFacts) -> Wanted {
         rule: rule.to_owned(),
         table: spelled(table),
         parts: table.parts(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::table::{ColumnFacts, TableKind};
+
+    fn logs() -> TableFacts {
+        TableFacts {
+            id: 1,
+            schema: "public".to_owned(),
+            name: "logs".to_owned(),
+            kind: TableKind::Ordinary,
+            system: false,
+            columns: vec![ColumnFacts {
+                name: "id".to_owned(),
+                type_name: "bigint".to_owned(),
+                time_domain: None,
+                storage: None,
+                safe_in_predicates: true,
+                has_fields: false,
+                is_temporal: false,
+            }],
+            leaves: vec![],
+            incoming: vec![],
+            row_security_active: false,
+            published_without_identity: None,
+            delete_rule: None,
+            delete_triggers: vec![],
+            may_select: true,
+            may_delete: true,
+            hindered_part: None,
+            leading_index_columns: vec![],
+            leading_indexes: Vec::new(),
+            total_bytes: 0,
+        }
+    }
+
+    fn names(tables: &[&str]) -> Vec<TableName> {
+        let tables = tables.iter();
+        tables.map(|name| name.parse().expect("a name")).collect()
+    }
+
+    fn hold(table: &str, filter: &str) -> CheckedHold {
+        CheckedHold {
+            name: "case".to_owned(),
+            table: table.parse().expect("a name"),
+            filter: Some(Predicate::parse(filter).expect("a predicate")),
+            source: Some(filter.to_owned()),
+            reason: None,
+        }
+    }
+
+    fn neighbour(
+        identity: Option<&str>,
+        settled: bool,
+        held: Option<Vec<TableName>>,
+        holds: Result<Vec<CheckedHold>, Refusal>,
+    ) -> Surroundings {
+        Surroundings {
+            neighbours: vec![Neighbour {
+                policy: "shop/legal".to_owned(),
+                identity: identity.map(str::to_owned),
+                settled,
+                older: false,
+                outside: false,
+                tables: Vec::new(),
+                held,
+                holds,
+            }],
+            ..Surroundings::default()
+        }
+    }
+
+    fn unreadable() -> Result<Vec<CheckedHold>, Refusal> {
+        Err(Refusal::new(reason::HOLD_UNRESOLVED, "it cannot be read"))
+    }
+
+    /// Tables and conditions that perhaps are held on database `here`, which has the table `logs` alone.
+    fn perhaps(around: &Surroundings) -> Vec<(String, Option<String>)> {
+        let logs = logs();
+        let look_up = |name: &TableName| (name.name == "logs").then_some(&logs);
+        let holds = Book::perhaps_holds(around, "here", look_up);
+        let holds = holds.into_iter();
+        holds
+            .map(|hold| (hold.table.to_string(), hold.source))
+            .collect()
+    }
+
+    fn is_stopped(around: &Surroundings) -> bool {
+        Book::default().holds(around, "here").is_err()
+    }
+
+    #[test]
+    fn a_policy_that_may_be_anywhere_holds_what_its_names_find_and_no_more() {
+        let theirs = || {
+            vec![
+                hold("logs", "id = 1"),
+                hold("logs", "customer_id = 99"),
+                hold("orders", "id = 1"),
+            ]
+        };
+        let held = || Some(names(&["logs", "logs", "orders"]));
+        let anywhere = neighbour(None, false, held(), Ok(theirs()));
+        let logs = "logs".to_owned();
+        assert_eq!(
+            perhaps(&anywhere),
+            [(logs.clone(), Some("id = 1".to_owned())), (logs, None)],
+            "where a condition does not fit, the whole table stays"
+        );
+        assert!(!is_stopped(&anywhere));
+
+        let moved = neighbour(Some("elsewhere"), false, held(), Ok(theirs()));
+        assert_eq!(perhaps(&moved).len(), 2);
+        for known in ["here", "elsewhere"] {
+            let settled = neighbour(Some(known), true, held(), Ok(theirs()));
+            assert_eq!(perhaps(&settled), []);
+        }
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_read_stops_its_database_and_elsewhere_keeps_the_tables_that_it_names()
+     {
+        let held = || Some(names(&["logs", "orders"]));
+        let here = neighbour(Some("here"), true, held(), unreadable());
+        assert!(is_stopped(&here));
+        let elsewhere = neighbour(Some("elsewhere"), true, held(), unreadable());
+        assert!(!is_stopped(&elsewhere));
+        assert_eq!(perhaps(&elsewhere), []);
+
+        let anywhere = neighbour(None, false, held(), unreadable());
+        assert!(!is_stopped(&anywhere));
+        assert_eq!(perhaps(&anywhere), [("logs".to_owned(), None)]);
+        let unnamed = neighbour(None, false, None, unreadable());
+        assert!(is_stopped(&unnamed), "what it holds nobody can tell");
     }
 }

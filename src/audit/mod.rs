@@ -72,16 +72,21 @@ pub async fn plan(
     let beside = around
         .neighbours
         .iter()
-        .filter(|neighbour| neighbour.identity == *identity)
+        .filter(|neighbour| neighbour.is_on(identity))
         .flat_map(|neighbour| &neighbour.tables);
     let named = theirs
         .chain(removed.iter().map(|hold| &hold.table))
-        .chain(beside);
+        .chain(beside)
+        .chain(Book::perhaps_held(around, identity));
     tables.look_up(engine, named).await?;
     let claims = book.claims(around, identity, |name| tables.get(name).cloned());
 
-    let (holds, unreadable) = match others {
-        Ok(others) => (policy.holds.iter().cloned().chain(others).collect(), None),
+    let perhaps = Book::perhaps_holds(around, identity, |name| tables.get(name));
+    let (holds, unreadable): (Vec<CheckedHold>, _) = match others {
+        Ok(others) => {
+            let own = policy.holds.iter().cloned();
+            (own.chain(others).chain(perhaps).collect(), None)
+        }
         Err(refusal) => (policy.holds.clone(), Some(refusal)),
     };
     // The policy's own holds first: those its author can set right.
@@ -378,9 +383,11 @@ pub async fn audit(
 ) -> Result<AuditReport, EngineError> {
     let (mut report, Plan { book, .. }) = rules(engine, policy, around).await?;
     let mut hygiene = engine.hygiene().await?;
-    let remembered = usage::recall(&book, around).await?;
+    hygiene::lighten(&mut hygiene);
+    let mut remembered = usage::recall(&book, around).await?;
+    let memory = remembered.usage.take();
     let rules = &mut report.rules;
-    let change = usage::look(engine, policy, &mut hygiene, &remembered, rules).await?;
+    let change = usage::look(engine, policy, &mut hygiene, memory, rules).await?;
     engine.define_indexes(&mut hygiene).await?;
     let tables = named(engine, policy, &report.rules).await?;
     let context = context(policy, &report.rules, &tables);

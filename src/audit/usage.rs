@@ -1,5 +1,7 @@
 //! What an audit says of the use of tables and indexes, and what it writes down so that the next one can say more.
 
+use std::collections::HashMap;
+
 use super::{AuditReport, Book, RuleAudit, Surroundings};
 use crate::{
     engine::{
@@ -10,7 +12,10 @@ use crate::{
         check::CheckedPolicy,
         hygiene::{Facts, Severity},
         plan::RulePlan,
-        usage::{Change, LogQuery, LookedUp, Observation, Observed, Usage, observe, with_log},
+        usage::{
+            Change, LogQuery, LookedUp, Memory, Observation, Observed, OwnUse, Usage, observe,
+            with_log,
+        },
     },
 };
 
@@ -36,11 +41,14 @@ pub(super) async fn look(
     engine: &dyn Engine,
     policy: &CheckedPolicy,
     facts: &mut Facts,
-    remembered: &Remembered,
+    memory: Option<Memory>,
     rules: &mut [RuleAudit],
 ) -> Result<Option<Change>, EngineError> {
     let after_days = policy.unused_after_days;
-    let mut observed = observe(facts, remembered.usage.as_ref(), after_days);
+    let mut observed = observe(facts, memory.as_ref(), after_days);
+    // In a large database these are many, and have said what they know.
+    facts.counters.clear();
+    let own = memory.map(|memory| memory.own).unwrap_or_default();
     look_up_statements(engine, facts, &observed, rules).await?;
     for rule in rules {
         let Ok(findings) = &mut rule.result else {
@@ -50,7 +58,7 @@ pub(super) async fn look(
         if let Some(observation) = observed.tables.get(&id) {
             findings.usage = observation.clone();
         }
-        if let Some(ours) = only_ours(facts, remembered, &observed, &findings.plan) {
+        if let Some(ours) = only_ours(facts, &own, &observed, &findings.plan) {
             note(&mut findings.usage, ours);
         }
         let told = facts.statements.as_ref().and_then(|it| it.evidence(id));
@@ -135,18 +143,14 @@ fn note(observation: &mut Observation, more: String) {
 /// Indexes on a rule's column that nobody but the operator reads: they look used to whoever reads the server's counters.
 fn only_ours(
     facts: &Facts,
-    remembered: &Remembered,
+    own: &HashMap<u32, OwnUse>,
     observed: &Observed,
     plan: &RulePlan,
 ) -> Option<String> {
-    let memory = remembered.usage.as_ref()?;
     let mut names: Vec<String> = plan
         .time_indexes()
-        .filter(|id| memory.own.get(id).is_some_and(|own| own.reads > 0))
-        .filter(|id| {
-            let usage = observed.indexes.get(id).map(|it| &it.usage);
-            matches!(usage, Some(Usage::Unused { .. }))
-        })
+        .filter(|id| own.get(id).is_some_and(|own| own.reads > 0))
+        .filter(|id| matches!(observed.indexes.get(id), Some(Usage::Unused { .. })))
         .filter_map(|id| facts.indexes.iter().find(|index| index.id == id))
         .filter_map(|index| index.object(facts))
         .collect();
@@ -204,10 +208,7 @@ pub(super) async fn remember(
 }
 
 fn today(report: &AuditReport) -> DayPoint {
-    let measured = report
-        .rules
-        .iter()
-        .filter_map(|rule| rule.result.as_ref().ok());
+    let measured = || report.rules.iter().map(|rule| rule.result.as_ref().ok());
     let open = |severity| {
         let open = report
             .findings
@@ -218,11 +219,8 @@ fn today(report: &AuditReport) -> DayPoint {
     };
     DayPoint {
         size_bytes: report.facts.size_bytes,
-        expired_rows: whole(report.rules.iter().map(|rule| {
-            let findings = rule.result.as_ref().ok()?;
-            Some(findings.expired?.value)
-        })),
-        dead_rows: measured.map(|findings| findings.dead_rows).sum(),
+        expired_rows: whole(measured().map(|findings| Some(findings?.expired?.value))),
+        dead_rows: whole(measured().map(|findings| Some(findings?.dead_rows))),
         findings: [Severity::Critical, Severity::Warning, Severity::Info].map(open),
     }
 }

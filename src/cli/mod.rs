@@ -60,6 +60,10 @@ enum Verb {
     /// Show what a sweep would do: counts exactly, changes nothing.
     Plan(plan::Arguments),
     /// Sweep once, now: delete what the policy calls expired.
+    ///
+    /// Limits, locks and pace hold as in the operator: as long as the database suffers, a replica falls behind, or an old snapshot keeps
+    /// what is deleted from being cleaned away, it waits, without a bound. What for is shown on standard error. SIGINT and SIGTERM end it at
+    /// the next chunk.
     Sweep(sweep::Arguments),
     /// Print the SQL that gives a role the least rights that the policy needs.
     Grants(grants::Arguments),

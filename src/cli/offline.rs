@@ -66,6 +66,7 @@ impl Offline {
             audit: Some(audit),
             trouble: None,
             sweeping: false,
+            unlisted: None,
             crd_outdated: None,
         };
         report::conditions(status, &known);

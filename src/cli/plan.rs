@@ -17,7 +17,7 @@ use crate::{
     policy::{
         approval::{BlockedRule, plan_hash, removed_holds, table_identity},
         check::CheckedPolicy,
-        dependents::{Dependents, goes_too_far, in_words, reached},
+        dependents::{Dependents, OnDelete, goes_too_far, in_words, reached},
         limits::Verdict,
         pace::{EASED_CHUNK, EASED_DUTY},
         plan::{ArchiveState, RulePlan, check_deletable},
@@ -49,7 +49,7 @@ struct Entry {
 struct Counts {
     rows: u64,
     expired: u64,
-    /// Rows of other tables that would go along.
+    /// Rows of other tables, and unexpired ones of the same, that would go along.
     along: u64,
     unreadable: Option<u64>,
     /// The stated unit is hardly the column's.
@@ -207,6 +207,20 @@ fn technique(page: WalkPage, plan: &RulePlan) -> String {
         _ => {}
     }
     words
+}
+
+/// The tables of rows that go along.
+fn whose_rows(plan: &RulePlan) -> &'static str {
+    let keys = reached(&plan.table.incoming, plan.dependents);
+    let cascades = |own: bool| {
+        let mut keys = keys.iter();
+        keys.any(|key| key.own == own && key.on_delete == OnDelete::Cascade)
+    };
+    match (cascades(true), cascades(false)) {
+        (true, true) => "the same table, which have not expired, and of other tables",
+        (true, false) => "the same table, which have not expired,",
+        _ => "other tables",
+    }
 }
 
 /// Where the rows go; `None`: nowhere.
@@ -383,8 +397,9 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
             );
             if plan.dependents == Dependents::Cascade {
                 output::say!(
-                    "             and {} of other tables with them",
-                    output::grouped(signed(counts.along))
+                    "             and {} of {} with them",
+                    output::grouped(signed(counts.along)),
+                    whose_rows(plan)
                 );
             }
             if let Some(unreadable) = counts.unreadable.filter(|rows| *rows > 0) {

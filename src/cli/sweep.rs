@@ -1,6 +1,7 @@
 //! `sweep -f`: one sweep, now; ignores cron and window, takes the same locks and limits.
 
 use std::{
+    collections::HashSet,
     io::IsTerminal,
     sync::Mutex,
     time::{Duration, Instant},
@@ -25,13 +26,18 @@ use crate::{
     policy::approval::{BlockedRule, approved_by, plan_hash, spec_mark, table_identity},
     report,
     sweep::{
-        Control, ControlError, Order, Outcome, RuleEnd, RuleProgress, RuleReport, StopReason,
-        SweepError, SweepReport, SweepState, Trigger, sweep_plan, sweep_policy,
+        Control, ControlError, Order, Outcome, RuleEnd, RuleProgress, StopReason, SweepError,
+        SweepReport, SweepState, Trigger, sweep_plan, sweep_policy,
     },
 };
 
 /// A sweep that was interrupted longer ago is not gone on with.
 const GOES_ON: SignedDuration = SignedDuration::from_hours(24);
+
+/// So often a sweep is planned anew before it gives up, and so often without a row between: partitions that come all the time must not
+/// keep it for ever.
+const MOST_PLANS: u32 = 100;
+const MOST_PLANS_IN_VAIN: u32 = 10;
 
 /// Arguments of `sweep`.
 #[derive(Args, Debug)]
@@ -139,13 +145,13 @@ fn interrupted(audited: &AuditReport, spec: &str, now: Timestamp) -> Option<Swee
         .unfinished
         .as_ref()
         .filter(|record| record.spec == spec && now.duration_since(record.started) < GOES_ON)?;
-    let state = SweepState::recorded(record, 0)?;
+    let state = SweepState::recorded(record, 0, &audited.facts.identity)?;
     eprintln!("going on with sweep {}", state.id);
     Some(state)
 }
 
-/// One sweep, by the `plan` of a moment ago where there is one; planned anew when the holds on the database change under way, or a
-/// ledger is made.
+/// One sweep, by the `plan` of a moment ago where there is one; planned anew when the holds on the database change under way, a
+/// ledger is made, or partitions come or go.
 async fn run_through(
     offline: &Offline,
     mut plan: Option<Plan>,
@@ -153,26 +159,27 @@ async fn run_through(
     state: &mut SweepState,
     control: &Terminal,
 ) -> Result<SweepReport, String> {
-    let mut done: Vec<RuleReport> = Vec::new();
+    let mut before = SweepReport::default();
+    let (mut plans, mut in_vain) = (0, 0);
     loop {
         let (engine, policy) = (offline.engine.as_ref(), &offline.checked);
         let outcome = match plan.take() {
             Some(plan) => sweep_plan(engine, policy, plan, order, state, control).await,
             None => sweep_policy(engine, policy, order, state, control).await,
         };
-        let mut report = outcome.map_err(|error: SweepError| error.to_string())?;
-        let again = report.stopped().is_some_and(StopReason::is_planned_anew);
-        let (mut ended, stopped): (Vec<_>, Vec<_>) = report
-            .rules
-            .drain(..)
-            .partition(|rule| !again || !matches!(rule.end, RuleEnd::Stopped(_)));
-        done.append(&mut ended);
-        if !again {
-            report.rules = done;
-            return Ok(report);
-        }
-        for rule in stopped {
-            tracing::info!(rule = rule.progress.name, "planned anew");
+        let report = outcome.map_err(|error: SweepError| error.to_string())?;
+        let reason = report
+            .stopped()
+            .filter(|reason| StopReason::is_planned_anew(*reason));
+        let took_rows = report.rules.iter().any(|rule| rule.rows_deleted > 0);
+        before = report.after(before);
+        plans += 1;
+        in_vain = if took_rows { 0 } else { in_vain + 1 };
+        match reason {
+            Some(reason) if plans < MOST_PLANS && in_vain < MOST_PLANS_IN_VAIN => {
+                tracing::info!(%reason, "planned anew");
+            }
+            _ => return Ok(before),
         }
     }
 }
@@ -203,19 +210,9 @@ async fn retry_approved(
         progress.rows_approved = Some(rows);
         state.put(progress);
     }
-    let mut second = run_through(offline, None, order, state, control).await?;
-    // What was complete before the approval stays in the report.
-    let mut rules: Vec<_> = report
-        .rules
-        .into_iter()
-        .filter(|rule| !matches!(rule.end, RuleEnd::Blocked { .. }))
-        .collect();
-    rules.append(&mut second.rules);
-    Ok(SweepReport {
-        rules,
-        totals: second.totals,
-        barred: second.barred,
-    })
+    let second = run_through(offline, None, order, state, control).await?;
+    // What was done before the approval stays in the report.
+    Ok(second.after(report))
 }
 
 fn blocked_hash(
@@ -333,6 +330,8 @@ struct Terminal {
     stopping: CancellationToken,
     shown: Mutex<Option<Instant>>,
     shows: bool,
+    /// Rules and what they waited for, as far as it was said where nothing is written over.
+    said: Mutex<HashSet<(String, String)>>,
 }
 
 impl Terminal {
@@ -354,6 +353,7 @@ impl Terminal {
             stopping,
             shown: Mutex::default(),
             shows: std::io::stderr().is_terminal(),
+            said: Mutex::default(),
         }
     }
 
@@ -408,5 +408,16 @@ impl Control for Terminal {
 
     fn waits(&self, progress: &RuleProgress, reason: &str) {
         self.show(progress, Some(reason));
+        if self.shows {
+            return;
+        }
+        // A log has one line for each thing that is waited for, and not one for each time.
+        let new = self
+            .said
+            .lock()
+            .is_ok_and(|mut said| said.insert((progress.name.clone(), reason.to_owned())));
+        if new {
+            eprintln!("{}: waiting: {reason}", progress.name);
+        }
     }
 }

@@ -88,6 +88,14 @@ pub enum EngineError {
     /// Holds were placed or removed since the sweep was planned.
     #[error("the holds on this database changed since the sweep was planned")]
     HoldsChanged,
+    /// A part of the table, or of one that refers to it, came or went since the sweep was planned: holds and claims may be on it.
+    #[error(
+        "partitions of {table}, or of a table that refers to it, came or went since the sweep was planned"
+    )]
+    PartsChanged {
+        /// The table.
+        table: String,
+    },
     /// The ledger cannot be used.
     #[error("{0}")]
     Ledger(String),
@@ -141,6 +149,7 @@ impl EngineError {
             Self::Dependents(_) => "dependents",
             Self::Paused(_) => "paused",
             Self::HoldsChanged => "holds_changed",
+            Self::PartsChanged { .. } => "parts_changed",
             Self::Ledger(_) => "ledger",
             Self::Archive(_) => "archive",
             Self::Predicate(_) => "predicate",
@@ -162,6 +171,7 @@ impl EngineError {
                 | Self::NotPrimary(_)
                 | Self::Paused(_)
                 | Self::HoldsChanged
+                | Self::PartsChanged { .. }
         )
     }
 }

@@ -241,8 +241,8 @@ pub struct DayPoint {
     pub size_bytes: i64,
     /// Rows past their age, over all rules; `None`: not known.
     pub expired_rows: Option<i64>,
-    /// Dead rows, over all rules.
-    pub dead_rows: i64,
+    /// Dead rows, over all rules; `None`: not known.
+    pub dead_rows: Option<i64>,
     /// Findings that are not suppressed: critical ones, warnings, and the others.
     pub findings: [i64; 3],
 }

@@ -72,6 +72,10 @@ async fn run(
     let Ok(_slot) = context.audit_slots.clone().acquire_owned().await else {
         return Err(DatabaseError::Ending);
     };
+    // An older spec would enter its claims and holds, and take those that were added since for removed ones.
+    if !tracked.is_current(policy) {
+        return Err(DatabaseError::Outdated);
+    }
     let around = neighbours::around(context, tracked, policy);
     let report = audit::audit(connected.engine.as_ref(), checked, &around).await;
     connected.engine.close().await;
@@ -116,7 +120,7 @@ fn finish(
             audit.forget_statistics();
             state.audit = Some((generation, audit));
         }
-        Err(DatabaseError::Ending) => {}
+        Err(DatabaseError::Ending | DatabaseError::Outdated) => {}
         Err(error) => {
             let trouble = error.trouble();
             if state.trouble.as_ref() != Some(&trouble) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::core::{ApiResource, DeserializeGuard, DynamicObject};
+use kube::core::{ApiResource, DynamicObject};
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    guarded::Guarded,
     neighbours::Neighbourhood,
     served_crd::{ServedCrd, api_message},
     settings::Settings,
@@ -38,9 +39,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A status is written over what others do to the rest of the object; so often that is tried at once.
 const WRITE_ATTEMPTS: u32 = 5;
-
-/// A watched policy that may be unreadable.
-pub type Guarded = DeserializeGuard<RetentionPolicy>;
 
 /// What all reconciliations share.
 pub struct Context {

@@ -13,7 +13,8 @@ use kube::{
 };
 
 use super::{
-    context::{Context, Guarded},
+    context::Context,
+    guarded::Guarded,
     reconcile::{ReconcileError, reconcile},
 };
 use crate::telemetry::metrics::OutcomeLabel;
@@ -26,23 +27,30 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(30);
 /// A controller that runs until `context.stopping`, and a future that is ready when its first list is there.
 pub fn controller(
     context: Arc<Context>,
-    api: Api<Guarded>,
+    (namespace, api): (String, Api<Guarded>),
 ) -> (BoxFuture<'static, ()>, BoxFuture<'static, ()>) {
     let (store, writer) = reflector::store();
-    context.neighbours.watch(store.clone());
+    let number = context.neighbours.watch(&namespace, store.clone());
     // managedFields are the larger half of a small object, and nobody here reads them.
     // The end of the first list is seen here and not by `Store::wait_until_ready`, which wakes one of several waiters only:
     // the controller itself is the one.
     let (listed, mut ready) = tokio::sync::watch::channel(false);
     let mut seen = listed.subscribe();
+    let first = listed.subscribe();
+    let noted = context.clone();
     let policies = watcher(api, watcher::Config::default())
         .default_backoff()
         .modify(|policy| policy.managed_fields_mut().clear())
         .reflect(writer)
-        .inspect_ok(move |event| {
-            if matches!(event, watcher::Event::InitDone) {
+        // Here and not when the policy is looked at: a hold binds whether or not its policy can be read, or has a look of its own.
+        .inspect_ok(move |event| match event {
+            watcher::Event::Apply(policy) => noted.neighbours.noted(policy),
+            watcher::Event::Delete(policy) => noted.neighbours.gone(policy),
+            watcher::Event::InitDone => {
+                noted.neighbours.listed(number);
                 listed.send_replace(true);
             }
+            watcher::Event::Init | watcher::Event::InitApply(_) => {}
         })
         .applied_objects();
     let (again, triggers) = futures::channel::mpsc::unbounded();
@@ -78,6 +86,16 @@ pub fn controller(
                 }
             })
     };
+    // A controller waits for its first list even when it is asked to end. Before that list nobody has looked at anything.
+    let never_listed = {
+        let stopping = context.stopping.clone();
+        async move {
+            stopping.cancelled().await;
+            if *first.borrow() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
     let housekeeping = async move {
         if seen.wait_for(|listed| *listed).await.is_err() {
             return;
@@ -99,6 +117,7 @@ pub fn controller(
         tokio::select! {
             () = looks => {}
             () = housekeeping => {}
+            () = never_listed => {}
         }
     };
     (Box::pin(run), Box::pin(ready))

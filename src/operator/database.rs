@@ -35,6 +35,9 @@ pub enum DatabaseError {
     /// The operator is ending.
     #[error("the operator is ending")]
     Ending,
+    /// The spec changed, or the policy went, while the task waited for its turn.
+    #[error("the policy changed before its turn came")]
+    Outdated,
     /// The task broke off.
     #[error("the operator's own work broke off: its log says where")]
     Broken,
@@ -92,6 +95,7 @@ impl DatabaseError {
             Self::Resolve(ResolveError::Api { .. }) => "secret",
             Self::Engine(error) => error.category(),
             Self::Ending => "ending",
+            Self::Outdated => "outdated",
             Self::Broken => "broken",
         }
     }
@@ -106,7 +110,7 @@ impl DatabaseError {
                 message: error.to_string(),
             },
             Self::Engine(error) => engine_trouble(error),
-            Self::Ending | Self::Broken => Trouble::Unreachable {
+            Self::Ending | Self::Outdated | Self::Broken => Trouble::Unreachable {
                 reason: reason::AUDIT_FAILED,
                 message: self.to_string(),
             },
@@ -139,12 +143,15 @@ pub fn engine_trouble(error: &EngineError) -> Trouble {
     }
 }
 
+/// The longest wait after failures, but for a tenth.
+pub const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+
 /// 5, 10, 20 … 300 seconds, a tenth more or less so that policies do not move in step.
 #[must_use]
 pub fn backoff(failures: u32) -> Duration {
     let seconds = 5_u64
         .saturating_mul(1 << failures.saturating_sub(1).min(10))
-        .min(300);
+        .min(LONGEST_BACKOFF.as_secs());
     jittered(Duration::from_secs(seconds))
 }
 
@@ -152,6 +159,12 @@ pub fn backoff(failures: u32) -> Duration {
 #[must_use]
 pub fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(0.9 + fastrand::f64() * 0.2)
+}
+
+/// The most that [`jittered`] makes of it.
+#[must_use]
+pub fn jitter_at_most(duration: Duration) -> Duration {
+    duration.mul_f64(1.1)
 }
 
 #[cfg(test)]

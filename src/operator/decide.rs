@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::requests::Request;
 use crate::{
@@ -12,6 +12,8 @@ use crate::{
 
 /// How often the status of a running sweep is looked at.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+/// A sweep that somebody asked for longer ago does not go on under a spec that changed since.
+const GOES_ON: SignedDuration = SignedDuration::from_hours(24);
 /// Nothing is due: look again.
 const AT_THE_LATEST: Duration = Duration::from_secs(6 * 60 * 60);
 
@@ -24,6 +26,8 @@ pub struct Situation<'a> {
     pub generation: i64,
     /// The spec, read.
     pub policy: &'a CheckedPolicy,
+    /// The policies of every watched namespace are known: before that others' holds and claims are not.
+    pub listed: bool,
     /// The operator may only audit.
     pub read_only: bool,
     /// The CRD in the cluster is older than the operator: a sweep could not be recorded.
@@ -83,6 +87,8 @@ pub struct Decision {
     pub sweep: Option<StartSweep>,
     /// Give the unfinished sweep up: the policy no longer enforces.
     pub abandon: bool,
+    /// The approval is not acted on, now or later: ask anew.
+    pub ask_anew: bool,
     /// Ticks up to this instant are done with.
     pub armed_since: Timestamp,
     /// The value of a sweep request to record as handled.
@@ -106,6 +112,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         audit_wanted: false,
         sweep: None,
         abandon: false,
+        ask_anew: false,
         armed_since: situation.armed_since,
         sweep_request: None,
         audit_request: None,
@@ -113,6 +120,10 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
         next_sweep: None,
         wake: later(now, AT_THE_LATEST),
     };
+    if !situation.listed {
+        // What is asked for, and what falls due, is looked at when they are.
+        return decision;
+    }
     decide_audit(situation, &mut decision);
     decide_sweep(situation, &mut decision);
     decision
@@ -193,6 +204,14 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
         }
     }
 
+    if let Some(why) = obstacle.filter(|_| situation.approved) {
+        decision.ask_anew = true;
+        decision.refused.push(refused(
+            "approved-plan",
+            &format!("{why}; status.pendingApproval asks anew"),
+        ));
+    }
+
     let tick = policy
         .schedule
         .as_ref()
@@ -241,32 +260,45 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
 }
 
 /// A sweep that a window, a restart or a veto ended goes on: a requested one at once, a scheduled one while its window is open.
+///
+/// What was asked for was asked of the spec of then: under another one it goes on as a scheduled sweep would, and where there is no
+/// schedule for a day.
 fn resume(
     situation: &Situation<'_>,
     window: Option<Timestamp>,
     decision: &mut Decision,
 ) -> Option<StartSweep> {
     let unfinished = situation.unfinished?;
-    let allowed = unfinished.trigger == Trigger::Request
-        || window.is_some()
-        || (unfinished.trigger == Trigger::Approval && situation.policy.schedule.is_none());
-    if !allowed {
+    let on_request = situation.policy.schedule.is_none();
+    let same_spec = unfinished.generation == situation.generation;
+    let is_recent = situation.now.duration_since(unfinished.started) <= GOES_ON;
+    let asked_for = match unfinished.trigger {
+        Trigger::Request => same_spec || (on_request && is_recent),
+        Trigger::Approval => on_request && (same_spec || is_recent),
+        Trigger::Schedule => false,
+    };
+    if !asked_for && window.is_none() {
         return None;
     }
     if situation.now < situation.resume_after {
         decision.wake = decision.wake.min(situation.resume_after);
         return None;
     }
+    // What a window lets go on ends with it, also the next time.
+    let trigger = match unfinished.trigger {
+        Trigger::Request if !asked_for => Trigger::Schedule,
+        trigger => trigger,
+    };
     Some(StartSweep {
-        trigger: unfinished.trigger,
+        trigger,
         resume: true,
         until: window
-            .filter(|_| unfinished.trigger != Trigger::Request)
+            .filter(|_| trigger != Trigger::Request)
             .filter(|until| *until < Timestamp::MAX),
     })
 }
 
-fn refused(annotation: &str, why: &str) -> Refused {
+pub(super) fn refused(annotation: &str, why: &str) -> Refused {
     Refused {
         reason: "RequestRefused",
         note: format!("retention-operator.io/{annotation} is not acted on: {why}"),
@@ -315,6 +347,7 @@ mod tests {
             now: at(now),
             generation: 1,
             policy,
+            listed: true,
             read_only: false,
             crd_outdated: false,
             sweep_request: Request::None,
@@ -349,6 +382,27 @@ mod tests {
         );
         assert_eq!(decision.armed_since, at("2026-11-22T03:00:01Z"));
         assert_eq!(decision.next_sweep, Some(at("2026-11-23T03:00:00Z")));
+    }
+
+    #[test]
+    fn nothing_begins_and_nothing_is_lost_before_all_policies_are_listed() {
+        let policy = policy(serde_json::json!({}));
+        let mut starting = situation(&policy, "2026-11-22T03:00:01Z");
+        starting.listed = false;
+        starting.audited_generation = None;
+        starting.sweep_request = Request::Act("x".into());
+        starting.audit_request = Request::Act("x".into());
+        starting.approved = true;
+
+        let decision = decide(&starting);
+
+        assert_eq!((decision.audit, decision.sweep), (false, None));
+        assert_eq!(
+            (decision.sweep_request, decision.audit_request),
+            (None, None)
+        );
+        assert_eq!(decision.armed_since, starting.armed_since);
+        assert_eq!(decision.refused, Vec::new());
     }
 
     #[test]
@@ -521,6 +575,65 @@ mod tests {
                 until: None
             })
         );
+    }
+
+    #[test]
+    fn a_requested_sweep_waits_for_a_window_once_the_spec_has_changed() {
+        let policy = policy(serde_json::json!({}));
+        let state = unfinished(Trigger::Request);
+        let resumed = |now: &str| {
+            let mut situation = situation(&policy, now);
+            situation.generation = 2;
+            situation.audited_generation = Some(2);
+            situation.armed_since = at(now);
+            situation.unfinished = Some(&state);
+            decide(&situation).sweep
+        };
+        assert_eq!(resumed("2026-11-22T12:00:00Z"), None);
+        assert_eq!(
+            resumed("2026-11-22T06:00:00Z"),
+            Some(StartSweep {
+                trigger: Trigger::Schedule,
+                resume: true,
+                until: Some(at("2026-11-22T07:00:00Z"))
+            })
+        );
+    }
+
+    #[test]
+    fn without_a_schedule_a_requested_sweep_goes_on_under_a_new_spec_for_a_day() {
+        let policy = policy(serde_json::json!({"schedule": null}));
+        let state = unfinished(Trigger::Request);
+        let resumed = |now: &str, generation| {
+            let mut situation = situation(&policy, now);
+            situation.generation = generation;
+            situation.unfinished = Some(&state);
+            decide(&situation).sweep.is_some()
+        };
+        assert!(resumed("2026-11-22T12:00:00Z", 2));
+        assert!(!resumed("2026-11-24T12:00:00Z", 2));
+        assert!(resumed("2026-11-24T12:00:00Z", 1), "it may take days");
+    }
+
+    #[test]
+    fn an_approval_that_nothing_can_be_done_about_is_refused_and_not_kept_for_later() {
+        for (patch, read_only) in [
+            (serde_json::json!({"mode": "Audit"}), false),
+            (serde_json::json!({"suspend": true}), false),
+            (serde_json::json!({}), true),
+        ] {
+            let policy = policy(patch);
+            let mut situation = situation(&policy, "2026-11-22T03:00:01Z");
+            situation.read_only = read_only;
+            situation.approved = true;
+            let decision = decide(&situation);
+            assert!(decision.ask_anew && decision.sweep.is_none());
+            assert!(
+                decision.refused[0].note.contains("approved-plan"),
+                "{:?}",
+                decision.refused
+            );
+        }
     }
 
     #[test]

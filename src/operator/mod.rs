@@ -9,6 +9,7 @@ mod controller;
 mod database;
 pub mod decide;
 mod events;
+mod guarded;
 mod leader;
 mod neighbours;
 mod reconcile;
@@ -28,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all};
 use kube::{
     Api, Client,
     runtime::events::{Recorder, Reporter},
@@ -36,10 +37,7 @@ use kube::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    context::{Context, Guarded},
-    settings::Settings,
-};
+use self::{context::Context, guarded::Guarded, settings::Settings};
 use crate::telemetry::metrics::Metrics;
 
 /// What running audits and sweeps get to come to the end of their chunk and to publish it.
@@ -118,7 +116,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let recorder = Recorder::new(client.clone(), reporter);
     let mut context = Context::new(client.clone(), settings, metrics, recorder);
     context.stopping = stopping.clone();
-    context.served_crd.look(&client).await;
+    tokio::select! {
+        () = context.served_crd.look(&client) => {}
+        () = stopping.cancelled() => {}
+    }
     let context = Arc::new(context);
 
     let (controllers, readiness): (Vec<_>, Vec<_>) = apis(&client, &context.settings)
@@ -127,10 +128,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         .unzip();
     let listed = context.clone();
     tokio::spawn(async move {
-        join_all(readiness).await;
-        listed.neighbours.all_listed();
+        all_listed(&listed, readiness).await;
         ready.store(true, Ordering::Relaxed);
         tracing::info!("the policies have been listed");
+        listed.look_at_all();
     });
     let lost = watch_lease(&context, election.as_ref().map(|(leads, _)| leads.clone()));
     join_all(controllers).await;
@@ -150,15 +151,39 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     }
 }
 
-fn apis(client: &Client, settings: &Settings) -> Vec<Api<Guarded>> {
+fn apis(client: &Client, settings: &Settings) -> Vec<(String, Api<Guarded>)> {
     if settings.watch_namespaces.is_empty() {
-        return vec![Api::all(client.clone())];
+        return vec![("all namespaces".to_owned(), Api::all(client.clone()))];
     }
-    settings
-        .watch_namespaces
-        .iter()
-        .map(|namespace| Api::namespaced(client.clone(), namespace))
+    let namespaces: std::collections::BTreeSet<&String> =
+        settings.watch_namespaces.iter().collect();
+    namespaces
+        .into_iter()
+        .map(|namespace| {
+            (
+                namespace.clone(),
+                Api::namespaced(client.clone(), namespace),
+            )
+        })
         .collect()
+}
+
+/// Waits until every watch has listed its policies, and says for which ones it waits where that takes long.
+async fn all_listed(context: &Context, readiness: Vec<BoxFuture<'static, ()>>) {
+    let mut listed = std::pin::pin!(join_all(readiness));
+    let mut every = tokio::time::interval(neighbours::LISTS_TAKE);
+    every.tick().await;
+    loop {
+        tokio::select! {
+            _ = &mut listed => return,
+            _ = every.tick() => {
+                if let Some(waits) = context.neighbours.waits_for_lists() {
+                    tracing::warn!("{waits}");
+                    context.look_at_all();
+                }
+            }
+        }
+    }
 }
 
 /// Losing the lease stops all work at the next chunk, and then the process.

@@ -9,10 +9,11 @@ use kube::{
 };
 
 use super::{
-    audit_task,
-    context::{Context, Guarded, PublishError, Trigger},
+    approval, audit_task,
+    context::{Context, PublishError, Trigger},
     decide::{Decision, Situation, decide},
     events::{self, Kind},
+    guarded::Guarded,
     requests,
     served_crd::api_message,
     state::{PolicyState, Tracked},
@@ -24,6 +25,8 @@ use crate::{
     sweep::SweepState,
 };
 
+/// Whether all policies have been listed is looked at this often; the last list asks for a look at each.
+const UNLISTED: Duration = Duration::from_secs(60);
 /// A task that has to end is looked for anew this often.
 const ENDING: Duration = Duration::from_millis(500);
 
@@ -108,9 +111,15 @@ async fn look(
     let now = Timestamp::now();
     let generation = policy.metadata.generation.unwrap_or_default();
     state.arm(&policy.spec, generation, now);
+    state.follow_clock(checked.audit_interval, now);
+    let listed = context.neighbours.all_listed();
+    state.unlisted = context.neighbours.waits_for_lists();
     state.crd_outdated = context.served_crd.outdated();
-    super::approval::drop_stale(&mut state.status, &policy.spec, now);
+    let unfinished = state.unfinished.as_ref();
+    approval::drop_stale(&mut state.status, &policy.spec, unfinished, now);
     let annotations = policy.annotations();
+    let approved_plan = annotations.get(annotation::APPROVED_PLAN);
+    let approves_nothing = state.approves_nothing(approved_plan, now);
     let request = |name: &str, handled: Option<&String>| {
         requests::read(
             annotations.get(name).map(String::as_str),
@@ -122,6 +131,7 @@ async fn look(
         now,
         generation,
         policy: checked,
+        listed,
         read_only: context.settings.read_only,
         crd_outdated: state.crd_outdated.is_some(),
         sweep_request: request(
@@ -132,11 +142,7 @@ async fn look(
             annotation::AUDIT_REQUESTED_AT,
             state.status.last_handled_audit_request.as_ref(),
         ),
-        approved: super::approval::is_approved(
-            &state.status,
-            annotations.get(annotation::APPROVED_PLAN),
-            now,
-        ),
+        approved: approval::is_approved(&state.status, approved_plan, now),
         audit_wanted: state.audit_wanted,
         audit_running: state.auditing,
         sweep_running: state.running.is_some(),
@@ -151,13 +157,22 @@ async fn look(
     if context.stopping.is_cancelled() {
         return Ok(Duration::from_secs(60));
     }
-    state.compose(checked, generation, decision.next_sweep, now);
+    if !listed && state.unlisted.is_none() {
+        return Ok(UNLISTED);
+    }
+    if listed {
+        state.compose(checked, generation, decision.next_sweep, now);
+    } else {
+        // What was planned is still so.
+        let next = state.status.next_sweep_time.as_ref().map(|time| time.0);
+        state.compose(checked, generation, next, now);
+    }
     // A request is recorded before it acts: were the process killed in between, it would not act twice.
     state
         .publish(context, tracked, now)
         .await
         .map_err(|error| ReconcileError::Publish(Box::new(error)))?;
-    for refused in &decision.refused {
+    for refused in decision.refused.iter().chain(&approves_nothing) {
         events::publish(
             context,
             &policy.metadata,
@@ -217,19 +232,27 @@ fn record(state: &mut PolicyState, decision: &Decision, generation: i64, now: Ti
         state.status.last_handled_audit_request = Some(value.clone());
     }
     if let Some(value) = &decision.sweep_request {
+        // Whoever asks anew is told anew.
+        state.last_try = None;
         state.status.last_handled_sweep_request = Some(value.clone());
     }
     if decision.abandon {
         state.unfinished = None;
     }
+    if decision.ask_anew {
+        approval::ask_anew(&mut state.status, now);
+    }
     if let Some(start) = &decision.sweep {
         match &mut state.unfinished {
             // What set it going again decides whether a window ends it.
             Some(unfinished) => unfinished.trigger = start.trigger,
-            None => state.unfinished = Some(SweepState::begin(start.trigger, now, generation)),
+            None => {
+                state.last_try = None;
+                state.unfinished = Some(SweepState::begin(start.trigger, now, generation));
+            }
         }
         if start.trigger == crate::sweep::Trigger::Approval {
-            super::approval::apply(&mut state.status, state.unfinished.as_mut(), now);
+            approval::apply(&mut state.status, state.unfinished.as_mut(), now);
         }
     }
 }

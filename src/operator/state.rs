@@ -7,28 +7,37 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{
+    Resource,
+    runtime::reflector::{ObjectRef, Store},
+};
 use tokio::sync::Mutex;
 
 use super::{
-    context::{Base, Context, Guarded, PublishError, Trigger},
-    decide::later,
+    approval,
+    context::{Base, Context, PublishError, Trigger},
+    database::{LONGEST_BACKOFF, jitter_at_most},
+    decide::{Refused, later},
+    guarded::Guarded,
 };
 use crate::{
     api::{
-        RetentionPolicySpec, RetentionPolicyStatus,
+        RetentionPolicy, RetentionPolicySpec, RetentionPolicyStatus,
         conditions::{COMPLIANT, SWEEPING, find_condition, remove_condition},
         whole_seconds,
     },
     audit::AuditReport,
     policy::check::CheckedPolicy,
     report::{self, Known, Trouble},
-    sweep::{RuleProgress, SweepState},
+    sweep::{Outcome, RuleProgress, SweepState},
     telemetry::metrics::PolicyLabel,
 };
 
 /// A status in which nothing but times changed is written at most this often.
 const TIMES_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Clocks are set right by less than this, and nobody means anything by it.
+const CLOCK_STEP: Duration = Duration::from_secs(60);
 
 /// A policy and what is remembered of it.
 pub struct Tracked {
@@ -81,6 +90,14 @@ impl Tracked {
         self.superseded.load(Ordering::Acquire)
     }
 
+    /// The policy's spec is still the one that the cluster has, as far as the watch knows.
+    pub fn is_current(&self, policy: &RetentionPolicy) -> bool {
+        self.store.get(&self.object).is_some_and(|current| {
+            let (current, then) = (current.meta(), &policy.metadata);
+            (current.uid.as_ref(), current.generation) == (then.uid.as_ref(), then.generation)
+        })
+    }
+
     /// Asks for another look at the policy.
     pub fn look_again(&self) {
         // Fails only when the controller has ended: then nobody looks any more.
@@ -97,6 +114,8 @@ pub struct Running {
     pub rule: Option<RuleProgress>,
     /// What it waits for.
     pub waiting: Option<String>,
+    /// It is shown: a try that may well end as the one before it did is not, until it has begun.
+    pub shown: bool,
 }
 
 /// What is remembered of a policy.
@@ -128,16 +147,22 @@ pub struct PolicyState {
     pub armed_for: Option<i64>,
     /// What decides about each rule's rows, as text.
     marks: BTreeMap<String, String>,
+    /// The `approved-plan` annotation as it was seen last; `None`: not seen yet.
+    approval_seen: Option<Option<String>>,
     /// A sweep that began and has not ended.
     pub unfinished: Option<SweepState>,
     /// Not before this instant is it taken up again.
     pub resume_after: Timestamp,
     /// Sweeps that failed in a row and are taken up again.
     pub sweep_failures: u32,
+    /// The last try of a sweep that is taken up again and did not begin: how it ended. One that ends so again is no news.
+    pub last_try: Option<(Outcome, String)>,
     /// The running sweep.
     pub running: Option<Running>,
     /// The CRD in the cluster is older than the operator: what to do about it.
     pub crd_outdated: Option<String>,
+    /// Policies that have not been listed yet keep the operator from its work: which ones.
+    pub unlisted: Option<String>,
 }
 
 impl PolicyState {
@@ -170,6 +195,7 @@ impl PolicyState {
             audit: None,
             audited_generation: None,
             marks: BTreeMap::new(),
+            approval_seen: None,
             audit_wanted: false,
             auditing: false,
             trouble: None,
@@ -177,8 +203,10 @@ impl PolicyState {
             next_audit: now,
             resume_after: Timestamp::MIN,
             sweep_failures: 0,
+            last_try: None,
             running: None,
             crd_outdated: None,
+            unlisted: None,
             status,
         }
     }
@@ -204,6 +232,36 @@ impl PolicyState {
         }
     }
 
+    /// What to say of an `approved-plan` annotation that came just now and names no plan that waits for it. What was there before the
+    /// operator looked is left alone: it answered an earlier question.
+    pub fn approves_nothing(
+        &mut self,
+        annotation: Option<&String>,
+        now: Timestamp,
+    ) -> Option<Refused> {
+        let seen = self.approval_seen.replace(annotation.cloned())?;
+        let named = annotation.filter(|_| seen.as_ref() != annotation)?;
+        let handled = self.status.last_approval.as_ref();
+        let is_known = approval::is_approved(&self.status, Some(named), now)
+            || handled.is_some_and(|handled| handled.plan_hash.as_ref() == Some(named));
+        (!is_known).then(|| approval::no_such_question(&self.status, named))
+    }
+
+    /// What lies further ahead than it can was written before the clock was set back. Small steps are left alone: a tick that
+    /// was just seen is not seen again.
+    pub fn follow_clock(&mut self, audit_interval: Duration, now: Timestamp) {
+        if self.armed_since > later(now, CLOCK_STEP) {
+            tracing::warn!("the clock was set back: ticks and audits follow it");
+            self.armed_since = now;
+        }
+        let longest = jitter_at_most(audit_interval.max(LONGEST_BACKOFF));
+        self.next_audit = self.next_audit.min(later(now, longest));
+        self.resume_after = self
+            .resume_after
+            .min(later(now, jitter_at_most(LONGEST_BACKOFF)));
+        self.published_at = self.published_at.min(now);
+    }
+
     /// Brings the status up to date with everything that is known.
     pub fn compose(
         &mut self,
@@ -226,8 +284,9 @@ impl PolicyState {
             now,
             audit: audit.map(|(_, report)| report),
             trouble: self.trouble.as_ref(),
-            sweeping: self.running.is_some(),
+            sweeping: self.is_shown_sweeping(),
             crd_outdated: self.crd_outdated.as_deref(),
+            unlisted: self.unlisted.as_deref(),
         };
         report::conditions(&mut self.status, &known);
         report::fit(&mut self.status);
@@ -235,13 +294,14 @@ impl PolicyState {
 
     /// Brings what the status says of sweeps up to date, and nothing else: a sweep of an older spec does not judge the new one.
     pub fn compose_sweep(&mut self) {
+        let shown = self.is_shown_sweeping();
         let status = &mut self.status;
-        if self.running.is_none() {
+        if !shown {
             remove_condition(&mut status.conditions, SWEEPING);
         }
         status.unfinished_sweep = self.unfinished.as_ref().map(report::write_unfinished);
         status.current_sweep = match (&self.running, &self.unfinished) {
-            (Some(running), Some(state)) => Some(report::current_sweep(
+            (Some(running), Some(state)) if running.shown => Some(report::current_sweep(
                 state,
                 running.since,
                 running.rule.as_ref(),
@@ -250,6 +310,10 @@ impl PolicyState {
             _ => None,
         };
         report::fit(&mut self.status);
+    }
+
+    fn is_shown_sweeping(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.shown)
     }
 
     /// The gauges of the policy say what its status says.
@@ -351,6 +415,21 @@ mod tests {
     }
 
     #[test]
+    fn an_approval_of_nothing_is_said_once_when_it_comes() {
+        let now = at("2026-11-22T05:00:00Z");
+        let mut state = PolicyState::from_status(1, RetentionPolicyStatus::default(), now);
+        let old = "0123456789abcdef-5-01234567".to_owned();
+        let new = "a typing error".to_owned();
+
+        assert_eq!(state.approves_nothing(Some(&old), now), None, "a restart");
+        assert_eq!(state.approves_nothing(Some(&old), now), None);
+        let refused = state.approves_nothing(Some(&new), now).expect("an event");
+        assert!(refused.note.contains(&new), "{}", refused.note);
+        assert_eq!(state.approves_nothing(Some(&new), now), None);
+        assert_eq!(state.approves_nothing(None, now), None);
+    }
+
+    #[test]
     fn a_tick_missed_while_nobody_was_there_is_due() {
         let state = PolicyState::from_status(
             2,
@@ -416,6 +495,33 @@ mod tests {
             .map(|rule| rule.expired_rows.is_some())
             .collect();
         assert_eq!(kept, [false, true]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_keeps_neither_ticks_nor_audits_waiting() {
+        let (before, now) = (at("2026-11-22T05:00:00Z"), at("2026-11-20T05:00:00Z"));
+        let mut state = PolicyState::from_status(2, RetentionPolicyStatus::default(), before);
+        state.resume_after = before;
+        let interval = Duration::from_secs(900);
+
+        state.follow_clock(interval, now);
+
+        assert_eq!(state.armed_since, now);
+        assert!(state.next_audit <= later(now, Duration::from_secs(990)));
+        assert!(state.resume_after <= later(now, Duration::from_secs(330)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_right_by_seconds_repeats_no_tick_and_hurries_no_audit() {
+        let before = at("2026-11-22T05:00:00Z");
+        let now = at("2026-11-22T04:59:58Z");
+        let mut state = PolicyState::from_status(2, RetentionPolicyStatus::default(), before);
+        let due = later(before, Duration::from_secs(900));
+        state.next_audit = due;
+
+        state.follow_clock(Duration::from_secs(900), now);
+
+        assert_eq!((state.armed_since, state.next_audit), (before, due));
     }
 
     #[test]

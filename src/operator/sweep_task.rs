@@ -3,8 +3,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -19,7 +19,7 @@ use super::{
     database::{self, DatabaseError},
     decide::{StartSweep, later},
     events::{self, Kind},
-    neighbours,
+    neighbours::{self, Bound},
     state::{PolicyState, Running, Tracked},
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
         conditions::{MAX_MESSAGE_BYTES, shorten},
         whole_seconds,
     },
-    engine::{Chunk, EngineError},
+    engine::Chunk,
     policy::{
         approval::spec_mark,
         check::{CheckedPolicy, reason},
@@ -63,20 +63,24 @@ pub fn spawn(
         since: now,
         rule: None,
         waiting: None,
+        shown: state.last_try.is_none(),
     });
+    let last_try = state.last_try.clone();
     let tasks = context.tasks.clone();
-    let context_holds = context.neighbours.holds();
     let watched = tracked.clone();
     tasks.spawn(async move {
-        let mut task = SweepTask {
+        let task = SweepTask {
             context,
             tracked,
             policy,
             checked,
             until: start.until,
-            holds: AtomicU64::new(context_holds),
+            resumed: start.resume,
+            last_try,
+            begun: AtomicBool::new(false),
+            bound: Mutex::default(),
         };
-        let work = tokio::spawn(async move { task.run(sweep, start.resume).await });
+        let work = tokio::spawn(async move { task.run(sweep).await });
         if work.await.is_err() {
             // A defect of ours: the policy must not be called sweeping for ever.
             tracing::error!(policy = %watched.object, "the sweep's task broke off");
@@ -93,8 +97,12 @@ struct SweepTask {
     policy: Arc<RetentionPolicy>,
     checked: Arc<CheckedPolicy>,
     until: Option<Timestamp>,
-    /// The policies' holds that the sweep was planned with.
-    holds: AtomicU64,
+    resumed: bool,
+    /// How the try before this one ended, which did not begin either.
+    last_try: Option<(Outcome, String)>,
+    begun: AtomicBool,
+    /// What the sweep was planned with; `None`: it was not yet.
+    bound: Mutex<Option<Bound>>,
 }
 
 /// Why a sweep did not come to a report.
@@ -104,30 +112,30 @@ enum Failure {
     Database(#[from] DatabaseError),
     #[error(transparent)]
     Sweep(#[from] SweepError),
+    #[error("stopped before it began: {0}")]
+    Stopped(StopReason),
 }
 
 impl SweepTask {
-    async fn run(&mut self, mut sweep: SweepState, resumed: bool) {
-        let note = format!(
-            "sweep {} {}",
-            sweep.id,
-            if resumed { "goes on" } else { "begins" }
-        );
-        self.event(
-            Kind::Normal,
-            if resumed {
-                "SweepResumed"
-            } else {
-                "SweepStarted"
-            },
-            &note,
-        )
-        .await;
+    async fn run(&self, mut sweep: SweepState) {
+        if self.last_try.is_none() {
+            self.say_that_it_begins(&sweep).await;
+        }
         self.context.metrics.sweeps_running.inc();
         let result = self.sweep(&mut sweep).await;
         self.context.metrics.sweeps_running.dec();
         self.finish(sweep, result).await;
         self.tracked.look_again();
+    }
+
+    async fn say_that_it_begins(&self, sweep: &SweepState) {
+        let (reason, begins) = if self.resumed {
+            ("SweepResumed", "goes on")
+        } else {
+            ("SweepStarted", "begins")
+        };
+        let note = format!("sweep {} {begins}", sweep.id);
+        self.event(Kind::Normal, reason, &note).await;
     }
 
     async fn sweep(&self, sweep: &mut SweepState) -> Result<SweepReport, Failure> {
@@ -140,8 +148,14 @@ impl SweepTask {
             slot = self.context.sweep_slots.clone().acquire_owned() => slot.map_err(|_| DatabaseError::Ending)?,
             () = self.context.stopping.cancelled() => return Err(DatabaseError::Ending.into()),
         };
-        self.holds
-            .store(self.context.neighbours.holds(), Ordering::Release);
+        let facts = connected.engine.facts().await;
+        let identity = facts.map_err(SweepError::from)?.identity;
+        self.bind(identity);
+        // An older spec would enter its claims and holds, and take those that were added since for removed ones.
+        if let Some(reason) = self.stop() {
+            connected.engine.close().await;
+            return Err(Failure::Stopped(reason));
+        }
         let around = neighbours::around(&self.context, &self.tracked, &self.policy);
         let approved = match sweep.trigger {
             Trigger::Approval => {
@@ -172,50 +186,57 @@ impl SweepTask {
 
     async fn finish(&self, mut sweep: SweepState, result: Result<SweepReport, Failure>) {
         let now = Timestamp::now();
+        let again = goes_on(&result, &sweep);
+        let how = match &result {
+            Ok(report) => (report.outcome(), report.message()),
+            Err(failure) => (failure.outcome(), failure.to_string()),
+        };
+        let stopped = match &result {
+            Ok(report) => report.stopped(),
+            Err(Failure::Stopped(reason)) => Some(*reason),
+            Err(_) => None,
+        };
+        // A stop is no failure: the next look decides whether it may go on.
+        let in_vain = result.as_ref().is_ok_and(SweepReport::was_in_vain);
+        let of_the_moment = stopped.is_some_and(StopReason::is_of_the_moment) && !in_vain;
         let mut state = self.tracked.state.lock().await;
         state.running = None;
-        if result.is_ok() {
-            // The numbers have changed: look at them soon.
+        let idle = again && !of_the_moment && !self.begun.load(Ordering::Acquire);
+        if idle && self.last_try.as_ref() == Some(&how) {
+            state.unfinished = Some(sweep);
+            state.sweep_failures = state.sweep_failures.saturating_add(1);
+            state.resume_after = resume_after(now, state.sweep_failures);
+            tracing::debug!(policy = %self.tracked.object, message = how.1, "the sweep still cannot begin");
+            drop(state);
+            self.count(how.0);
+            return;
+        }
+        state.last_try = idle.then(|| how.clone());
+        if result.is_ok() || state.trouble.is_none() {
+            // The numbers have changed, or whether the database can be reached: look at it soon.
             state.next_audit = now;
         }
-        let (outcome, message) = match &result {
+        let (outcome, message) = how;
+        match &result {
             Ok(report) => {
                 report::apply_sweep(&mut state.status, &mut sweep, report, now);
-                super::approval::after_sweep(&mut state.status, &self.policy, report, now);
-                (report.outcome(), report.message())
+                super::approval::after_sweep(&mut state.status, &self.policy, &sweep, report, now);
             }
-            Err(failure) => {
-                let (outcome, message) = (failure.outcome(), failure.to_string());
-                apply_failure(&mut state.status, &sweep, outcome, &message, now);
-                (outcome, message)
-            }
-        };
-        let again = goes_on(&result, &sweep);
+            Err(_) => apply_failure(&mut state.status, &sweep, outcome, &message, now),
+        }
         state.unfinished = again.then_some(sweep);
-        match &result {
-            // A stop is no failure: the next look decides whether it may go on.
-            Ok(report) if report.stopped().is_some_and(StopReason::is_of_the_moment) => {
-                state.sweep_failures = 0;
-                state.resume_after = now;
-            }
-            _ if again => {
-                state.sweep_failures = state.sweep_failures.saturating_add(1);
-                state.resume_after = later(
-                    now,
-                    RESUME_AFTER.max(database::backoff(state.sweep_failures)),
-                );
-            }
-            _ => state.sweep_failures = 0,
+        if of_the_moment {
+            state.sweep_failures = 0;
+            state.resume_after = now;
+        } else if again {
+            state.sweep_failures = state.sweep_failures.saturating_add(1);
+            state.resume_after = resume_after(now, state.sweep_failures);
+        } else {
+            state.sweep_failures = 0;
         }
         self.publish(&mut state, now).await;
         drop(state);
-        self.context
-            .metrics
-            .sweeps
-            .get_or_create(&OutcomeLabel {
-                outcome: outcome.as_str(),
-            })
-            .inc();
+        self.count(outcome);
         tracing::info!(policy = %self.tracked.object, outcome = outcome.as_str(), message, "the sweep ended");
         let (kind, reason) = match outcome {
             Outcome::Succeeded => (Kind::Normal, "SweepSucceeded"),
@@ -270,13 +291,23 @@ impl SweepTask {
         state.compose(&self.checked, generation, next, now);
     }
 
+    fn count(&self, outcome: Outcome) {
+        let outcome = outcome.as_str();
+        let sweeps = &self.context.metrics.sweeps;
+        sweeps.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
     async fn event(&self, kind: Kind, reason: &str, note: &str) {
         events::publish(&self.context, &self.policy.metadata, kind, reason, note).await;
     }
 }
 
+fn resume_after(now: Timestamp, failures: u32) -> Timestamp {
+    later(now, RESUME_AFTER.max(database::backoff(failures)))
+}
+
 /// Is the sweep taken up again? One that took rows, or that somebody approved, keeps its id, its cutoffs and what its limits
-/// leave until its database can be written to, and its ledger used, once more.
+/// leave until its database can be reached and written to, and its ledger used, once more.
 fn goes_on(result: &Result<SweepReport, Failure>, sweep: &SweepState) -> bool {
     let has_begun = || sweep.rules.iter().any(RuleProgress::has_begun);
     match result {
@@ -285,23 +316,20 @@ fn goes_on(result: &Result<SweepReport, Failure>, sweep: &SweepState) -> bool {
             ..
         }) => refusal.reason == reason::NOT_PRIMARY || has_begun(),
         Ok(report) => report.goes_on(),
-        Err(failure) => failure.goes_on() || (failure.is_read_only() && has_begun()),
+        Err(failure) => failure.goes_on() || (!failure.is_final() && has_begun()),
     }
 }
 
 impl Failure {
-    fn is_read_only(&self) -> bool {
-        matches!(
-            self,
-            Self::Database(DatabaseError::Engine(EngineError::ReadOnly(_)))
-                | Self::Sweep(SweepError::Engine(EngineError::ReadOnly(_)))
-        )
+    /// The sweep cannot go on, whatever becomes right again.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Sweep(SweepError::Refused(refusal)) if refusal.reason == reason::ANOTHER_DATABASE)
     }
 
     fn outcome(&self) -> Outcome {
         match self {
             Self::Sweep(SweepError::Refused(_)) => Outcome::Skipped,
-            Self::Database(DatabaseError::Ending) => Outcome::Cancelled,
+            Self::Database(DatabaseError::Ending) | Self::Stopped(_) => Outcome::Cancelled,
             _ => Outcome::Failed,
         }
     }
@@ -310,13 +338,16 @@ impl Failure {
     fn goes_on(&self) -> bool {
         match self {
             Self::Database(DatabaseError::Ending) | Self::Sweep(SweepError::Unrecorded(_)) => true,
+            Self::Stopped(reason) => *reason != StopReason::PolicyDeleted,
             // Begun when the pause or the failover is over, should its window still be open then.
             Self::Sweep(SweepError::Refused(refusal)) => {
                 [reason::PAUSED, reason::NOT_PRIMARY].contains(&refusal.reason)
             }
             Self::Database(DatabaseError::Engine(error))
             | Self::Sweep(SweepError::Engine(error)) => error.is_transient(),
-            Self::Database(DatabaseError::Broken | DatabaseError::Resolve(_)) => false,
+            Self::Database(
+                DatabaseError::Broken | DatabaseError::Outdated | DatabaseError::Resolve(_),
+            ) => false,
         }
     }
 }
@@ -367,7 +398,7 @@ impl Control for SweepTask {
         if current.metadata.generation != self.policy.metadata.generation {
             return Some(StopReason::PolicyChanged);
         }
-        if self.context.neighbours.holds() != self.holds.load(Ordering::Acquire) {
+        if self.holds_more() {
             return Some(StopReason::HoldsChanged);
         }
         if self.until.is_some_and(|until| Timestamp::now() >= until) {
@@ -387,8 +418,17 @@ impl Control for SweepTask {
     }
 
     async fn begun(&self, sweep: &SweepState) -> Result<(), ControlError> {
-        self.write_down(|state| state.unfinished = Some(sweep.clone()))
-            .await
+        let first = !self.begun.swap(true, Ordering::AcqRel);
+        if first && self.last_try.is_some() {
+            self.say_that_it_begins(sweep).await;
+        }
+        self.write_down(|state| {
+            state.unfinished = Some(sweep.clone());
+            if let Some(running) = &mut state.running {
+                running.shown = true;
+            }
+        })
+        .await
     }
 
     async fn record(&self, progress: &RuleProgress) -> Result<(), ControlError> {
@@ -422,6 +462,21 @@ impl Control for SweepTask {
 }
 
 impl SweepTask {
+    /// Takes down whose holds bind the sweep, just before it is planned with them.
+    fn bind(&self, identity: String) {
+        let bound = self.context.neighbours.bind(&self.tracked.object, identity);
+        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = Some(bound);
+    }
+
+    /// Another policy holds what it did not hold when the sweep was planned.
+    fn holds_more(&self) -> bool {
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let neighbours = &self.context.neighbours;
+        bound
+            .as_mut()
+            .is_some_and(|bound| neighbours.bind_more(bound))
+    }
+
     /// The next look publishes it; when somebody else is looking right now, this one is left out.
     fn show(&self, progress: &RuleProgress, waiting_for: Option<&str>) {
         if let Ok(mut state) = self.tracked.state.try_lock() {
@@ -457,7 +512,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::policy::{check::Refusal, cutoff::Cutoff};
+    use crate::{
+        engine::EngineError,
+        policy::{check::Refusal, cutoff::Cutoff},
+    };
 
     #[rstest]
     #[case::paused(Refusal::new(reason::PAUSED, "").into(), true)]
@@ -486,6 +544,10 @@ mod tests {
         Err(SweepError::from(EngineError::ReadOnly(String::new())).into())
     }
 
+    fn refused(reason: &'static str) -> Result<SweepReport, Failure> {
+        Err(SweepError::from(Refusal::new(reason, "")).into())
+    }
+
     fn barred(reason: &'static str) -> Result<SweepReport, Failure> {
         Ok(SweepReport {
             barred: Some(Refusal::new(reason, "")),
@@ -497,6 +559,14 @@ mod tests {
     #[case::set_read_only_under_way(read_only(), sweep(7, None), true)]
     #[case::set_read_only_after_an_approval(read_only(), sweep(0, Some(9)), true)]
     #[case::read_only_all_along(read_only(), sweep(0, None), false)]
+    #[case::its_login_is_refused_after_an_approval(Err(DatabaseError::Broken.into()), sweep(0, Some(9)), true)]
+    #[case::its_login_was_never_good(Err(DatabaseError::Broken.into()), sweep(0, None), false)]
+    #[case::the_clocks_differ_now(refused(reason::CLOCK_SKEW), sweep(7, None), true)]
+    #[case::the_address_leads_elsewhere(
+        refused(reason::ANOTHER_DATABASE),
+        sweep(7, Some(9)),
+        false
+    )]
     #[case::its_ledger_takes_nothing_any_more(
         barred(reason::LEDGER_REQUIRED),
         sweep(7, None),

@@ -45,11 +45,11 @@ fn digits(bytes: &[u8]) -> String {
     bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What an approval knows of a table: its qualified name and its number, which a table made anew under the name does not have.
+/// What an approval knows of a table: its number, which a table made anew under the name does not have, or else its qualified name.
 #[must_use]
 pub fn table_identity(qualified: &str, id: Option<i64>) -> String {
     match id {
-        Some(id) => format!("{qualified} {id}"),
+        Some(id) => id.to_string(),
         None => qualified.to_owned(),
     }
 }
@@ -86,6 +86,23 @@ pub fn plan_hash(
     format!("{}-{}", digits(plan.to_string().as_bytes()), rows.join("."))
 }
 
+/// Names one question about a plan: what [`plan_hash`] made of it, and eight digits that only this `question` has. So a hash that was
+/// annotated once answers no later question, not even about as many rows.
+#[must_use]
+pub fn question_hash(plan: &str, question: &str) -> String {
+    let digest = digits(question.as_bytes());
+    format!("{plan}-{}", digest.get(..8).unwrap_or_default())
+}
+
+/// The plan that a question is about.
+#[must_use]
+pub fn plan_of(question_hash: &str) -> &str {
+    question_hash
+        .match_indices('-')
+        .nth(1)
+        .map_or(question_hash, |(at, _)| &question_hash[..at])
+}
+
 /// Names everything in a spec that says which rows have expired: a sweep that another process began is gone on with under the
 /// very same alone.
 #[must_use]
@@ -106,7 +123,7 @@ pub fn spec_mark(spec: &RetentionPolicySpec) -> String {
 /// The rows that `approved` allows each rule of the plan that is called `now`, in its order; `None` when it is another plan.
 #[must_use]
 pub fn approved_by(approved: &str, now: &str) -> Option<Vec<u64>> {
-    let (digits, rows) = approved.split_once('-')?;
+    let (digits, rows) = plan_of(approved).split_once('-')?;
     let (digits_now, rows_now) = now.split_once('-')?;
     let rows: Vec<u64> = rows
         .split('.')
@@ -202,6 +219,21 @@ mod tests {
         assert_eq!(approved_by("aa-100", "aa-100.10"), None);
         assert_eq!(approved_by("aa", "aa-100"), None);
         assert_eq!(approved_by("aa-x", "aa-100"), None);
+    }
+
+    #[test]
+    fn two_questions_about_one_plan_have_two_names() {
+        let plan = hash(&spec("30d", "id = 1", 25));
+        let first = question_hash(&plan, "the sweep of monday");
+        let second = question_hash(&plan, "the sweep of tuesday");
+        assert_ne!(first, second);
+        assert_eq!((plan_of(&first), plan_of(&second)), (&*plan, &*plan));
+        assert_eq!(plan_of(&plan), plan);
+        assert_eq!(
+            approved_by("aa-100.10-01234567", "aa-150.20"),
+            Some(vec![110, 11]),
+            "what the status asks for is understood offline, too"
+        );
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub mod reason {
     pub const PAUSED: &str = "Paused";
     /// The server is a standby.
     pub const NOT_PRIMARY: &str = "NotPrimary";
+    /// The address leads to another database than the one that the sweep began on.
+    pub const ANOTHER_DATABASE: &str = "AnotherDatabase";
     /// Rows of other tables refer to the table.
     pub const DEPENDENTS: &str = "Dependents";
     /// Row-level security hides rows from the role.

@@ -90,9 +90,16 @@ pub struct IncomingKey {
     pub row_security: bool,
     /// `below` is everything that refers to the referring table. Otherwise that was not looked up: a circle, too deep, or too much.
     pub followed: bool,
-    /// Not followed as it is too deep or too much: what its rows would take along is not known, neither how much nor whether it is
-    /// held. (What lies on a circle was looked up elsewhere on it.)
+    /// What a delete would do to its rows, and to rows below them, is not known: not followed as it is too deep or too much, or
+    /// changed further on by another key's `ON UPDATE`, or not enforced. Its rows keep those that they refer to. (What lies on a circle
+    /// was looked up elsewhere on it.)
     pub too_far: bool,
+    /// The server does not enforce it: no delete fails because of it, or changes its rows.
+    pub not_enforced: bool,
+    /// Rows that refer by it can be seen by nobody, the server's own checks included: why, and what to do.
+    pub unseen: Option<String>,
+    /// The server does not do what the key says: why, and what to do.
+    pub switched_off: Option<String>,
     /// Foreign keys that refer to the referring table; looked up where a delete cascades.
     pub below: Vec<IncomingKey>,
 }
@@ -106,6 +113,20 @@ impl IncomingKey {
             stack.extend(&key.below);
             Some(key)
         })
+    }
+
+    /// Why rows that refer by the key cannot be seen to, and what to do.
+    #[must_use]
+    pub fn hindrance(&self, dependents: Dependents) -> Option<&str> {
+        let switched_off = self.switched_off.as_deref();
+        let hindrance = self.unseen.as_deref();
+        hindrance.or(switched_off.filter(|_| dependents == Dependents::Cascade))
+    }
+
+    /// Rows that refer by the key go along, or are changed.
+    #[must_use]
+    pub fn changes_rows(&self, dependents: Dependents) -> bool {
+        dependents == Dependents::Cascade && self.on_delete != OnDelete::Restrict
     }
 
     /// A hold binds rows of the referring table.
@@ -165,6 +186,12 @@ pub fn check_dependents(plan: &RulePlan) -> Result<(), Refusal> {
         return refuse_referring(plan);
     }
     for key in reached(&plan.table.incoming, plan.dependents) {
+        if let Some(hindrance) = key.hindrance(plan.dependents) {
+            return Err(Refusal::new(
+                reason::NOT_SUPPORTED,
+                format!("dependents: {}: {hindrance}", plan.dependents.as_str()),
+            ));
+        }
         if key.row_security {
             return Err(Refusal::new(
                 reason::ROW_SECURITY,
@@ -227,6 +254,7 @@ fn refuse_referring(plan: &RulePlan) -> Result<(), Refusal> {
 #[must_use]
 pub fn in_words(key: &IncomingKey) -> String {
     let effect = match key.on_delete {
+        OnDelete::Restrict if key.not_enforced => ", NOT ENFORCED",
         OnDelete::Restrict => "",
         OnDelete::Cascade => ", ON DELETE CASCADE",
         OnDelete::Set => ", ON DELETE SET NULL or SET DEFAULT",

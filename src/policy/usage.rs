@@ -13,6 +13,7 @@ mod statements;
 #[cfg(test)]
 mod tests;
 mod window;
+mod windows;
 
 use jiff::Timestamp;
 
@@ -21,6 +22,7 @@ pub use log::{LogQuery, LogSource, Logged, with_log};
 pub use node::{Node, State};
 pub use statements::{LookedUp, Statements};
 pub use window::Window;
+pub use windows::Windows;
 
 /// Whether a table or an index is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,28 +84,24 @@ impl Observation {
     }
 
     /// What is known of a whole from its parts: used if one of them is, unused if all of them are.
-    fn of_parts<'a>(parts: impl Iterator<Item = &'a Self>) -> Option<Self> {
-        parts
-            .cloned()
-            .reduce(|one, other| match (&one.usage, &other.usage) {
-                (Usage::Used { last: a }, Usage::Used { last: b }) => Self {
-                    usage: Usage::Used { last: *a.max(b) },
-                    ..one.narrowed(&other)
+    fn of_parts(parts: impl Iterator<Item = Self>) -> Option<Self> {
+        parts.reduce(|one, other| match (&one.usage, &other.usage) {
+            (Usage::Used { last: a }, Usage::Used { last: b }) => Self {
+                usage: Usage::Used { last: *a.max(b) },
+                ..one.narrowed(&other)
+            },
+            (Usage::Used { .. }, _) => one,
+            (_, Usage::Used { .. }) => other,
+            (Usage::Unknown(_), _) => one,
+            (_, Usage::Unknown(_)) => other,
+            (Usage::Unused { since: a, days: m }, Usage::Unused { since: b, days: n }) => Self {
+                usage: Usage::Unused {
+                    since: *a.max(b),
+                    days: *m.min(n),
                 },
-                (Usage::Used { .. }, _) => one,
-                (_, Usage::Used { .. }) => other,
-                (Usage::Unknown(_), _) => one,
-                (_, Usage::Unknown(_)) => other,
-                (Usage::Unused { since: a, days: m }, Usage::Unused { since: b, days: n }) => {
-                    Self {
-                        usage: Usage::Unused {
-                            since: *a.max(b),
-                            days: *m.min(n),
-                        },
-                        ..one.narrowed(&other)
-                    }
-                }
-            })
+                ..one.narrowed(&other)
+            },
+        })
     }
 
     /// With the shorter coverage of the two.

@@ -46,6 +46,8 @@ pub struct Known<'a> {
     pub sweeping: bool,
     /// The CRD in the cluster is older than the operator: what to do about it.
     pub crd_outdated: Option<&'a str>,
+    /// Policies that have not been listed yet keep the operator from its work: which ones.
+    pub unlisted: Option<&'a str>,
 }
 
 /// Sets the conditions of `status`, whose other fields must be up to date.
@@ -146,6 +148,14 @@ fn readiness(status: &RetentionPolicyStatus, known: &Known<'_>) -> Readiness {
     if known.policy.suspended {
         let message = "spec.suspend is true: no audit and no sweep".to_owned();
         return (ConditionStatus::True, reason::SUSPENDED, message, None);
+    }
+    if let Some(message) = known.unlisted {
+        return (
+            ConditionStatus::False,
+            reason::NOT_LISTED,
+            message.to_owned(),
+            Some(RECONCILING),
+        );
     }
     match known.trouble {
         Some(Trouble::Unreachable { reason, message }) => {

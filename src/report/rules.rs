@@ -72,6 +72,7 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
     let kept = |status: &RuleStatus| RuleStatus {
         name: rule.name.clone(),
         table: status.table.clone(),
+        table_id: status.table_id,
         watermark: status.watermark.clone(),
         last_count: status.last_count.clone(),
         rows_deleted: status.rows_deleted,
@@ -90,8 +91,11 @@ fn rule_status(previous: Option<&RuleStatus>, rule: &RuleAudit) -> RuleStatus {
         },
         Ok(findings) => {
             // What was counted of another table says nothing of this one.
-            let previous =
-                previous.filter(|status| status.table == Some(findings.plan.table.qualified()));
+            let table = &findings.plan.table;
+            let previous = previous.filter(|status| {
+                status.table == Some(table.qualified())
+                    && status.table_id.is_none_or(|id| id == i64::from(table.id))
+            });
             let counted = previous.and_then(|status| newer_count(status, findings));
             RuleStatus {
                 table: Some(findings.plan.table.qualified()),

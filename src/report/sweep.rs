@@ -186,6 +186,7 @@ pub fn write_unfinished(state: &SweepState) -> UnfinishedSweep {
         start_time: Some(whole_seconds(state.started)),
         database_time: state.database_time.map(|time| time.to_string()),
         generation: Some(state.generation),
+        database: state.database.clone(),
         rules: state
             .rules
             .iter()
@@ -245,6 +246,7 @@ pub fn read_unfinished(unfinished: &UnfinishedSweep) -> Option<SweepState> {
             None => None,
         },
         generation: unfinished.generation?,
+        database: unfinished.database.clone(),
         rules,
     })
 }
@@ -270,6 +272,7 @@ mod tests {
         let now = "2026-11-22T03:00:00Z".parse().expect("an instant");
         let mut state = SweepState::begin(Trigger::Request, now, 4);
         state.database_time = Some(now);
+        state.database = Some("7436/16384".into());
         state.put(RuleProgress {
             rows_at_start: Some(100),
             rows_done: 20,

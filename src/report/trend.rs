@@ -52,10 +52,9 @@ impl Change {
         if let (Some(before), Some(now)) = (before.expired_rows, now.expired_rows) {
             parts.push(format!("expired rows {}", numbers(before, now)));
         }
-        parts.push(format!(
-            "dead rows {}",
-            numbers(before.dead_rows, now.dead_rows)
-        ));
+        if let (Some(before), Some(now)) = (before.dead_rows, now.dead_rows) {
+            parts.push(format!("dead rows {}", numbers(before, now)));
+        }
         let all = |day: DayPoint| day.findings.iter().sum::<i64>();
         let mut findings = format!("findings {}", numbers(all(before), all(now)));
         let grave = before.findings[0].max(now.findings[0]);
@@ -108,7 +107,7 @@ mod tests {
         DayPoint {
             size_bytes: size,
             expired_rows: Some(size),
-            dead_rows: 10,
+            dead_rows: Some(10),
             findings,
         }
     }
@@ -152,6 +151,26 @@ mod tests {
                 "since 2026-11-04: size as before, expired rows 1000 as before, dead rows 10 as before, findings 5 as before",
                 "since 2025-11-24: size −50 %, expired rows 2000 → 1000, dead rows 10 as before, findings 9 → 5",
             ]
+        );
+    }
+
+    #[test]
+    fn what_was_not_known_once_is_not_compared() {
+        let before = DayPoint {
+            expired_rows: None,
+            dead_rows: None,
+            ..day(1_000, [0, 0, 5])
+        };
+        let point = TrendPoint {
+            day: before,
+            ..point(20, 0, [0, 0, 0])
+        };
+
+        let changes = changes(&[point], now(), day(1_000, [0, 0, 5]));
+
+        assert_eq!(
+            changes[0].in_words(),
+            "since 2026-11-04: size as before, findings 5 as before"
         );
     }
 

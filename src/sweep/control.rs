@@ -28,6 +28,8 @@ pub enum StopReason {
     HoldsChanged,
     /// Somebody made a ledger in the database, and what it says binds: the sweep is planned anew.
     LedgerMade,
+    /// Partitions came or went, on which holds and claims may be: the sweep is planned anew.
+    PartsChanged,
     /// The database can only be read: it is a standby now, or somebody set it read-only.
     NotPrimary,
 }
@@ -42,7 +44,10 @@ impl StopReason {
     /// The sweep itself may go on, by what holds now.
     #[must_use]
     pub fn is_planned_anew(self) -> bool {
-        matches!(self, Self::HoldsChanged | Self::LedgerMade)
+        matches!(
+            self,
+            Self::HoldsChanged | Self::LedgerMade | Self::PartsChanged
+        )
     }
 }
 
@@ -58,6 +63,9 @@ impl fmt::Display for StopReason {
             Self::Paused => "sweeps are paused in the database's ledger",
             Self::HoldsChanged => "holds on the database changed",
             Self::LedgerMade => "a ledger was made in the database",
+            Self::PartsChanged => {
+                "partitions of the table, or of one that refers to it, came or went"
+            }
             Self::NotPrimary => {
                 "the database can only be read: it is a standby now, or was set read-only"
             }

@@ -88,18 +88,20 @@ pub async fn sweep_plan(
             ..SweepReport::default()
         });
     }
+    enter_database(state, &facts.identity)?;
     let (plans, removed): (Vec<RulePlan>, Vec<Vec<RemovedHold>>) =
         rules.into_iter().filter_map(enforced).unzip();
     // A rule that cannot be swept just now keeps its count: limits are those of the whole sweep.
     state
         .rules
         .retain(|rule| policy.rules.iter().any(|(name, _)| *name == rule.name));
-    if state.database_time.is_none() || state.generation != generation {
+    let begins = state.database_time.is_none();
+    if begins || state.generation != generation {
         state.database_time = Some(facts.now);
     }
     let plans: Vec<RulePlan> = plans
         .into_iter()
-        .map(|plan| take_up(state, plan, generation))
+        .map(|plan| take_up(state, plan, generation, begins))
         .collect();
     enter_generation(state, &plans, generation);
     let under = match book.ledger {
@@ -195,11 +197,34 @@ fn check_pause(book: &Book) -> Result<(), Refusal> {
     }
 }
 
-/// Gives a plan the cutoff that its sweep began with, or enters it into the sweep.
+/// A sweep belongs to the database that it began on, or whose plan was approved: cutoffs, counts and approvals mean nothing on
+/// another one, to which a Secret or the spec may lead by now.
+fn enter_database(state: &mut SweepState, identity: &str) -> Result<(), Refusal> {
+    match &state.database {
+        Some(known) if known != identity => Err(Refusal::new(
+            reason::ANOTHER_DATABASE,
+            format!(
+                "sweep {} belongs to database {known}, and the address leads to {identity} now: it ends, and nothing of it, no approval either, is good here",
+                state.id
+            ),
+        )),
+        Some(_) => Ok(()),
+        None => {
+            // Whoever wrote it down did not say where it was approved.
+            for rule in &mut state.rules {
+                rule.rows_approved = None;
+            }
+            state.database = Some(identity.to_owned());
+            Ok(())
+        }
+    }
+}
+
+/// Gives a plan the cutoff that its sweep began with, or enters it into the sweep, which `begins` now.
 ///
 /// A changed policy gets new cutoffs and no approval: the one that was given was for another plan. What was taken still
 /// counts, unless the rule now means another table.
-fn take_up(state: &mut SweepState, mut plan: RulePlan, generation: i64) -> RulePlan {
+fn take_up(state: &mut SweepState, mut plan: RulePlan, generation: i64, begins: bool) -> RulePlan {
     if let Some(archive) = &mut plan.archive {
         archive.sweep.clone_from(&state.id);
     }
@@ -210,15 +235,26 @@ fn take_up(state: &mut SweepState, mut plan: RulePlan, generation: i64) -> RuleP
         ..RuleProgress::new(plan.rule.clone(), plan.cutoff)
     };
     match state.rule(&plan.rule).cloned() {
+        // An approval waits here for the sweep that it allows, which takes the cutoff of its own begin.
+        Some(rule) if same_spec && begins && rule.table_id == table => state.put(RuleProgress {
+            cutoff: plan.cutoff,
+            ..rule
+        }),
         Some(rule)
             if same_spec && rule.table_id == table && same_domain(rule.cutoff, plan.cutoff) =>
         {
-            plan.cutoff = rule.cutoff;
+            // Time only goes on: a later cutoff than that of now is no cutoff of before.
+            plan.cutoff = earlier(rule.cutoff, plan.cutoff);
+            state.put(RuleProgress {
+                cutoff: plan.cutoff,
+                ..rule
+            });
         }
-        // An approval waits here for the sweep that it allows, which takes the cutoff of its own begin.
+        // It was refused when the spec changed: what it took still counts.
         Some(rule) if same_spec && rule.table_id.is_none() => state.put(RuleProgress {
             cutoff: plan.cutoff,
             table_id: table,
+            rows_approved: None,
             ..rule
         }),
         Some(rule) if rule.table_id == table => state.put(RuleProgress {
@@ -253,6 +289,17 @@ fn enter_generation(state: &mut SweepState, plans: &[RulePlan], generation: i64)
 
 fn same_domain(one: Cutoff, other: Cutoff) -> bool {
     std::mem::discriminant(&one) == std::mem::discriminant(&other)
+}
+
+/// The earlier of two cutoffs of one domain.
+fn earlier(one: Cutoff, other: Cutoff) -> Cutoff {
+    let is_earlier = match (one, other) {
+        (Cutoff::Instant(one), Cutoff::Instant(other)) => one < other,
+        (Cutoff::Local(one), Cutoff::Local(other)) => one < other,
+        (Cutoff::Date(one), Cutoff::Date(other)) => one < other,
+        _ => false,
+    };
+    if is_earlier { one } else { other }
 }
 
 /// May the database be swept at all?
@@ -373,7 +420,7 @@ mod tests {
     /// A sweep of generation 1 that has taken 7 rows of table 11.
     fn begun() -> SweepState {
         let mut state = SweepState::begin(Trigger::Approval, Timestamp::UNIX_EPOCH, 1);
-        take_up(&mut state, plan(11, "2026-01-01T00:00:00Z"), 1);
+        take_up(&mut state, plan(11, "2026-01-01T00:00:00Z"), 1, true);
         let rule = RuleProgress {
             rows_at_start: Some(100),
             rows_done: 7,
@@ -388,7 +435,7 @@ mod tests {
     #[test]
     fn a_resumed_rule_keeps_its_cutoff_and_its_approval() {
         let mut state = begun();
-        let plan = take_up(&mut state, plan(11, "2026-02-01T00:00:00Z"), 1);
+        let plan = take_up(&mut state, plan(11, "2026-02-01T00:00:00Z"), 1, false);
         assert_eq!(plan.cutoff.to_string(), "2026-01-01T00:00:00Z");
         assert_eq!(
             (state.rules[0].rows_done, state.rules[0].rows_approved),
@@ -399,7 +446,7 @@ mod tests {
     #[test]
     fn a_changed_spec_takes_new_cutoffs_and_loses_the_approval_but_what_was_taken_counts() {
         let mut state = begun();
-        let plan = take_up(&mut state, plan(11, "2026-02-01T00:00:00Z"), 2);
+        let plan = take_up(&mut state, plan(11, "2026-02-01T00:00:00Z"), 2, false);
         assert_eq!(plan.cutoff.to_string(), "2026-02-01T00:00:00Z");
         let rule = &state.rules[0];
         assert_eq!(
@@ -412,7 +459,7 @@ mod tests {
     fn a_rule_that_was_refused_when_the_spec_changed_does_not_come_back_with_the_old_cutoff() {
         let mut state = begun();
         enter_generation(&mut state, &[], 2);
-        let plan = take_up(&mut state, plan(11, "2025-02-01T00:00:00Z"), 2);
+        let plan = take_up(&mut state, plan(11, "2025-02-01T00:00:00Z"), 2, false);
         assert_eq!(plan.cutoff.to_string(), "2025-02-01T00:00:00Z");
         let rule = &state.rules[0];
         assert_eq!(
@@ -425,7 +472,7 @@ mod tests {
     #[test]
     fn a_rule_that_now_means_another_table_starts_anew() {
         let mut state = begun();
-        take_up(&mut state, plan(12, "2026-02-01T00:00:00Z"), 2);
+        take_up(&mut state, plan(12, "2026-02-01T00:00:00Z"), 2, false);
         let rule = &state.rules[0];
         assert_eq!(
             (rule.rows_done, rule.rows_at_start, rule.rows_approved),
@@ -433,16 +480,68 @@ mod tests {
         );
     }
 
-    #[test]
-    fn an_approved_rule_takes_the_cutoff_of_its_own_sweep() {
+    /// A sweep that was approved, for table 11, and has not begun.
+    fn approved() -> SweepState {
         let mut state = SweepState::begin(Trigger::Approval, Timestamp::UNIX_EPOCH, 1);
-        let long_ago = Cutoff::Instant(Timestamp::UNIX_EPOCH);
+        state.database = Some("1/2".into());
         state.put(RuleProgress {
             rows_approved: Some(50),
-            ..RuleProgress::new("logs", long_ago)
+            table_id: Some(11),
+            ..RuleProgress::new("logs", Cutoff::Instant(Timestamp::UNIX_EPOCH))
         });
-        let plan = take_up(&mut state, plan(11, "2026-02-01T00:00:00Z"), 1);
+        state
+    }
+
+    #[test]
+    fn an_approved_rule_takes_the_cutoff_of_its_own_sweep() {
+        let mut state = approved();
+        let plan = take_up(&mut state, plan(11, "2026-02-01T00:00:00Z"), 1, true);
         assert_eq!(plan.cutoff.to_string(), "2026-02-01T00:00:00Z");
         assert_eq!(state.rules[0].rows_approved, Some(50));
+        assert_eq!(state.rules[0].cutoff, plan.cutoff);
+    }
+
+    #[test]
+    fn an_approval_is_not_one_of_a_table_that_was_made_anew_under_the_name() {
+        let mut state = approved();
+        take_up(&mut state, plan(12, "2026-02-01T00:00:00Z"), 1, true);
+        let rule = &state.rules[0];
+        assert_eq!((rule.table_id, rule.rows_approved), (Some(12), None));
+    }
+
+    #[test]
+    fn an_approval_that_names_no_table_is_none() {
+        let mut state = approved();
+        state.rules[0].table_id = None;
+        take_up(&mut state, plan(11, "2026-02-01T00:00:00Z"), 1, true);
+        assert_eq!(state.rules[0].rows_approved, None);
+    }
+
+    #[test]
+    fn a_sweep_and_its_approval_are_not_for_another_database() {
+        let mut state = approved();
+        assert!(enter_database(&mut state, "1/2").is_ok());
+        let refusal = enter_database(&mut state, "1/3").expect_err("refused");
+        assert_eq!(refusal.reason, "AnotherDatabase");
+        assert!(refusal.message.contains("1/3"), "{}", refusal.message);
+    }
+
+    #[test]
+    fn an_approval_of_which_nobody_knows_the_database_is_none() {
+        let mut state = approved();
+        state.database = None;
+        assert!(enter_database(&mut state, "1/2").is_ok());
+        assert_eq!(state.rules[0].rows_approved, None);
+        assert_eq!(state.database.as_deref(), Some("1/2"));
+    }
+
+    #[test]
+    fn a_cutoff_that_somebody_moved_into_the_future_is_not_kept() {
+        let mut state = begun();
+        state.rules[0].cutoff =
+            Cutoff::Instant("2099-01-01T00:00:00Z".parse().expect("an instant"));
+        let plan = take_up(&mut state, plan(11, "2026-02-01T00:00:00Z"), 1, false);
+        assert_eq!(plan.cutoff.to_string(), "2026-02-01T00:00:00Z");
+        assert_eq!(state.rules[0].cutoff, plan.cutoff);
     }
 }

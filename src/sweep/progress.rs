@@ -150,6 +150,8 @@ pub struct SweepState {
     pub database_time: Option<Timestamp>,
     /// The policy's generation whose cutoffs it uses.
     pub generation: i64,
+    /// Identity of the database that it sweeps, or that its approval is for; `None`: not begun.
+    pub database: Option<String>,
     /// Its rules in the policy's order.
     pub rules: Vec<RuleProgress>,
 }
@@ -165,13 +167,14 @@ impl SweepState {
             started: now,
             database_time: None,
             generation,
+            database: None,
             rules: Vec::new(),
         }
     }
 
-    /// A sweep that another process began, as the ledger has it; `None`: it cannot be read.
+    /// A sweep that another process began, as the ledger of the database has it; `None`: it cannot be read.
     #[must_use]
-    pub fn recorded(record: &SweepRecord, generation: i64) -> Option<Self> {
+    pub fn recorded(record: &SweepRecord, generation: i64, database: &str) -> Option<Self> {
         let rules = record
             .rules
             .iter()
@@ -196,6 +199,7 @@ impl SweepState {
             started: record.started,
             database_time: record.database_time,
             generation,
+            database: Some(database.to_owned()),
             rules,
         })
     }

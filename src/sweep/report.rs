@@ -82,6 +82,16 @@ impl RuleReport {
         Some((expected.saturating_sub(taken), removed_holds.as_deref()))
     }
 
+    /// Takes in what an earlier run of the same sweep did, which was planned anew.
+    fn go_on_from(&mut self, before: &Self) {
+        self.rows_deleted += before.rows_deleted;
+        self.rows_archived += before.rows_archived;
+        self.chunks += before.chunks;
+        self.longest_chunk = self.longest_chunk.max(before.longest_chunk);
+        self.rested += before.rested;
+        self.took += before.took;
+    }
+
     /// A rule on which nothing was done.
     #[must_use]
     pub fn not_begun(progress: RuleProgress, end: RuleEnd) -> Self {
@@ -164,6 +174,33 @@ impl SweepReport {
         }
     }
 
+    /// What this run and an earlier one of the same sweep, which was planned anew, did together. A rule that this one had no plan for
+    /// stands there as the earlier one left it.
+    #[must_use]
+    pub fn after(mut self, before: Self) -> Self {
+        let mut rules = Vec::new();
+        for old in before.rules {
+            let name = &old.progress.name;
+            match self
+                .rules
+                .iter_mut()
+                .find(|rule| rule.progress.name == *name)
+            {
+                Some(rule) => rule.go_on_from(&old),
+                None => rules.push(old),
+            }
+        }
+        rules.append(&mut self.rules);
+        Self { rules, ..self }
+    }
+
+    /// Nothing was taken before partitions came or went: to plan anew at once may be in vain, too.
+    #[must_use]
+    pub fn was_in_vain(&self) -> bool {
+        self.stopped() == Some(StopReason::PartsChanged)
+            && self.rules.iter().all(|rule| rule.rows_deleted == 0)
+    }
+
     /// Why it stopped, if it can go on.
     #[must_use]
     pub fn stopped(&self) -> Option<StopReason> {
@@ -241,6 +278,55 @@ mod tests {
 
     use super::*;
     use crate::policy::cutoff::Cutoff;
+
+    fn ended(name: &str, rows: u64, end: RuleEnd) -> RuleReport {
+        let progress = RuleProgress::new(name, Cutoff::Instant(Timestamp::UNIX_EPOCH));
+        RuleReport {
+            rows_deleted: rows,
+            chunks: 1,
+            ..RuleReport::not_begun(progress, end)
+        }
+    }
+
+    fn all(rules: Vec<RuleReport>) -> SweepReport {
+        SweepReport {
+            rules,
+            ..SweepReport::default()
+        }
+    }
+
+    #[test]
+    fn what_was_done_before_a_sweep_was_planned_anew_counts() {
+        let stopped = || RuleEnd::Stopped(StopReason::PartsChanged);
+        let before = all(vec![
+            ended("a", 1, RuleEnd::Complete { remaining: 0 }),
+            ended("b", 2, stopped()),
+            ended("held since", 4, stopped()),
+        ]);
+        let report = all(vec![ended("b", 5, RuleEnd::Complete { remaining: 0 })]).after(before);
+
+        let rules: Vec<_> = report
+            .rules
+            .iter()
+            .map(|rule| (rule.progress.name.as_str(), rule.rows_deleted, rule.chunks))
+            .collect();
+        assert_eq!(rules, [("a", 1, 1), ("held since", 4, 1), ("b", 7, 2)]);
+        assert_eq!(report.stopped(), Some(StopReason::PartsChanged));
+        assert_eq!(report.outcome(), Outcome::Partial);
+    }
+
+    #[rstest::rstest]
+    #[case(StopReason::PartsChanged, 0, true)]
+    #[case(StopReason::PartsChanged, 1, false)]
+    #[case(StopReason::HoldsChanged, 0, false)]
+    fn partitions_that_come_before_the_first_row_is_taken_make_a_run_vain(
+        #[case] reason: StopReason,
+        #[case] rows: u64,
+        #[case] vain: bool,
+    ) {
+        let report = all(vec![ended("a", rows, RuleEnd::Stopped(reason))]);
+        assert_eq!(report.was_in_vain(), vain);
+    }
 
     #[test]
     fn a_sweep_that_is_over_asks_for_what_is_left_and_one_that_goes_on_for_all() {

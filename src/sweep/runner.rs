@@ -198,19 +198,18 @@ async fn run(
         return Ok(blocked);
     }
     let mut referred = Referred::new(plan);
-    let mut stop = walk(engine, &mut referred, pace, estimate, control, tally, books).await?;
+    let stop = walk(engine, &mut referred, pace, estimate, control, tally, books).await?;
     let mut left = None;
     if matches!(stop, Stop::WalkedThrough) {
         match counted(engine, plan, tally.report.rows_deleted, control).await? {
             Ok(counted) if counted.attached > 0 => {
-                // A part came meanwhile with rows that have expired: the walk knows it now.
+                // A part came meanwhile with rows that have expired. Somebody may hold or own it, which a new plan will know.
                 tracing::info!(
                     rule = plan.rule,
                     rows = counted.attached,
                     "a part was attached"
                 );
-                tally.report.blocked_rows = 0;
-                stop = walk(engine, &mut referred, pace, None, control, tally, books).await?;
+                return Ok(RuleEnd::Stopped(StopReason::PartsChanged));
             }
             Ok(counted) => left = Some(counted),
             Err(reason) => return Ok(RuleEnd::Stopped(reason)),
@@ -364,6 +363,9 @@ async fn walk(
             Ok(stop) => return Ok(stop),
             Err(EngineError::HoldsChanged) => {
                 return Ok(Stop::End(RuleEnd::Stopped(StopReason::HoldsChanged)));
+            }
+            Err(EngineError::PartsChanged { .. }) => {
+                return Ok(Stop::End(RuleEnd::Stopped(StopReason::PartsChanged)));
             }
             Err(error)
                 if (error.is_transient() || takes_no_writes(&error, tally.has_begun()))

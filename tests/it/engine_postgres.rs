@@ -7,6 +7,7 @@ mod crash;
 mod dependents;
 mod dependents_meanwhile;
 mod dependents_shapes;
+mod dependents_unseen;
 mod encoding;
 mod encoding_values;
 mod failover;

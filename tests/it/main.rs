@@ -20,6 +20,7 @@ mod offline;
 mod offline_archive;
 mod offline_gate;
 mod offline_ledger;
+mod offline_meanwhile;
 mod offline_plan;
 mod operator;
 mod smoke;

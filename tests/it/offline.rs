@@ -21,7 +21,7 @@ async fn database() -> TestDatabase {
 }
 
 /// A file with a policy over `logs`, `spec` merged over it.
-fn file(spec: Value) -> PathBuf {
+pub(crate) fn file(spec: Value) -> PathBuf {
     let mut policy = json!({
         "apiVersion": "retention-operator.io/v1alpha1",
         "kind": "RetentionPolicy",

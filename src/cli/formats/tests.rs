@@ -157,7 +157,7 @@ fn day(size: i64, findings: [i64; 3]) -> DayPoint {
     DayPoint {
         size_bytes: size,
         expired_rows: None,
-        dead_rows: 7,
+        dead_rows: Some(7),
         findings,
     }
 }

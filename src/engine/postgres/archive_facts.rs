@@ -6,8 +6,9 @@ use sqlx::Row;
 
 use super::{
     catalog::{self, oid, oids},
+    catalog_sql::of_the_service,
     session::Session,
-    sql::{Sql, constant, identifier, table},
+    sql::{self, Sql, constant, identifier, table},
 };
 use crate::policy::table::TableFacts;
 
@@ -33,9 +34,11 @@ FROM (VALUES (1)) AS one LEFT JOIN pg_namespace n ON n.nspname = $1 \
 LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2";
 
 /// `$1`: tables. Triggers of the service fire when rows come into one of them.
-const TRIGGERS: &str = "\
-SELECT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND t.tgenabled <> 'D' \
-  AND t.tgtype & 4 <> 0) AS fire";
+const TRIGGERS: &str = concat!(
+    "SELECT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = ANY ($1) AND ",
+    of_the_service!(),
+    " AND t.tgenabled <> 'D' AND t.tgtype & 4 <> 0) AS fire"
+);
 
 /// `$1`: tables. Deletes from one of them set off something that may write: for each row or for each statement, at once or deferred.
 const DELETE_TRIGGERS: &str = concat!(
@@ -290,15 +293,21 @@ pub(super) fn has_delete_triggers(id: u32) -> String {
     )
 }
 
-/// What must not change about the archive table while a sweep fills it, as an expression.
+/// What must not change about the archive table while a sweep fills it, as an expression. A part like any other may come; one that
+/// does not keep rows as well may not.
 pub(super) fn fingerprint(id: u32) -> String {
     format!(
-        "(SELECT pg_catalog.concat_ws('|', an.nspname, ac.relname, ac.relkind, ac.relpersistence, ac.relhasrules, ac.relrowsecurity, \
+        "(SELECT pg_catalog.concat_ws('|', an.nspname, ac.relname, ac.relkind, ac.relpersistence, {}, ac.relrowsecurity, \
          (WITH RECURSIVE part(id) AS (SELECT ac.oid UNION SELECT i.inhrelid FROM part JOIN pg_catalog.pg_inherits i ON i.inhparent = part.id) \
-          SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', g.oid, g.tgenabled), ',' ORDER BY g.oid) FROM pg_catalog.pg_trigger g \
-          WHERE g.tgrelid IN (SELECT part.id FROM part) AND NOT g.tgisinternal), \
+          SELECT pg_catalog.concat_ws('|', \
+          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', p.oid, p.relkind, p.relpersistence), ',' ORDER BY p.oid) \
+           FROM pg_catalog.pg_class p WHERE p.oid IN (SELECT part.id FROM part) AND (p.relkind NOT IN ('r', 'p') OR p.relpersistence <> 'p')), \
+          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', t.oid, t.tgenabled), ',' ORDER BY t.oid) \
+           FROM pg_catalog.pg_trigger t WHERE t.tgrelid IN (SELECT part.id FROM part) AND {}))), \
          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attgenerated), \
           ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid = ac.oid AND a.attnum > 0 AND NOT a.attisdropped)) \
-         FROM pg_catalog.pg_class ac JOIN pg_catalog.pg_namespace an ON an.oid = ac.relnamespace WHERE ac.oid = {id}::oid)"
+         FROM pg_catalog.pg_class ac JOIN pg_catalog.pg_namespace an ON an.oid = ac.relnamespace WHERE ac.oid = {id}::oid)",
+        sql::rules("ac"),
+        of_the_service!()
     )
 }

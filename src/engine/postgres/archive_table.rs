@@ -42,6 +42,8 @@ pub(super) struct ArchiveTable {
     /// Where triggers of either table may change what was inserted, or take it away again: looks whether rows are still where they
     /// were put. `$1` (text[]): tables and tids.
     look_again: Option<Sql>,
+    /// Its rows are in partitions, whose shape no lock keeps before the first row is written.
+    pub(super) partitioned: bool,
     /// What gives the right to write into it.
     pub(super) grant: String,
 }
@@ -124,6 +126,7 @@ pub(super) async fn prepare(
                 .into_iter()
                 .filter(|(column, _)| existing.columns.iter().any(|known| known.name == *column))
                 .collect(),
+                partitioned: existing.kind == "p",
                 look_again: facts.needs_a_look().then(|| look_again(schema, name)),
                 grant: sql::grant_rights(judge.rights(), schema, name, role),
                 facts: Arc::new(facts),

@@ -127,7 +127,7 @@ pub(super) struct Member {
     pub(super) name: String,
     pub(super) kind: String,
     pub(super) persistence: String,
-    pending: bool,
+    pub(super) pending: bool,
     /// Rows at the last VACUUM or ANALYZE; -1: there was none.
     pub(super) rows: f64,
     /// Pages at that time.

@@ -51,12 +51,27 @@ FROM pg_attribute a JOIN base ON base.start = a.atttypid JOIN pg_type t ON t.oid
 LEFT JOIN pg_collation l ON l.oid = a.attcollation \
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum";
 
-/// `$1`: tables. Foreign keys that refer to them, with the clones that partitioning makes.
+/// `$1`: tables. Foreign keys that refer to them, with the clones that partitioning makes; `off` is a trigger that should do what the
+/// key says of deletes and does not fire, `enforced` a column that 18 brought.
 pub(super) const INCOMING: &str = "\
 SELECT k.oid AS id, k.conparentid AS parent, k.conname::text AS name, k.confrelid AS referred, k.conrelid AS referrer, \
-  n.nspname::text AS schema, c.relname::text AS table_name, c.relkind = 'p' AS partitioned, k.confdeltype::text AS on_delete \
+  n.nspname::text AS schema, c.relname::text AS table_name, c.relkind = 'p' AS partitioned, k.confdeltype::text AS on_delete, \
+  coalesce((to_jsonb(k) ->> 'conenforced')::bool, true) AS enforced, rn.nspname::text AS off_schema, r.relname::text AS referred_name, \
+  (SELECT min(t.tgname::text) FROM pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgrelid = k.confrelid \
+     AND (t.tgtype & 8) <> 0 AND t.tgenabled NOT IN ('O', 'A')) AS off \
 FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace \
 WHERE k.contype = 'f' AND k.confrelid = ANY ($1) ORDER BY k.oid";
+
+/// `$1`: foreign keys that set columns when a row is deleted. Those whose change of a column goes further: another key that refers to
+/// the column has an `ON UPDATE`, or should keep it from being changed and is switched off. 15 brought lists of columns to be set.
+pub(super) const SPREADING: &str = "\
+SELECT DISTINCT k.oid AS id FROM pg_constraint k \
+JOIN pg_constraint u ON u.confrelid = k.conrelid AND u.contype = 'f' AND u.confkey && coalesce( \
+  (SELECT array_agg(c::int2) FROM jsonb_array_elements_text(nullif(to_jsonb(k) -> 'confdelsetcols', 'null'::jsonb)) AS c), k.conkey) \
+WHERE k.oid = ANY ($1) AND (u.confupdtype NOT IN ('a', 'r') OR EXISTS ( \
+  SELECT FROM pg_trigger t WHERE t.tgconstraint = u.oid AND t.tgrelid = u.confrelid AND (t.tgtype & 16) <> 0 \
+    AND t.tgenabled NOT IN ('O', 'A')))";
 
 macro_rules! published {
     ($by_schema:literal) => {
@@ -91,10 +106,27 @@ pub(super) const DELETE_RULES: &str = "\
 SELECT r.ev_class AS id, min(r.rulename::text) AS name FROM pg_rewrite r \
 WHERE r.ev_class = ANY ($1) AND r.ev_type = '4' AND r.ev_enabled <> 'D' GROUP BY r.ev_class";
 
+/// Of a `pg_trigger t`: the server did not make it for a constraint. Up to PostgreSQL 14 the triggers that a partition has from its
+/// table are internal ones, too.
+macro_rules! of_the_service {
+    () => {
+        "(NOT t.tgisinternal OR t.tgfoid NOT IN ('pg_catalog.unique_key_recheck'::pg_catalog.regproc, \
+         'pg_catalog.\"RI_FKey_check_ins\"'::pg_catalog.regproc, 'pg_catalog.\"RI_FKey_check_upd\"'::pg_catalog.regproc, \
+         'pg_catalog.\"RI_FKey_noaction_del\"'::pg_catalog.regproc, 'pg_catalog.\"RI_FKey_noaction_upd\"'::pg_catalog.regproc, \
+         'pg_catalog.\"RI_FKey_restrict_del\"'::pg_catalog.regproc, 'pg_catalog.\"RI_FKey_restrict_upd\"'::pg_catalog.regproc, \
+         'pg_catalog.\"RI_FKey_cascade_del\"'::pg_catalog.regproc, 'pg_catalog.\"RI_FKey_cascade_upd\"'::pg_catalog.regproc, \
+         'pg_catalog.\"RI_FKey_setnull_del\"'::pg_catalog.regproc, 'pg_catalog.\"RI_FKey_setnull_upd\"'::pg_catalog.regproc, \
+         'pg_catalog.\"RI_FKey_setdefault_del\"'::pg_catalog.regproc, 'pg_catalog.\"RI_FKey_setdefault_upd\"'::pg_catalog.regproc))"
+    };
+}
+pub(super) use of_the_service;
+
 /// `$1`: leaves. Triggers of users that fire on DELETE.
-pub(super) const DELETE_TRIGGERS: &str = "\
-SELECT t.tgrelid AS id, t.tgname::text AS name FROM pg_trigger t \
-WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND (t.tgtype & 8) <> 0 ORDER BY t.tgname";
+pub(super) const DELETE_TRIGGERS: &str = concat!(
+    "SELECT t.tgrelid AS id, t.tgname::text AS name FROM pg_trigger t WHERE t.tgrelid = ANY ($1) AND ",
+    of_the_service!(),
+    " AND t.tgenabled IN ('O', 'A') AND (t.tgtype & 8) <> 0 ORDER BY t.tgname"
+);
 
 /// `$1`: tables. First columns of valid, total b-trees.
 pub(super) const LEADING: &str = "\

@@ -15,8 +15,9 @@ use super::{
     connect::Server,
     error::{self, Doing},
     ledger::{self, Lease, WATCH},
-    obstacles::{Obstacles, Reach},
+    obstacles::Obstacles,
     own_use::{self, Tally},
+    reach::Reach,
     session::Session,
     sql::{self, ChunkBegin, LeafStatements, Sql},
     value::BoundCutoff,
@@ -58,6 +59,8 @@ pub(super) struct Finish {
     pub(super) gone: Option<String>,
     /// What the tables that refer to the rule's table look like.
     pub(super) shape: Option<String>,
+    /// Their parts, as far as they matter.
+    pub(super) parts: Option<String>,
     /// Their names.
     pub(super) referring: HashSet<(String, String)>,
 }
@@ -97,7 +100,7 @@ pub(super) struct Look {
 
 /// Why a chunk did not go through.
 pub(super) enum Refusal {
-    /// Somebody holds a row's lock, or a deadlock was broken.
+    /// Somebody holds a row's lock, a deadlock was broken, or a row went to another partition while its lock was waited for.
     Locked,
     /// A row that refers to one of the chunk's.
     Referred,
@@ -277,17 +280,9 @@ impl Leaf {
                 "a column that the rule reads, a foreign key to the table, its rules or row security, or the table that it is a part of changed",
             ));
         }
-        let archive: Option<String> = row.try_get("archive").map_err(unreadable)?;
-        if archive.as_deref() == Some(TRIGGERED) {
-            return Err(self.changed("a trigger came that fires when its rows are deleted"));
-        }
-        if let Some(known) = &self.archive
-            && archive.as_ref() != Some(&known.fingerprint)
-        {
-            return Err(EngineError::TableChanged {
-                table: known.qualified(),
-                reason: "a column of the archive table, its name or its rules changed".to_owned(),
-            });
+        if let Some(known) = &self.archive {
+            let archive: Option<String> = row.try_get("archive").map_err(unreadable)?;
+            self.judge_archive(known, archive.as_deref())?;
         }
         let filenode: Option<i64> = row.try_get("filenode").map_err(unreadable)?;
         let blocks: Option<i64> = row.try_get("blocks").map_err(unreadable)?;
@@ -304,6 +299,21 @@ impl Leaf {
             gone: gone.unwrap_or(0),
             own: Tally::of(row).map_err(unreadable)?,
         })
+    }
+
+    /// Is the archive what it was when the sweep began?
+    fn judge_archive(&self, known: &ArchiveTable, now: Option<&str>) -> Result<(), EngineError> {
+        match now {
+            Some(TRIGGERED) => {
+                Err(self.changed("a trigger came that fires when its rows are deleted"))
+            }
+            Some(now) if now == known.fingerprint => Ok(()),
+            _ => Err(EngineError::TableChanged {
+                table: known.qualified(),
+                reason: "a column of the archive table, its name, its rules or triggers, or what keeps its rows changed"
+                    .to_owned(),
+            }),
+        }
     }
 
     /// Ends a chunk that has begun without a trace in the table; what it read is counted all the same.
@@ -346,7 +356,7 @@ impl Leaf {
         let referring = error::constraint_of(reason)
             .is_some_and(|table| self.finish.referring.contains(&table));
         match error::code(reason) {
-            Some(error::LOCK_NOT_AVAILABLE | error::DEADLOCK) => Refusal::Locked,
+            Some(error::LOCK_NOT_AVAILABLE | error::DEADLOCK | error::MOVED) => Refusal::Locked,
             _ if referring && self.finish.dependents != Dependents::Refuse => Refusal::Referred,
             // Whatever constraint it is: of the tables that a chunk writes to, only the archive table takes new rows.
             Some(code) if self.archive.is_some() && code.starts_with("23") && !referring => {
@@ -485,10 +495,14 @@ impl Leaf {
         lease: Option<&Lease>,
     ) -> Result<Finished, Refusal> {
         let archived = if self.archive.is_some() { rows } else { 0 };
-        let finish = match &self.own {
-            Some(own) => self.finish.sql.with_column(own, "own"),
-            None => self.finish.sql.clone(),
-        };
+        let mut finish = self.finish.sql.clone();
+        if let Some(own) = &self.own {
+            finish = finish.with_column(own, "own");
+        }
+        let parts = self.archive.iter().find(|archive| archive.partitioned);
+        if let Some(archive) = parts {
+            finish = finish.with_column(&archive.shape(self.id), "archive");
+        }
         let message = match lease {
             Some(lease) => lease.finish(&finish, &self.taken(rows, before.gone), archived),
             None => finish,
@@ -557,6 +571,16 @@ impl Leaf {
                 "{filled} refers to {} and is not empty any more: nothing of this chunk was deleted",
                 self.qualified()
             )));
+        }
+        if let Some(known) = self.archive.iter().find(|archive| archive.partitioned) {
+            let archive: Option<String> = row.try_get("archive").map_err(read)?;
+            self.judge_archive(known, archive.as_deref())?;
+        }
+        let parts: Option<String> = row.try_get("parts").map_err(read)?;
+        if parts != self.finish.parts {
+            return Err(EngineError::PartsChanged {
+                table: self.qualified(),
+            });
         }
         let shape: Option<String> = row.try_get("shape").map_err(read)?;
         if shape != self.finish.shape {

@@ -26,13 +26,26 @@ pub(super) fn check(plan: &RulePlan, now: &TableFacts, role: &str) -> Result<(),
         reached(&plan.table.incoming, plan.dependents),
         reached(&now.incoming, plan.dependents),
     );
-    if !same(plan, &then, &now) {
+    if !same(&then, &now) {
         return Err(EngineError::TableChanged {
             table,
             reason: "the foreign keys that refer to it changed".to_owned(),
         });
     }
+    // Which holds matter was found by the parts that there were then.
+    let has_other_parts = |(then, now): (&&IncomingKey, &&IncomingKey)| {
+        now.changes_rows(plan.dependents) && then.parts != now.parts
+    };
+    if then.iter().zip(&now).any(has_other_parts) {
+        return Err(EngineError::PartsChanged { table });
+    }
     for key in now {
+        if let Some(hindrance) = key.hindrance(plan.dependents) {
+            return Err(EngineError::NotSupported(format!(
+                "dependents: {}: {hindrance}",
+                plan.dependents.as_str()
+            )));
+        }
         if key.row_security {
             return Err(EngineError::NotSupported(format!(
                 "row-level security hides rows of {}, which refers to {table}, from role {role:?}",
@@ -55,10 +68,10 @@ pub(super) fn check(plan: &RulePlan, now: &TableFacts, role: &str) -> Result<(),
 }
 
 /// Which holds matter was found by the keys that there were then.
-fn same(plan: &RulePlan, then: &[&IncomingKey], now: &[&IncomingKey]) -> bool {
+fn same(then: &[&IncomingKey], now: &[&IncomingKey]) -> bool {
     let told = |key: &IncomingKey| {
-        let parts = (!plan.held_tables.is_empty()).then(|| key.parts.clone());
-        (key.id, key.table_id, key.on_delete, key.followed, parts)
+        let goes = (key.on_delete, key.followed, key.too_far);
+        (key.id, key.table_id, goes)
     };
     then.len() == now.len()
         && then

@@ -12,6 +12,10 @@ pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// SQLSTATE of the transaction that the server chose to end a deadlock.
 pub(super) const DEADLOCK: &str = "40P01";
 
+/// SQLSTATE of a statement that waited for a row's lock while somebody moved the row to another partition: at READ COMMITTED too, the
+/// one case in which that raises a serialization failure.
+pub(super) const MOVED: &str = "40001";
+
 /// SQLSTATE of the end of a session whose transaction took too long, from version 17 on.
 const TRANSACTION_TIMEOUT: &str = "25P04";
 
@@ -170,7 +174,7 @@ pub(super) fn running(server: &Server, doing: Doing<'_>, error: &sqlx::Error) ->
     };
     let subject = || doing.table.unwrap_or(doing.what).to_owned();
     match said.code() {
-        LOCK_NOT_AVAILABLE | DEADLOCK => EngineError::LockTimeout { what: subject() },
+        LOCK_NOT_AVAILABLE | DEADLOCK | MOVED => EngineError::LockTimeout { what: subject() },
         "57014" => EngineError::StatementTimeout {
             what: subject(),
             limit: format!("{:?} (database.statementTimeout)", doing.statement_timeout),

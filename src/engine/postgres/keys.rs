@@ -8,7 +8,7 @@ use super::{
     catalog::{self, Member, Size, oid, oids, scaled_rows},
     catalog_sql as q,
     session::Session,
-    sql::constant,
+    sql::{constant, identifier, table},
 };
 use crate::policy::table::{IncomingKey, OnDelete, Part};
 
@@ -28,6 +28,11 @@ struct Key {
     relation: String,
     partitioned: bool,
     on_delete: OnDelete,
+    enforced: bool,
+    /// What it sets to NULL or to a default is set further on by another key's `ON UPDATE`, or should be.
+    spreads: bool,
+    /// Schema and name of the referred table, and the trigger on it, that should do what the key says and is switched off.
+    off: Option<(String, String, String)>,
 }
 
 /// All keys that matter to some tables.
@@ -69,6 +74,23 @@ impl Keys {
                 .collect();
             asked.extend(&next);
             keys.extend(found);
+        }
+        let sets: BTreeSet<u32> = keys
+            .iter()
+            .filter(|key| key.on_delete == OnDelete::Set)
+            .map(|key| key.id)
+            .collect();
+        if !sets.is_empty() {
+            let found = session
+                .rows(constant(q::SPREADING).bind(oids(&sets)))
+                .await?;
+            let spreading = found
+                .iter()
+                .map(|row| oid(row, "id"))
+                .collect::<Result<HashSet<u32>, _>>()?;
+            for key in &mut keys {
+                key.spreads = spreading.contains(&key.id);
+            }
         }
         Ok(Self { keys, referrers })
     }
@@ -147,7 +169,7 @@ impl Walk<'_> {
             .filter(|key| tables.contains(&key.referred))
             .map(|key| (key.id, key))
             .collect();
-        let mut heads: Vec<(&Key, Vec<u32>)> = keys
+        let mut heads: Vec<(&Key, Vec<&Key>)> = keys
             .keys
             .iter()
             .filter(|key| family.contains_key(&key.id) && !family.contains_key(&key.parent))
@@ -158,22 +180,23 @@ impl Walk<'_> {
             while let Some(above) = family.get(&head.parent) {
                 head = above;
             }
-            if let Some((_, referred)) = heads.iter_mut().find(|(known, _)| known.id == head.id) {
-                referred.push(key.referred);
+            if let Some((_, all)) = heads.iter_mut().find(|(known, _)| known.id == head.id) {
+                all.push(key);
             }
         }
         heads
             .into_iter()
-            .map(|(key, mut referred)| {
-                referred.sort_unstable();
-                referred.dedup();
-                self.incoming(key, referred, path)
-            })
+            .map(|(key, family)| self.incoming(key, &family, path))
             .collect()
     }
 
-    fn incoming(&mut self, key: &Key, referred: Vec<u32>, path: &mut Vec<u32>) -> IncomingKey {
+    /// `family`: the key itself and its clones.
+    fn incoming(&mut self, key: &Key, family: &[&Key], path: &mut Vec<u32>) -> IncomingKey {
         let keys = self.keys;
+        let referred: BTreeSet<u32> = family.iter().map(|key| key.referred).collect();
+        let enforced = family.iter().all(|key| key.enforced);
+        let spreads = family.iter().any(|key| key.spreads);
+        let off = family.iter().find_map(|key| key.off.as_ref());
         // Rows of inheritance children are none of the key's business.
         let parts: Vec<&Member> = keys
             .holders_of(key.referrer)
@@ -207,7 +230,7 @@ impl Walk<'_> {
             schema: key.schema.clone(),
             relation: key.relation.clone(),
             partitioned: key.partitioned,
-            referred,
+            referred: referred.into_iter().collect(),
             own: members.iter().any(|id| self.own.contains(id)),
             on_delete: key.on_delete,
             empty: keys.is_empty(key.referrer, self.sizes),
@@ -230,10 +253,44 @@ impl Walk<'_> {
                 })
                 .collect(),
             followed,
-            too_far,
+            too_far: too_far || spreads || !enforced,
+            not_enforced: !enforced,
+            unseen: keys
+                .referrers
+                .get(&key.referrer)
+                .into_iter()
+                .flatten()
+                .find(|member| member.pending && key.partitioned)
+                .map(|part| unseen(key, part)),
+            switched_off: off.map(|off| switched_off(key, off)),
             below,
         }
     }
+}
+
+fn unseen(key: &Key, part: &Member) -> String {
+    format!(
+        "{}.{} is being detached from {}.{}, so that nobody sees those of its rows which refer to others by {}: wait, or run: \
+         ALTER TABLE … DETACH PARTITION {} FINALIZE",
+        part.schema,
+        part.name,
+        key.schema,
+        key.relation,
+        key.name,
+        table(&part.schema, &part.name)
+    )
+}
+
+fn switched_off(key: &Key, (schema, referred, trigger): &(String, String, String)) -> String {
+    format!(
+        "trigger {trigger} of {schema}.{referred} is disabled, so that rows of {}.{} would still refer by {} to rows that are gone; run: \
+         ALTER TABLE {} ENABLE TRIGGER {}",
+        key.schema,
+        key.relation,
+        key.name,
+        table(schema, referred),
+        identifier(trigger)
+    )
 }
 
 async fn constraints(session: &mut Session, ids: &BTreeSet<u32>) -> Result<Vec<Key>, sqlx::Error> {
@@ -241,6 +298,10 @@ async fn constraints(session: &mut Session, ids: &BTreeSet<u32>) -> Result<Vec<K
     rows.iter()
         .map(|row| {
             let on_delete: String = row.try_get("on_delete")?;
+            let enforced: bool = row.try_get("enforced")?;
+            let off_schema: Option<String> = row.try_get("off_schema")?;
+            let off: Option<String> = row.try_get("off")?;
+            let referred_name: String = row.try_get("referred_name")?;
             Ok(Key {
                 id: oid(row, "id")?,
                 parent: oid(row, "parent")?,
@@ -251,10 +312,15 @@ async fn constraints(session: &mut Session, ids: &BTreeSet<u32>) -> Result<Vec<K
                 relation: row.try_get("table_name")?,
                 partitioned: row.try_get("partitioned")?,
                 on_delete: match on_delete.as_str() {
-                    "c" => OnDelete::Cascade,
-                    "n" | "d" => OnDelete::Set,
+                    "c" if enforced => OnDelete::Cascade,
+                    "n" | "d" if enforced => OnDelete::Set,
                     _ => OnDelete::Restrict,
                 },
+                enforced,
+                spreads: false,
+                off: off_schema
+                    .zip(off)
+                    .map(|(schema, trigger)| (schema, referred_name, trigger)),
             })
         })
         .collect()

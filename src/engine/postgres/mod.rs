@@ -25,6 +25,7 @@ mod outcome;
 mod own_use;
 mod predicate;
 mod pressure;
+mod reach;
 mod session;
 mod side_effects;
 mod sql;

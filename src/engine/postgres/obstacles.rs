@@ -12,8 +12,9 @@ use sqlx::Row;
 use super::{
     catalog::{oid, oids},
     catalog_sql as q, predicate,
+    reach::{Reach, gone, oid_array, parts, shape},
     session::Session,
-    sql::{self, Sql, constant, identifier, literal, table},
+    sql::{self, Sql, constant, identifier, table},
 };
 use crate::{
     engine::EngineError,
@@ -198,7 +199,9 @@ impl Obstacles<'_> {
                 }
                 When::any(all)
             }
-            (Dependents::Cascade, OnDelete::Set) if !self.sets => self.held(key, level + 1)?,
+            (Dependents::Cascade, OnDelete::Set) if !self.sets && !key.too_far => {
+                self.held(key, level + 1)?
+            }
             _ => When::Always,
         };
         let mut condition = match stays {
@@ -435,7 +438,9 @@ impl Obstacles<'_> {
         let mut columns: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
         let mut referred: BTreeSet<u32> = BTreeSet::new();
         let mut counted: BTreeSet<u32> = BTreeSet::new();
-        let mut partly_held = false;
+        let mut altered: BTreeSet<u32> = BTreeSet::new();
+        let mut partitioned: BTreeSet<u32> = BTreeSet::new();
+        let mut changed: BTreeSet<u32> = BTreeSet::new();
         for key in &keys {
             let names = columns.entry(key.table_id).or_default();
             let pairs = self.pairs.get(&key.id).into_iter().flatten();
@@ -445,26 +450,34 @@ impl Obstacles<'_> {
                 names.extend(pairs.map(|pair| pair.referred.clone()));
             }
             for hold in self.holds(key) {
-                partly_held |= !hold.ids.contains(&key.table_id);
                 if let Some(filter) = &hold.filter {
                     let mut read = Vec::new();
                     predicate::columns(filter, &mut read);
                     names.extend(read);
                 }
             }
-            counted.insert(key.table_id);
-            counted.extend(key.parts.iter().map(|part| part.id));
+            let all = || key.parts.iter().map(|part| part.id).chain([key.table_id]);
+            counted.extend(all());
+            if key.partitioned {
+                partitioned.insert(key.table_id);
+            }
+            if key.changes_rows(self.plan.dependents) {
+                changed.insert(key.table_id);
+                if key.on_delete == OnDelete::Set {
+                    altered.extend(all());
+                }
+            }
             if self.plan.dependents == Dependents::Cascade
                 && key.on_delete == OnDelete::Cascade
                 && key.followed
             {
-                referred.insert(key.table_id);
-                referred.extend(key.parts.iter().map(|part| part.id));
+                referred.extend(all());
             }
         }
         let roots: Vec<u32> = columns.keys().copied().collect();
         Reach {
-            shape: (!roots.is_empty()).then(|| shape(&columns, &referred, partly_held)),
+            shape: (!roots.is_empty()).then(|| shape(&columns, &referred, &altered)),
+            parts: (!partitioned.is_empty()).then(|| parts(&partitioned, &changed)),
             gone: (!roots.is_empty()).then(|| gone(&roots)),
             counted,
         }
@@ -482,17 +495,6 @@ impl Obstacles<'_> {
             .map(|pair| pair.referred.clone())
             .collect()
     }
-}
-
-/// The tables that deletes may reach.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Reach {
-    /// What must not have changed when a chunk is committed, as an expression.
-    pub(super) shape: Option<String>,
-    /// Rows deleted from those tables in this transaction and, not yet reported by this session, before: an expression.
-    pub(super) gone: Option<String>,
-    /// The tables whose rows `gone` counts.
-    pub(super) counted: BTreeSet<u32>,
 }
 
 fn unreadable(key: &IncomingKey) -> EngineError {
@@ -514,62 +516,4 @@ fn from(key: &IncomingKey) -> String {
 
 fn alias(level: usize) -> String {
     format!("k{level}")
-}
-
-fn oid_array<'a>(ids: impl IntoIterator<Item = &'a u32>) -> String {
-    let ids: Vec<String> = ids.into_iter().map(u32::to_string).collect();
-    format!("ARRAY[{}]::oid[]", ids.join(", "))
-}
-
-/// Names and types of columns, keys that refer to the tables which cascade on, and, where a hold is on a part only, the parts.
-fn shape(
-    columns: &BTreeMap<u32, BTreeSet<String>>,
-    referred: &BTreeSet<u32>,
-    parts: bool,
-) -> String {
-    let of_table: Vec<String> = columns
-        .iter()
-        .map(|(id, names)| {
-            let names: Vec<String> = names.iter().map(|name| literal(name)).collect();
-            format!(
-                "(a.attrelid = {id}::oid AND a.attname::text = ANY (ARRAY[{}]::text[]))",
-                names.join(", ")
-            )
-        })
-        .collect();
-    let referred = oid_array(referred);
-    let mut out = format!(
-        "pg_catalog.concat_ws('|', \
-         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity), ',' ORDER BY c.oid) \
-          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY ({})), \
-         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attrelid, a.attnum, a.attname, a.atttypid), ',' ORDER BY a.attrelid, a.attnum) \
-          FROM pg_catalog.pg_attribute a WHERE a.attnum > 0 AND NOT a.attisdropped AND ({})), \
-         (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', k.oid, k.conrelid, k.confdeltype), ',' ORDER BY k.oid) \
-          FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.confrelid = ANY ({referred}) \
-          AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint up WHERE up.oid = k.conparentid AND up.confrelid = ANY ({referred})))",
-        oid_array(columns.keys()),
-        of_table.join(" OR "),
-    );
-    if parts {
-        let _ = write!(
-            out,
-            ", (WITH RECURSIVE tree(parent, id) AS (SELECT 0::oid, pg_catalog.unnest({}) \
-             UNION SELECT i.inhparent, i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.id) \
-             SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', parent, id), ',' ORDER BY parent, id) FROM tree)",
-            oid_array(columns.keys())
-        );
-    }
-    out.push(')');
-    out
-}
-
-/// Rows deleted from `roots` and, where they are partitioned, from all their partitions.
-fn gone(roots: &[u32]) -> String {
-    format!(
-        "(WITH RECURSIVE reach(id) AS (SELECT pg_catalog.unnest({}) \
-         UNION SELECT i.inhrelid FROM reach JOIN pg_catalog.pg_class c ON c.oid = reach.id AND c.relkind = 'p' \
-         JOIN pg_catalog.pg_inherits i ON i.inhparent = reach.id) \
-         SELECT coalesce(pg_catalog.sum(pg_catalog.pg_stat_get_xact_tuples_deleted(reach.id)), 0)::int8 FROM reach)",
-        oid_array(roots)
-    )
 }

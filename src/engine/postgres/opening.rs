@@ -1,6 +1,6 @@
 //! Before a walk begins: the table and all that refers to it once more, in one snapshot, and whether rows of it may go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::Row;
 
@@ -32,6 +32,8 @@ pub(super) struct Opening {
     pairs: HashMap<u32, Vec<Pair>>,
     /// What the referring tables look like.
     pub(super) shape: Option<String>,
+    /// Their parts.
+    pub(super) parts: Option<String>,
     /// What the numbers of transactions mean.
     pub(super) era: outcome::Era,
 }
@@ -100,13 +102,14 @@ pub(super) async fn look(
             pairs: &pairs,
             sets: false,
         };
-        let shape = match obstacles.reach().shape {
-            Some(shape) => {
-                let query = Sql::made(format!("SELECT {shape} AS shape"));
-                session.row(query.query()).await?.try_get("shape")?
-            }
-            None => None,
-        };
+        let reach = obstacles.reach();
+        let query = Sql::made(format!(
+            "SELECT {} AS shape, {} AS parts",
+            sql::or_null(reach.shape.as_deref()),
+            sql::or_null(reach.parts.as_deref())
+        ));
+        let row = session.row(query.query()).await?;
+        let shape = (row.try_get("shape")?, row.try_get("parts")?);
         let columns = columns(plan, &obstacles);
         let query = sql::fingerprints(plan.archive.is_none().then_some(columns.as_slice()));
         let rows = session.rows(query.query().bind(catalog::oids(ids))).await?;
@@ -128,15 +131,16 @@ pub(super) async fn look(
         Ok::<_, sqlx::Error>((facts, leaves, (pairs, shape), era, (standby, counts)))
     }
     .await;
-    let (facts, leaves, (pairs, shape), era, (standby, counts)) = outcome.map_err(|reason| {
-        let doing = Doing {
-            what: "beginning the sweep of",
-            table: Some(&table),
-            grant: None,
-            statement_timeout: settings.statement_timeout,
-        };
-        error::running(sessions.server(), doing, &reason)
-    })?;
+    let (facts, leaves, (pairs, (shape, parts)), era, (standby, counts)) =
+        outcome.map_err(|reason| {
+            let doing = Doing {
+                what: "beginning the sweep of",
+                table: Some(&table),
+                grant: None,
+                statement_timeout: settings.statement_timeout,
+            };
+            error::running(sessions.server(), doing, &reason)
+        })?;
     if standby {
         return Err(not_primary(sessions.server()));
     }
@@ -155,6 +159,7 @@ pub(super) async fn look(
         leaves,
         pairs,
         shape,
+        parts,
         era,
     })
 }
@@ -171,6 +176,10 @@ pub(super) fn check(plan: &RulePlan, now: &TableFacts, role: &str) -> Result<(),
     };
     if now.id != plan.table.id {
         return changed("another table has its name now");
+    }
+    let planned: HashSet<u32> = plan.table.leaves.iter().map(|leaf| leaf.id).collect();
+    if now.leaves.iter().any(|leaf| !planned.contains(&leaf.id)) {
+        return Err(EngineError::PartsChanged { table });
     }
     if let TableKind::Unsupported(word) = &now.kind {
         return Err(EngineError::NotSupported(format!(

@@ -6,7 +6,7 @@ use sqlx::{Row, postgres::PgRow};
 
 use super::{
     catalog::{oid, oids},
-    catalog_sql::VERSION,
+    catalog_sql::{VERSION, of_the_service},
     session::Session,
     sql::constant,
 };
@@ -17,14 +17,18 @@ use crate::policy::{
 };
 
 /// `$1`: tables, `$2`: what happens to their rows, as a bit of a trigger's type.
-const TRIGGERS: &str = "\
+const TRIGGERS: &str = concat!(
+    "\
 SELECT n.nspname::text AS schema, c.relname::text AS table_name, t.tgname::text AS name, pn.nspname::text AS function_schema, \
   p.proname::text AS function, u.event, (t.tgtype & 1) <> 0 AS each_row, (t.tgtype & 2) <> 0 AS before, \
   t.tgqual IS NOT NULL AS conditional, t.tgenabled::text AS enabled \
 FROM unnest($1::oid[], $2::int4[]) AS u(id, event) JOIN pg_trigger t ON t.tgrelid = u.id AND (t.tgtype & u.event) <> 0 \
 JOIN pg_class c ON c.oid = u.id JOIN pg_namespace n ON n.oid = c.relnamespace \
 JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace pn ON pn.oid = p.pronamespace \
-WHERE NOT t.tgisinternal ORDER BY n.nspname, c.relname, u.event DESC, t.tgname";
+WHERE ",
+    of_the_service!(),
+    " ORDER BY n.nspname, c.relname, u.event DESC, t.tgname"
+);
 
 /// `$1`: schema, `$2`: name.
 const NAMED: &str = "\

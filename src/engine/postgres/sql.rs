@@ -12,6 +12,7 @@ use super::{
     archive_table::ArchiveTable,
     expiry::{self, Cutoff},
     predicate,
+    reach::Reach,
 };
 use crate::{
     engine::EngineError,
@@ -165,15 +166,29 @@ fn fingerprint(columns: Option<&[String]>) -> String {
         None => String::new(),
     };
     format!(
-        "pg_catalog.concat_ws('|', c.relhasrules, c.relrowsecurity, c.relforcerowsecurity, \
+        "pg_catalog.concat_ws('|', {}, c.relrowsecurity, c.relforcerowsecurity, pg_catalog.row_security_active(c.oid), \
          (WITH RECURSIVE up(id, pending) AS (SELECT i.inhparent, i.inhdetachpending FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid \
           UNION SELECT i.inhparent, i.inhdetachpending FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.id) \
           SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', up.id, up.pending), ',' ORDER BY up.id) FROM up), \
          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.attnum, a.attname, a.atttypid, a.atttypmod), ',' ORDER BY a.attnum) \
           FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped{named}), \
          (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', t.tgconstraint, t.tgconstrrelid, t.tgenabled), ',' ORDER BY t.tgconstraint) \
-          FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgconstrrelid <> 0 AND (t.tgtype & 8) <> 0))"
+          FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgconstrrelid <> 0 AND (t.tgtype & 8) <> 0))",
+        rules("c")
     )
+}
+
+/// The rewrite rules of a `pg_class` called `class`, an expression.
+pub(super) fn rules(class: &str) -> String {
+    format!(
+        "CASE WHEN {class}.relhasrules THEN (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', w.oid, w.ev_type, w.ev_enabled), ',' ORDER BY w.oid) \
+         FROM pg_catalog.pg_rewrite w WHERE w.ev_class = {class}.oid) END"
+    )
+}
+
+/// An expression of texts, or the text that is none.
+pub(super) fn or_null(expression: Option<&str>) -> &str {
+    expression.unwrap_or("NULL::text")
 }
 
 /// Reads the fingerprints of many leaves at once; binds their oids.
@@ -446,8 +461,8 @@ const WAITERS: &str = "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_locks w WH
 
 /// Fires deferred constraints now, and proves that the transaction lives: exactly one row, with its xid. `filled`
 /// names a table of `referrers` (oids of tables that must have no page, with all their children) that is not empty any more;
-/// `shape` and `gone` are what the two expressions say then.
-pub(super) fn finish(referrers: &[u32], shape: Option<&str>, gone: Option<&str>) -> Sql {
+/// `shape`, `parts` and `gone` are what the three expressions of `reach` say then.
+pub(super) fn finish(referrers: &[u32], reach: &Reach) -> Sql {
     let filled = if referrers.is_empty() {
         "NULL::text".to_owned()
     } else {
@@ -463,10 +478,11 @@ pub(super) fn finish(referrers: &[u32], shape: Option<&str>, gone: Option<&str>)
     };
     Sql(format!(
         "SET CONSTRAINTS ALL IMMEDIATE; \
-         SELECT pg_catalog.pg_current_xact_id_if_assigned()::text AS xid, {filled} AS filled, {} AS shape, {} AS gone, \
+         SELECT pg_catalog.pg_current_xact_id_if_assigned()::text AS xid, {filled} AS filled, {} AS shape, {} AS parts, {} AS gone, \
          {WAL_POSITION} AS wal, {WAITERS} AS waiters",
-        shape.unwrap_or("NULL::text"),
-        gone.unwrap_or("0::int8"),
+        or_null(reach.shape.as_deref()),
+        or_null(reach.parts.as_deref()),
+        reach.gone.as_deref().unwrap_or("0::int8"),
     )
     .into())
 }

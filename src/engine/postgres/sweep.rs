@@ -125,9 +125,10 @@ impl Sweep {
         };
         let finish = Arc::new(Finish {
             dependents: plan.dependents,
-            sql: sql::finish(&referrers, reach.shape.as_deref(), reach.gone.as_deref()),
+            sql: sql::finish(&referrers, &reach),
             gone: reach.gone.clone(),
             shape: opening.shape.clone(),
+            parts: opening.parts.clone(),
             referring: obstacles.names(),
         });
         // A transaction that read is no place to write from.

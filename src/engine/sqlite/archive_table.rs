@@ -44,6 +44,8 @@ struct Column {
     /// It has a default, or is the table's key.
     filled: bool,
     generated: bool,
+    /// The rowid under another name: NULL becomes a number of its own.
+    is_rowid: bool,
 }
 
 impl Column {
@@ -127,6 +129,7 @@ fn column(row: &SqliteRow, strict: bool) -> Result<Column, sqlx::Error> {
         not_null: yes("not_null")?,
         filled: yes("filled")?,
         generated: yes("generated")?,
+        is_rowid: yes("is_rowid")?,
     })
 }
 
@@ -365,7 +368,7 @@ impl<'a> Judge<'a> {
 
 /// Values go from the one to the other unchanged.
 fn fits(source: &Shape, column: &Column, archive: &Shape, known: &Column) -> bool {
-    if known.generated {
+    if known.generated || (known.is_rowid && !column.is_rowid) {
         return false;
     }
     if archive.strict {
@@ -388,8 +391,9 @@ impl Archive {
     }
 
     /// The temporary triggers: one that writes the rows which go, and others that count those which are kept. What a trigger of
-    /// the service removes from the archive meanwhile, or changes there, is not kept.
-    pub(super) fn triggers(&self) -> [String; 4] {
+    /// the service removes from the archive meanwhile, or changes there, is not kept. One more counts all rows that go: where a
+    /// trigger of the archive deletes from the source, the first does not fire a second time inside itself.
+    pub(super) fn triggers(&self) -> [String; 5] {
         let (source, archive) = &self.shapes;
         let mut names = Vec::new();
         let mut values = Vec::new();
@@ -419,6 +423,11 @@ impl Archive {
                 identifier(&self.source),
                 names.join(", "),
                 values.join(", ")
+            ),
+            format!(
+                "CREATE TEMP TRIGGER retention_all AFTER DELETE ON {SCHEMA}.{} \
+                 BEGIN UPDATE retention_gone SET lost = lost + 1; END",
+                identifier(&self.source)
             ),
             format!(
                 "CREATE TEMP TRIGGER retention_kept AFTER INSERT ON {SCHEMA}.{archive} \

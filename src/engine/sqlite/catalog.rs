@@ -21,6 +21,8 @@ pub(super) const SCHEMA: &str = "main";
 pub(super) const ROWS_PER_PAGE: u32 = 10_000;
 /// What is said of a column without a declared type.
 pub(super) const NO_TYPE: &str = "of no declared type";
+/// The same of one that keeps everything as it comes, which elsewhere than in a STRICT table ANY does not.
+pub(super) const STRICT_ANY: &str = "ANY (STRICT)";
 /// Prefix of the ledger's tables.
 const LEDGER: &str = "retention_operator_";
 
@@ -286,9 +288,12 @@ pub(super) async fn columns(
 }
 
 fn column_facts(row: &SqliteRow) -> Result<ColumnFacts, sqlx::Error> {
+    let declares: String = row.try_get("type")?;
+    let strict = row.try_get::<i64, _>("strict")? != 0;
+    let keeps_all = strict && declares.eq_ignore_ascii_case("ANY");
     Ok(declared(
         row.try_get("name")?,
-        &row.try_get::<String, _>("type")?,
+        if keeps_all { STRICT_ANY } else { &declares },
     ))
 }
 

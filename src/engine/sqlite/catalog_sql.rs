@@ -6,9 +6,11 @@ pub(super) const RESOLVE: &str = "
       FROM pragma_table_list(?1) AS l
      WHERE l.schema = 'main' AND l.name = ?1";
 
-/// Columns, generated and hidden ones too.
+/// Columns, generated and hidden ones too, and whether their table is STRICT.
 pub(super) const COLUMNS: &str = "
-    SELECT name, type, pk, hidden FROM pragma_table_xinfo(?1, 'main') ORDER BY cid";
+    SELECT name, type, pk, hidden,
+           EXISTS (SELECT 1 FROM pragma_table_list(?1) AS l WHERE l.schema = 'main' AND l.strict) AS strict
+      FROM pragma_table_xinfo(?1, 'main') ORDER BY cid";
 
 /// A relation of any kind; SQLite compares its name without regard to case.
 pub(super) const RELATION: &str = "
@@ -16,7 +18,8 @@ pub(super) const RELATION: &str = "
 
 /// Columns of a table, generated ones too, with what a row without them would get.
 pub(super) const ALL_COLUMNS: &str = "
-    SELECT name, type, \"notnull\" AS not_null, (dflt_value IS NOT NULL OR pk <> 0) AS filled, hidden IN (2, 3) AS generated
+    SELECT name, type, \"notnull\" AS not_null, (dflt_value IS NOT NULL OR pk <> 0) AS filled, hidden IN (2, 3) AS generated,
+           pk <> 0 AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1, 'main') WHERE origin = 'pk') AS is_rowid
       FROM pragma_table_xinfo(?1, 'main') ORDER BY cid";
 
 /// Columns of indexes, in their order; of an expression the name is NULL.
@@ -31,7 +34,7 @@ pub(super) const TRIGGERS: &str = "
 
 /// The columns of all foreign keys. One that names no column refers to the primary key.
 pub(super) const FOREIGN_KEYS: &str = "
-    SELECT l.name AS child, f.id, f.\"table\" AS parent, f.\"from\" AS referring, f.on_delete,
+    SELECT l.name AS child, f.id, f.\"table\" AS parent, f.\"from\" AS referring, f.on_delete, f.on_update,
            coalesce(f.\"to\", (SELECT x.name FROM pragma_table_info(f.\"table\", 'main') AS x WHERE x.pk = f.seq + 1)) AS referred
       FROM pragma_table_list AS l JOIN pragma_foreign_key_list(l.name, 'main') AS f
      WHERE l.schema = 'main' AND l.type = 'table' ORDER BY l.name, f.id, f.seq";

@@ -14,7 +14,7 @@ use super::{
     sql::{self, constant},
 };
 use crate::policy::hygiene::facts::{
-    Dialect, Facts, FedColumn, Feed, ForeignKey, Index, IndexKey, Sequence, Table,
+    Definition, Dialect, Facts, FedColumn, Feed, ForeignKey, Index, IndexKey, Rare, Sequence, Table,
 };
 
 /// Reads everything in the transaction that `session` is in.
@@ -147,25 +147,26 @@ impl Schema {
                 Some(Index {
                     table: described.table.id,
                     schema: SCHEMA.into(),
-                    name: "PRIMARY KEY".to_owned(),
+                    name: "PRIMARY KEY".into(),
                     method: METHOD.into(),
                     unique: true,
                     primary: true,
                     valid: true,
                     ready: true,
-                    constraint: Some("PRIMARY KEY".to_owned()),
-                    keys: vec![IndexKey {
+                    constraint: Some("PRIMARY KEY".into()),
+                    keys: [IndexKey {
                         column: column.number,
                         options: ASCENDING,
                         ..IndexKey::default()
-                    }],
+                    }]
+                    .into(),
                     ..Index::default()
                 })
             })
             .collect()
     }
 
-    fn into_tables(self) -> HashMap<u32, Table> {
+    fn into_tables(self) -> BTreeMap<u32, Table> {
         self.tables
             .into_values()
             .map(|described| (described.table.id, described.table))
@@ -242,7 +243,7 @@ async fn indexes(session: &mut Session, schema: &Schema) -> Result<Vec<Index>, s
         let Some(described) = schema.get(&row, "table_name")? else {
             continue;
         };
-        let name: String = row.try_get("name")?;
+        let name: Box<str> = row.try_get("name")?;
         if indexes.last().is_none_or(|last| last.name != name) {
             indexes.push(index(&row, described, name)?);
         }
@@ -251,7 +252,7 @@ async fn indexes(session: &mut Session, schema: &Schema) -> Result<Vec<Index>, s
         let (Some(column), Some(index), true) = (column, indexes.last_mut(), is_key) else {
             continue;
         };
-        index.keys.push(IndexKey {
+        let key = IndexKey {
             // -1 is the row's number, -2 an expression.
             column: i16::try_from(column).map_or(0, |column| (column + 1).max(0)),
             operator_class: 0,
@@ -261,7 +262,8 @@ async fn indexes(session: &mut Session, schema: &Schema) -> Result<Vec<Index>, s
             } else {
                 ASCENDING
             },
-        });
+        };
+        index.keys = index.keys.iter().copied().chain([key]).collect();
     }
     Ok(indexes)
 }
@@ -270,12 +272,20 @@ async fn indexes(session: &mut Session, schema: &Schema) -> Result<Vec<Index>, s
 const DESCENDING: i16 = 1;
 const ASCENDING: i16 = 2;
 
-fn index(row: &SqliteRow, described: &Described, name: String) -> Result<Index, sqlx::Error> {
+fn index(row: &SqliteRow, described: &Described, name: Box<str>) -> Result<Index, sqlx::Error> {
     let origin: String = row.try_get("origin")?;
     let text: Option<String> = row.try_get("sql")?;
     let (keys, predicate) = text.as_deref().map_or((None, None), parts);
     let has_expression = row.try_get::<i64, _>("expressions")? > 0;
     let is_partial = row.try_get::<i64, _>("partial")? != 0;
+    let rare = Rare {
+        expressions: keys.filter(|_| has_expression).map(ToOwned::to_owned),
+        not_null: predicate
+            .filter(|_| is_partial)
+            .and_then(not_null)
+            .and_then(|name| Some(vec![described.column(&name)?.number])),
+        ..Rare::default()
+    };
     Ok(Index {
         // Of those that constraints make there is no text.
         constraint: (origin != "c").then(|| name.clone()),
@@ -287,13 +297,14 @@ fn index(row: &SqliteRow, described: &Described, name: String) -> Result<Index, 
         primary: origin == "pk",
         valid: true,
         ready: true,
-        not_null: predicate
-            .filter(|_| is_partial)
-            .and_then(not_null)
-            .and_then(|name| Some(vec![described.column(&name)?.number])),
-        definition: text.as_deref().map(Into::into),
-        expressions: keys.filter(|_| has_expression).map(ToOwned::to_owned),
-        predicate: predicate.filter(|_| is_partial).map(ToOwned::to_owned),
+        rare: rare.boxed(),
+        predicate: predicate.filter(|_| is_partial).map(Into::into),
+        definition: text.map(|statement| {
+            Box::new(Definition {
+                statement,
+                ..Definition::default()
+            })
+        }),
         ..Index::default()
     })
 }

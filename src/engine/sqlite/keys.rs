@@ -38,6 +38,8 @@ struct Key {
     /// In the words of the child.
     parent: String,
     on_delete: OnDelete,
+    /// What changes of the referred columns changes rows of the child, too.
+    follows_updates: bool,
     /// The referring columns, for messages.
     columns: Vec<String>,
     /// The referred columns; `None`: the parent has no such key.
@@ -63,6 +65,7 @@ pub(super) async fn read(
         let id = (child.clone(), row.try_get::<i64, _>("id")?);
         if last.as_ref() != Some(&id) {
             let on_delete: String = row.try_get("on_delete")?;
+            let on_update: String = row.try_get("on_update")?;
             keys.push(Key {
                 child,
                 parent: row.try_get("parent")?,
@@ -71,6 +74,10 @@ pub(super) async fn read(
                     "SET NULL" | "SET DEFAULT" => OnDelete::Set,
                     _ => OnDelete::Restrict,
                 },
+                follows_updates: matches!(
+                    on_update.as_str(),
+                    "CASCADE" | "SET NULL" | "SET DEFAULT"
+                ),
                 columns: Vec::new(),
                 referred: Vec::new(),
             });
@@ -136,6 +143,19 @@ impl Key {
     fn refers_to(&self, table: &str) -> bool {
         self.parent.eq_ignore_ascii_case(table)
     }
+
+    /// A change of the columns of `other` changes rows that refer to them by this key.
+    fn follows(&self, other: &Self) -> bool {
+        self.follows_updates
+            && self.refers_to(&other.child)
+            && self.referred.iter().any(|referred| match referred {
+                Some(referred) => other
+                    .columns
+                    .iter()
+                    .any(|column| column.eq_ignore_ascii_case(referred)),
+                None => true,
+            })
+    }
 }
 
 /// One walk down the keys of one table.
@@ -183,8 +203,11 @@ impl<'a> Walk<'a> {
         let circle = own || path.contains(&key.child.as_str());
         let cascades = key.on_delete == OnDelete::Cascade;
         let is_last = || !self.keys.iter().any(|other| other.refers_to(&key.child));
-        let too_far =
-            cascades && !circle && (path.len() >= MAX_DEPTH || self.left == 0) && !is_last();
+        // Set to NULL, its rows would change others in turn, below which nobody looks.
+        let changes_others =
+            key.on_delete == OnDelete::Set && self.keys.iter().any(|other| other.follows(key));
+        let too_far = changes_others
+            || cascades && !circle && (path.len() >= MAX_DEPTH || self.left == 0) && !is_last();
         let followed = !(too_far || cascades && circle);
         let mut below = Vec::new();
         if followed && cascades {
@@ -219,6 +242,9 @@ impl<'a> Walk<'a> {
             row_security: false,
             followed,
             too_far,
+            not_enforced: false,
+            unseen: None,
+            switched_off: None,
             below,
         }
     }
@@ -230,11 +256,12 @@ pub(super) fn told(keys: &[IncomingKey], pairs: &Pairs) -> String {
     for key in keys {
         let _ = write!(
             out,
-            "({:?} {:?} {:?} {} {:?} {})",
+            "({:?} {:?} {:?} {} {} {:?} {})",
             key.table,
             key.name,
             key.on_delete,
             key.followed,
+            key.too_far,
             pairs.get(&key.id),
             told(&key.below, pairs)
         );

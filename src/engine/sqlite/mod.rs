@@ -57,20 +57,22 @@ use crate::policy::{
 /// Counting reads a whole table, which the statement timeout of short work does not allow for.
 const COUNT_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// A predicate as SQL over the columns of a table that the statement knows as `t`, names with their declared types, as every
-/// statement holds it: for whoever wants to judge it, tests and fuzzers above all.
+/// A predicate as SQL over the columns of a table that the statement knows as `t`, names with their declared types, as statements
+/// hold it: for whoever wants to judge it, tests and fuzzers above all. The first is 1 for the rows that a `where` takes, and else 0;
+/// the second for those that a hold lets go. Of rows of which nobody knows what it means, both are 0.
 ///
 /// # Errors
 /// [`EngineError::Predicate`] for what cannot mean the same in SQLite.
 pub fn print_predicate(
     predicate: &Predicate,
     columns: &[(String, String)],
-) -> Result<String, EngineError> {
+) -> Result<[String; 2], EngineError> {
     let columns: Vec<ColumnFacts> = columns
         .iter()
         .map(|(name, declared)| catalog::declared(name, declared))
         .collect();
-    predicate::print_for(predicate, &columns, "t")
+    let printed = predicate::print_for(predicate, &columns, "t")?;
+    Ok([printed.surely(), printed.surely_not()])
 }
 
 /// One SQLite database: a file.

@@ -142,7 +142,9 @@ impl Obstacles<'_> {
                 }
                 When::any(all)
             }
-            (Dependents::Cascade, OnDelete::Set) if !sets => self.held(key, level + 1)?,
+            (Dependents::Cascade, OnDelete::Set) if !sets && !key.too_far => {
+                self.held(key, level + 1)?
+            }
             _ => When::Always,
         };
         let mut condition = match stays {
@@ -184,7 +186,7 @@ impl Obstacles<'_> {
                 )),
                 other => other,
             })?;
-            all.push(When::If(sql::is_true(&printed)));
+            all.push(When::If(printed.perhaps()));
         }
         Ok(When::any(all))
     }
@@ -308,10 +310,10 @@ impl Counters {
         if !tables.is_empty() || archive.is_some() {
             statements.push("PRAGMA temp_store = 2".to_owned());
             statements.push(
-                "CREATE TEMP TABLE retention_gone (n INTEGER NOT NULL, kept INTEGER NOT NULL)"
+                "CREATE TEMP TABLE retention_gone (n INTEGER NOT NULL, kept INTEGER NOT NULL, lost INTEGER NOT NULL)"
                     .to_owned(),
             );
-            statements.push("INSERT INTO temp.retention_gone VALUES (0, 0)".to_owned());
+            statements.push("INSERT INTO temp.retention_gone VALUES (0, 0, 0)".to_owned());
         }
         for (n, table) in tables.iter().enumerate() {
             statements.push(format!(
@@ -339,22 +341,37 @@ impl Counters {
     /// Begins at 0, in the transaction that the session is in.
     pub(super) async fn reset(&self, session: &mut Session) -> Result<(), sqlx::Error> {
         if self.is_used() {
-            let reset = sql::constant("UPDATE temp.retention_gone SET n = 0, kept = 0");
+            let reset = sql::constant("UPDATE temp.retention_gone SET n = 0, kept = 0, lost = 0");
             session.execute(reset).await?;
         }
         Ok(())
     }
 
-    /// Rows of the reached tables that are gone since then, and rows that the archive kept.
-    pub(super) async fn gone(&self, session: &mut Session) -> Result<(u64, u64), sqlx::Error> {
+    /// What is gone since then.
+    pub(super) async fn gone(&self, session: &mut Session) -> Result<Gone, sqlx::Error> {
         if !self.is_used() {
-            return Ok((0, 0));
+            return Ok(Gone::default());
         }
-        let read = sql::constant("SELECT n, kept FROM temp.retention_gone");
+        let read = sql::constant("SELECT n, kept, lost FROM temp.retention_gone");
         let row = session.row(read).await?;
         let number = |name: &str| -> Result<u64, sqlx::Error> {
             Ok(u64::try_from(row.try_get::<i64, _>(name)?).unwrap_or(0))
         };
-        Ok((number("n")?, number("kept")?))
+        Ok(Gone {
+            reached: number("n")?,
+            kept: number("kept")?,
+            lost: number("lost")?,
+        })
     }
+}
+
+/// Rows that are gone in one transaction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Gone {
+    /// Of the reached tables.
+    pub(super) reached: u64,
+    /// Rows that the archive kept.
+    pub(super) kept: u64,
+    /// Rows of the rule's table, whoever deleted them, where there is an archive.
+    pub(super) lost: u64,
 }

@@ -1,16 +1,21 @@
 //! Prints a predicate from its tree, so that it means in SQLite what it means elsewhere; what cannot is refused.
 //!
 //! Differences that are met here: LIKE is case-sensitive (printed as GLOB), `greatest` and `least` pass over NULL, `->>` gives a
-//! text, a text among numbers is not greater than all of them nor 0 where one calculates, truth values may be kept as words, and no
-//! value of a row makes an operator or function fail. Differences that stay are those of the column's own affinity and collation, and
-//! that letters beyond ASCII have no upper and lower case.
+//! text, truth values may be kept as words, and no value of a row makes an operator or function fail. What a row's values leave
+//! undecided is collected as a [doubt](doubt): such a row stays. Differences that stay are those of the column's own affinity and
+//! collation, and that letters beyond ASCII have no upper and lower case.
 
+mod doubt;
+mod json;
 mod kinds;
+mod numbers;
+mod texts;
 mod words;
 
 use self::{
-    kinds::{Affinity, Kind, Share, chooses, is_bit, is_number_text, kind, spelled_truth},
-    words::{absolute, checked, glob, is_fraction, is_whole, number},
+    doubt::Doubts,
+    kinds::{Kind, chooses, is_bit, kind, spelled_truth},
+    words::{checked, number},
 };
 use super::sql::{column_of, literal};
 use crate::{
@@ -26,8 +31,46 @@ const NUMBERS: &str = "('integer', 'real')";
 /// Values of a call that takes any number: SQLite's own functions take 127 in some builds, and a compound SELECT 500.
 const MAX_VALUES: usize = 100;
 
-/// The predicate as SQL, in parentheses.
-pub(super) fn print(predicate: &Predicate, plan: &RulePlan) -> Result<String, EngineError> {
+/// A predicate as SQL over the rows of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Condition {
+    text: String,
+    /// Of a row of which this is true, nobody knows.
+    doubt: Option<String>,
+}
+
+impl Condition {
+    /// 1 for a row of which it is true, without doubt; else 0.
+    pub(super) fn surely(&self) -> String {
+        // `IS TRUE` would mean a column of that name, if there were one.
+        let text = &self.text;
+        match &self.doubt {
+            Some(doubt) => format!("(CASE WHEN {doubt} THEN 0 WHEN {text} THEN 1 ELSE 0 END)"),
+            None => format!("(CASE WHEN {text} THEN 1 ELSE 0 END)"),
+        }
+    }
+
+    /// 1 for a row of which it is true, or may be; else 0.
+    pub(super) fn perhaps(&self) -> String {
+        let text = &self.text;
+        match &self.doubt {
+            Some(doubt) => format!("(CASE WHEN {text} THEN 1 WHEN {doubt} THEN 1 ELSE 0 END)"),
+            None => format!("(CASE WHEN {text} THEN 1 ELSE 0 END)"),
+        }
+    }
+
+    /// 1 for a row of which it is not true, nor may be; else 0.
+    pub(super) fn surely_not(&self) -> String {
+        let text = &self.text;
+        match &self.doubt {
+            Some(doubt) => format!("(CASE WHEN {text} THEN 0 WHEN {doubt} THEN 0 ELSE 1 END)"),
+            None => format!("(CASE WHEN {text} THEN 0 ELSE 1 END)"),
+        }
+    }
+}
+
+/// The predicate over the rule's table.
+pub(super) fn print(predicate: &Predicate, plan: &RulePlan) -> Result<Condition, EngineError> {
     print_for(predicate, &plan.table.columns, "t")
 }
 
@@ -36,7 +79,7 @@ pub(super) fn print_for(
     predicate: &Predicate,
     columns: &[ColumnFacts],
     alias: &str,
-) -> Result<String, EngineError> {
+) -> Result<Condition, EngineError> {
     let root = predicate.root();
     if folds_case(root)
         && let Some(text) = foreign_letters(root)
@@ -45,8 +88,16 @@ pub(super) fn print_for(
             "'{text}' beside lower, upper or ILIKE: SQLite folds the case of ASCII letters only; write the texts as the column holds them"
         ));
     }
-    let printer = Printer { columns, alias };
-    printer.truth(root)
+    let printer = Printer {
+        columns,
+        alias,
+        doubts: Doubts::default(),
+    };
+    let text = printer.truth(root)?;
+    Ok(Condition {
+        text,
+        doubt: printer.doubts.any(),
+    })
 }
 
 fn refuse<T>(message: String) -> Result<T, EngineError> {
@@ -111,6 +162,7 @@ struct Printer<'a> {
     columns: &'a [ColumnFacts],
     /// How the statement knows the table.
     alias: &'a str,
+    doubts: Doubts,
 }
 
 type Printed = Result<String, EngineError>;
@@ -119,14 +171,7 @@ impl Printer<'_> {
     /// An expression where a truth value is needed. Some store the words; SQLite takes a word for 0.
     fn truth(&self, expr: &Expr) -> Printed {
         match expr {
-            Expr::Column(_) => {
-                let name = self.expr(expr)?;
-                Ok(format!(
-                    "(CASE WHEN typeof({name}) IN {NUMBERS} THEN {name} WHEN typeof({name}) <> 'text' THEN NULL \
-                     WHEN lower(trim({name})) IN ('t', 'true', 'y', 'yes', 'on', '1') THEN 1 \
-                     WHEN lower(trim({name})) IN ('f', 'false', 'n', 'no', 'off', '0') THEN 0 END)"
-                ))
-            }
+            Expr::Column(name) => self.truth_of(name),
             Expr::Call(function, arguments) if chooses(*function) => {
                 self.call(*function, arguments, true)
             }
@@ -169,90 +214,58 @@ impl Printer<'_> {
         Ok(sides)
     }
 
+    /// Two sides as they are compared: what stands in the way of it is refused, or a doubt. `ordered`: not only whether they are equal.
+    fn pair(
+        &self,
+        left: &Expr,
+        right: &Expr,
+        printed: [&str; 2],
+        ordered: bool,
+    ) -> Result<(), EngineError> {
+        self.comparable(left, right)?;
+        if self.are_truths(&[left, right]) {
+            return Ok(());
+        }
+        self.of_one_kind(&[left, right], ordered)?;
+        self.foldable(left, right)?;
+        self.not_near([left, right], printed)
+    }
+
     fn compare(&self, left: &Expr, sign: &str, right: &Expr) -> Printed {
         self.comparable(left, right)?;
-        let sides = self.sides([left, right])?;
-        if matches!(sign, "=" | "<>") {
-            return Ok(format!("({} {sign} {})", sides[0], sides[1]));
-        }
-        if [left, right].into_iter().any(is_json) {
-            return refuse("`->` has no order: compare it with = and <>, or take `->>`".to_owned());
-        }
-        // Between values of different types their types alone decide: every text is greater than every number.
-        let [one, other] = [self.class(left, right), self.class(right, left)];
-        let both = !self.are_truths(&[left, right])
-            && [left, right]
-                .into_iter()
-                .all(|expr| kind(expr) == Kind::Any && !matches!(expr, Expr::Null));
-        if !both && one.is_none() && other.is_none() {
-            return Ok(format!("({} {sign} {})", sides[0], sides[1]));
-        }
-        Ok(named([left, right], sides, |left, right| {
-            let compared = format!("({left} {sign} {right})");
-            if both {
-                return format!(
-                    "(CASE WHEN (typeof({left}) IN {NUMBERS}) = (typeof({right}) IN {NUMBERS}) \
-                     AND (typeof({left}) = 'blob') = (typeof({right}) = 'blob') THEN {compared} END)"
-                );
-            }
-            let guards = [(left, one), (right, other)];
-            guards
-                .into_iter()
-                .fold(compared, |compared, (side, class)| match class {
-                    Some(class) => {
-                        format!("(CASE WHEN typeof({side}) IN {class} THEN {compared} END)")
-                    }
-                    None => compared,
-                })
-        }))
+        let [one, other] = self.sides([left, right])?;
+        self.pair(
+            left,
+            right,
+            [&one, &other],
+            !matches!(sign, "=" | "<>" | "IS" | "IS NOT"),
+        )?;
+        Ok(format!("({one} {sign} {other})"))
     }
 
-    /// The types among which the order of something in relation to `other` means something; `None`: it is one of them anyhow.
-    fn class(&self, expr: &Expr, other: &Expr) -> Option<&'static str> {
-        if kind(expr) != Kind::Any || self.are_truths(&[expr, other]) {
-            return None;
-        }
-        match (kind(other), other) {
-            (Kind::Number, _) => Some(NUMBERS),
-            (Kind::Text, Expr::Text(text))
-                if self.affinity(expr) == Some(Affinity::Number) && is_number_text(text) =>
-            {
-                Some(NUMBERS)
-            }
-            (Kind::Text, _) => Some("('text')"),
-            (Kind::Truth | Kind::Any, _) => None,
-        }
-    }
-
-    /// What one calculates with: a text is no 0.
-    fn number_of(&self, expr: &Expr, types: &str) -> Printed {
-        if kind(expr) == Kind::Text || self.affinity(expr) == Some(Affinity::Text) {
-            return refuse(
-                "a text cannot be calculated with: take a column that is declared to hold numbers, and write numbers without quotes"
-                    .to_owned(),
-            );
-        }
-        let printed = self.expr(expr)?;
-        if matches!(expr, Expr::Number(_) | Expr::Null)
-            || (kind(expr) == Kind::Number && types == NUMBERS)
-        {
-            return Ok(printed);
-        }
-        let null = Expr::Null;
-        let sides = [printed, String::new()];
-        Ok(named([expr, &null], sides, |value, _| {
-            format!("(CASE WHEN typeof({value}) IN {types} THEN {value} END)")
-        }))
+    fn between(&self, expr: &Expr, low: &Expr, high: &Expr, negated: bool) -> Printed {
+        self.comparable(expr, low)?;
+        self.comparable(expr, high)?;
+        let [tested, from, to] = self.sides([expr, low, high])?;
+        self.pair(expr, low, [&tested, &from], true)?;
+        self.pair(expr, high, [&tested, &to], true)?;
+        let not = if negated { "NOT " } else { "" };
+        Ok(format!("({not}({tested} BETWEEN {from} AND {to}))"))
     }
 
     fn column(&self, name: &str) -> Option<&ColumnFacts> {
         self.columns.iter().find(|column| column.name == name)
     }
 
+    /// A column as it is.
+    fn raw(&self, name: &str) -> Printed {
+        Ok(column_of(self.alias, checked(name)?))
+    }
+
     #[recursive::recursive]
     fn expr(&self, expr: &Expr) -> Printed {
         Ok(match expr {
-            Expr::Column(name) => column_of(self.alias, checked(name)?),
+            Expr::Column(name) => self.read(name)?,
             Expr::Text(text) => literal(checked(text)?),
             Expr::Number(digits) => number(digits)?.to_owned(),
             // Without words: a column may be called `true`.
@@ -264,7 +277,7 @@ impl Printer<'_> {
                 ));
             }
             Expr::Not(inner) => format!("(NOT {})", self.truth(inner)?),
-            Expr::Negate(inner) => format!("(- {})", self.number_of(inner, NUMBERS)?),
+            Expr::Negate(inner) => self.negate(inner)?,
             Expr::Binary(left, op, right) => self.binary(left, *op, right)?,
             Expr::Is {
                 expr,
@@ -275,25 +288,13 @@ impl Printer<'_> {
                 left,
                 right,
                 negated,
-            } => {
-                self.comparable(left, right)?;
-                let word = if *negated { "IS" } else { "IS NOT" };
-                let [left, right] = self.sides([left, right])?;
-                format!("({left} {word} {right})")
-            }
+            } => self.compare(left, if *negated { "IS" } else { "IS NOT" }, right)?,
             Expr::Between {
                 expr,
                 low,
                 high,
                 negated,
-            } => {
-                let not = if *negated { "NOT " } else { "" };
-                format!(
-                    "({not}({} AND {}))",
-                    self.compare(expr, ">=", low)?,
-                    self.compare(expr, "<=", high)?
-                )
-            }
+            } => self.between(expr, low, high, *negated)?,
             Expr::In {
                 expr,
                 list,
@@ -328,56 +329,25 @@ impl Printer<'_> {
             BinaryOp::LtEq => "<=",
             BinaryOp::Gt => ">",
             BinaryOp::GtEq => ">=",
-            BinaryOp::Add => "+",
-            BinaryOp::Sub => "-",
-            BinaryOp::Mul => "*",
-            BinaryOp::Div => return self.divide(left, right),
-            BinaryOp::Mod => {
-                if [left, right].into_iter().any(is_fraction) {
-                    return refuse("`%` takes whole numbers only".to_owned());
-                }
-                "%"
+            BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod => {
+                return self.calculate(left, op, right);
             }
-            BinaryOp::Concat => "||",
-            BinaryOp::Json => return self.json(left, right),
-            BinaryOp::JsonText => {
-                let found = self.json(left, right)?;
-                // Numbers and truth values as the document spells them.
+            BinaryOp::Concat => {
                 return Ok(format!(
-                    "(CASE json_type({found}) WHEN 'null' THEN NULL WHEN 'text' THEN {found} ->> '$' ELSE {found} END)"
+                    "({} || {})",
+                    self.text_of(left, true)?,
+                    self.text_of(right, true)?
                 ));
             }
-        };
-        let [left, right] = match sign {
-            "=" | "<>" | "<" | "<=" | ">" | ">=" => return self.compare(left, sign, right),
-            "||" => [self.expr(left)?, self.expr(right)?],
-            // It would cut off what is behind the point.
-            "%" => [
-                self.number_of(left, "('integer')")?,
-                self.number_of(right, "('integer')")?,
-            ],
-            _ => [
-                self.number_of(left, NUMBERS)?,
-                self.number_of(right, NUMBERS)?,
-            ],
-        };
-        Ok(format!("({left} {sign} {right})"))
-    }
-
-    /// What is kept as a whole number may be of a type that has fractions: 90.00 is kept as 90, and 90 / 100 would be 0.
-    fn divide(&self, dividend: &Expr, divisor: &Expr) -> Printed {
-        let left = self.number_of(dividend, NUMBERS)?;
-        let right = self.number_of(divisor, NUMBERS)?;
-        match (self.share(dividend), self.share(divisor)) {
-            (Share::Whole, Share::Whole) => Ok(format!("({left} / {right})")),
-            (Share::Fraction, _) | (_, Share::Fraction) => {
-                Ok(format!("(1.0 * {left} / {right})"))
+            BinaryOp::Json => {
+                return refuse(
+                    "`->` gives a document, which has no order and more than one spelling: take `->>`, or ask whether it IS NULL"
+                        .to_owned(),
+                );
             }
-            _ => refuse(
-                "whether a division has a fraction is not known from a type that is neither INTEGER nor one with fractions, such as REAL or NUMERIC: write `1.0 * … / …` for one that has"
-                    .to_owned(),
-            ),
-        }
+            BinaryOp::JsonText => return self.json_text(left, right),
+        };
+        self.compare(left, sign, right)
     }
 
     fn is(&self, expr: &Expr, test: Test, negated: bool) -> Printed {
@@ -386,7 +356,14 @@ impl Printer<'_> {
         Ok(match test {
             Test::Null => {
                 let word = if negated { "NOTNULL" } else { "ISNULL" };
-                format!("({} {word})", self.expr(expr)?)
+                let tested = match expr {
+                    Expr::Column(name) => self.raw(name)?,
+                    _ => match self.json_is_null(expr) {
+                        Some(found) => found?,
+                        None => self.expr(expr)?,
+                    },
+                };
+                format!("({tested} {word})")
             }
             Test::Unknown => {
                 let word = if negated { "NOTNULL" } else { "ISNULL" };
@@ -410,21 +387,27 @@ impl Printer<'_> {
                 self.expr(expr)
             }
         };
+        for item in list {
+            self.comparable(expr, item)?;
+        }
+        let tested = print(expr)?;
         let mut items = Vec::with_capacity(list.len());
         let mut columns = Vec::new();
         for item in list {
-            self.comparable(expr, item)?;
+            let printed = print(item)?;
+            if !truth {
+                self.pair(expr, item, [&tested, &printed], false)?;
+            }
             // Of the columns in the list IN does not apply the affinity, where `=` does.
             if truth || !matches!(item, Expr::Column(_)) {
-                items.push(print(item)?);
+                items.push(printed);
             } else {
-                columns.push(print(item)?);
+                columns.push(printed);
             }
         }
         if columns.len() > MAX_VALUES {
             return refuse(format!("IN takes at most {MAX_VALUES} columns"));
         }
-        let tested = print(expr)?;
         let items = items.join(", ");
         if columns.is_empty() {
             let word = if negated { "NOT IN" } else { "IN" };
@@ -447,65 +430,19 @@ impl Printer<'_> {
         ))
     }
 
-    fn like(
-        &self,
-        expr: &Expr,
-        pattern: &Expr,
-        case_insensitive: bool,
-        negated: bool,
-        escape: Option<char>,
-    ) -> Printed {
-        let Expr::Text(pattern) = pattern else {
-            return refuse("the pattern of LIKE is a text in single quotes".to_owned());
-        };
-        let mut glob = glob(checked(pattern)?, escape.unwrap_or('\\'))?;
-        let mut tested = self.expr(expr)?;
-        if case_insensitive {
-            glob = glob.to_ascii_lowercase();
-            tested = format!("lower({tested})");
-        }
-        let word = if negated { "NOT GLOB" } else { "GLOB" };
-        Ok(format!("({tested} {word} {})", literal(&glob)))
-    }
-
-    /// Looks into a document; what is none has no members.
-    fn json(&self, document: &Expr, member: &Expr) -> Printed {
-        let document = match document {
-            Expr::Column(_) => {
-                let name = self.expr(document)?;
-                format!("CASE WHEN json_valid({name}) THEN {name} END")
-            }
-            Expr::Binary(inner, BinaryOp::Json, name) => self.json(inner, name)?,
-            _ => return refuse("`->` and `->>` begin at a column".to_owned()),
-        };
-        let member = match member {
-            Expr::Text(name)
-                if name.is_empty()
-                    || name.starts_with(['$', '['])
-                    || name.contains(['"', '\\']) =>
-            {
-                return refuse(format!("'{name}' would be a path and not a member's name"));
-            }
-            Expr::Text(name) => literal(checked(name)?),
-            Expr::Number(digits) if is_whole(digits) => digits.clone(),
-            _ => {
-                return refuse(
-                    "`->` and `->>` take a member's name in single quotes or the number of an element"
-                        .to_owned(),
-                );
-            }
-        };
-        Ok(format!("(({document}) -> {member})"))
-    }
-
     /// `truth`: what it chooses among are truth values.
     fn call(&self, function: Function, arguments: &[Expr], truth: bool) -> Printed {
-        if !truth
-            && matches!(
-                function,
-                Function::Coalesce | Function::Greatest | Function::Least
-            )
-        {
+        match function {
+            Function::Abs => {
+                return match arguments {
+                    [value] => self.abs(value),
+                    _ => refuse("abs takes one value".to_owned()),
+                };
+            }
+            _ if !chooses(function) => return self.of_text(function, arguments),
+            _ => {}
+        }
+        if !truth && function != Function::NullIf {
             self.alike(function, arguments)?;
         }
         let printed: Vec<String> = arguments
@@ -521,31 +458,6 @@ impl Printer<'_> {
         let first = printed.first().map_or("NULL", String::as_str);
         let all = printed.join(", ");
         Ok(match function {
-            Function::Lower => format!("lower({all})"),
-            Function::Upper => format!("upper({all})"),
-            Function::Length => format!("length({all})"),
-            Function::Trim => format!("trim({all})"),
-            Function::Left | Function::Right => match arguments.get(1) {
-                Some(Expr::Number(digits)) if is_whole(digits) => {
-                    // Of 0 characters both give the empty text, where `substr(x, -0)` would give all.
-                    if function == Function::Left || digits.bytes().all(|digit| digit == b'0') {
-                        format!("substr({first}, 1, {digits})")
-                    } else {
-                        format!("substr({first}, -{digits})")
-                    }
-                }
-                _ => {
-                    return refuse(
-                        "left and right take a number of characters, 0 or more".to_owned(),
-                    );
-                }
-            },
-            // The smallest whole number has no counterpart: abs() fails on it. What is more than a column is printed once: calls in
-            // calls would double with every level.
-            Function::Abs => match arguments.first() {
-                Some(Expr::Column(_)) => absolute(first),
-                _ => format!("(SELECT {} FROM (SELECT {first} AS v))", absolute("v")),
-            },
             Function::Coalesce | Function::Greatest | Function::Least
                 if printed.len() > MAX_VALUES =>
             {
@@ -559,7 +471,11 @@ impl Printer<'_> {
                 let ([left, right], [one, other]) = (arguments, printed.as_slice()) else {
                     return refuse("nullif takes two values".to_owned());
                 };
-                self.comparable(left, right)?;
+                if truth {
+                    self.comparable(left, right)?;
+                } else {
+                    self.pair(left, right, [one, other], false)?;
+                }
                 let columns = [left, right]
                     .iter()
                     .any(|side| matches!(side, Expr::Column(_)));
@@ -571,7 +487,11 @@ impl Printer<'_> {
                     format!("(CASE WHEN {one} = {other} THEN NULL ELSE {one} END)")
                 })
             }
-            Function::Greatest | Function::Least => {
+            _ => {
+                if !truth {
+                    let all: Vec<&Expr> = arguments.iter().collect();
+                    self.of_one_kind(&all, true)?;
+                }
                 let word = if function == Function::Greatest {
                     "max"
                 } else {
@@ -610,8 +530,4 @@ fn named(exprs: [&Expr; 2], sides: [String; 2], print: impl Fn(&str, &str) -> St
             format!("(SELECT {printed} FROM (SELECT {first} AS v, {second} AS w))")
         }
     }
-}
-
-fn is_json(expr: &Expr) -> bool {
-    matches!(expr, Expr::Binary(_, BinaryOp::Json, _))
 }

@@ -86,10 +86,10 @@ impl Condition {
         let expiry = Expiry::new(plan, first)?;
         let mut text = expiry.expired;
         if let Some(filter) = &plan.filter {
-            let _ = write!(text, " AND {}", is_true(&predicate::print(filter, plan)?));
+            let _ = write!(text, " AND {}", predicate::print(filter, plan)?.surely());
         }
         for hold in &plan.holds {
-            let _ = write!(text, " AND {}", is_not_true(&predicate::print(hold, plan)?));
+            let _ = write!(text, " AND {}", predicate::print(hold, plan)?.surely_not());
         }
         Ok(Self {
             text,
@@ -103,11 +103,6 @@ impl Condition {
 pub(super) fn expired(plan: &RulePlan, first: usize) -> Result<(String, Vec<Value>), EngineError> {
     let condition = Condition::new(plan, first)?;
     Ok((condition.text, condition.values))
-}
-
-// `IS TRUE` would mean a column of that name, if there were one.
-pub(super) fn is_true(text: &str) -> String {
-    format!("(CASE WHEN {text} THEN 1 ELSE 0 END)")
 }
 
 fn is_not_true(text: &str) -> String {
@@ -283,7 +278,7 @@ pub(super) fn count_rows(name: &str) -> Fixed {
 pub(super) fn count_expired(plan: &RulePlan) -> Result<Fixed, EngineError> {
     let condition = Condition::new(plan, 1)?;
     let filter = match &plan.filter {
-        Some(filter) => is_true(&predicate::print(filter, plan)?),
+        Some(filter) => predicate::print(filter, plan)?.surely(),
         None => "1".to_owned(),
     };
     Ok(Fixed {
@@ -331,12 +326,12 @@ pub(super) fn checks(plan: &RulePlan) -> Result<Vec<(String, Sql)>, EngineError>
     )];
     if let Some(filter) = &plan.filter {
         let text = predicate::print(filter, plan).map_err(|error| of_part("where", error))?;
-        out.push(("where".to_owned(), check(plan, &is_true(&text))));
+        out.push(("where".to_owned(), check(plan, &text.surely())));
     }
     for (n, hold) in plan.holds.iter().enumerate() {
         let part = format!("the where of hold {}", n + 1);
         let text = predicate::print(hold, plan).map_err(|error| of_part(&part, error))?;
-        out.push((part, check(plan, &is_not_true(&text))));
+        out.push((part, check(plan, &text.surely_not())));
     }
     Ok(out)
 }

@@ -90,6 +90,8 @@ struct OpenChunk {
     blocked: u64,
     /// Rows that the archive kept.
     kept: u64,
+    /// Rows of the table that are gone, whoever deleted them, where there is an archive.
+    lost: u64,
 }
 
 impl Sweep {
@@ -372,12 +374,15 @@ impl Sweep {
                 return Ok(None);
             };
             match self.attempt(form, &last).await {
-                Ok(taken) if self.archived(taken.rows) != taken.kept => {
+                Ok(taken)
+                    if self.archived(taken.rows) != taken.kept
+                        || self.archived(taken.lost) != taken.kept =>
+                {
                     return Err(EngineError::Archive(format!(
                         "archive table {} kept {} of {} rows of {}, which a trigger or a constraint may have caused: nothing of this chunk was moved",
                         self.archive.as_deref().unwrap_or_default(),
                         taken.kept,
-                        taken.rows,
+                        taken.rows.max(taken.lost),
                         self.table
                     )));
                 }
@@ -468,10 +473,10 @@ impl Sweep {
             let row = self.session.row(left.query(&values)).await?;
             taken.blocked = u64::try_from(row.try_get::<i64, _>("n")?).unwrap_or(0);
         }
-        let (gone, kept) = self.counters.gone(&mut self.session).await?;
-        taken.kept = kept;
+        let gone = self.counters.gone(&mut self.session).await?;
+        (taken.kept, taken.lost) = (gone.kept, gone.lost);
         let own = if self.counts_itself { taken.rows } else { 0 };
-        taken.cascaded = gone.saturating_sub(own);
+        taken.cascaded = gone.reached.saturating_sub(own);
         Ok(taken)
     }
 }

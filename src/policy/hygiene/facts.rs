@@ -5,7 +5,10 @@
 
 mod server;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -20,6 +23,9 @@ pub use super::table_facts::{
 use crate::policy::usage::{self, Node, Usage};
 
 /// Everything that the checks look at.
+///
+/// A database may have tens of thousands of tables and indexes: what there are so many of is kept small, in ordered maps rather than in
+/// hashed ones, which leave half of their places empty, and with equal texts once.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// Whose words the findings are in.
@@ -27,7 +33,7 @@ pub struct Facts {
     /// The database's clock.
     pub now: Option<Timestamp>,
     /// Its tables, partitioned ones and partitions included, by their numbers.
-    pub tables: HashMap<u32, Table>,
+    pub tables: BTreeMap<u32, Table>,
     /// Its indexes.
     pub indexes: Vec<Index>,
     /// Its foreign keys.
@@ -69,7 +75,7 @@ pub struct Facts {
     /// What `pg_stat_statements` remembers of some tables; `None`: nothing that can be read.
     pub statements: Option<usage::Statements>,
     /// What the server counted, by the numbers of tables and indexes.
-    pub counters: HashMap<u32, usage::Counters>,
+    pub counters: BTreeMap<u32, usage::Counters>,
 }
 
 /// Which engine the facts are of.
@@ -127,20 +133,20 @@ impl Table {
     }
 }
 
-/// One index.
+/// One index. There may be tens of thousands: texts that others have too are shared, and what few have is apart.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Index {
     /// The database's own number.
     pub id: u32,
     /// Its table.
     pub table: u32,
-    /// Its schema, which is that of its table: as one text for all, since a database may have tens of thousands of indexes.
+    /// Its schema, which is that of its table.
     pub schema: Arc<str>,
     /// Its name, unquoted.
-    pub name: String,
+    pub name: Box<str>,
     /// The index of the partitioned table to which it is attached: it goes only with that one.
     pub attached_to: Option<u32>,
-    /// Its access method, such as `btree`, likewise.
+    /// Its access method, such as `btree`.
     pub method: Arc<str>,
     /// It lets no two equal keys in.
     pub unique: bool,
@@ -153,15 +159,11 @@ pub struct Index {
     /// Somebody builds it right now.
     pub being_built: bool,
     /// The constraint that it carries out (primary key, unique, exclusion), if any.
-    pub constraint: Option<String>,
+    pub constraint: Option<Box<str>>,
     /// Its key columns, in order.
-    pub keys: Vec<IndexKey>,
-    /// Columns that it only carries along.
-    pub included: Vec<i16>,
-    /// Its expressions, in the server's own form; only to be compared.
-    pub expressions: Option<String>,
+    pub keys: Arc<[IndexKey]>,
     /// Its predicate, in the server's own form; only to be compared.
-    pub predicate: Option<String>,
+    pub predicate: Option<Arc<str>>,
     /// Its pages, as the catalog remembers them.
     pub pages: u64,
     /// Whether anybody uses it.
@@ -180,19 +182,69 @@ pub struct Index {
     pub referred: bool,
     /// An interrupted drop left it.
     pub dropping: bool,
+    /// What few have.
+    pub rare: Option<Box<Rare>>,
+    /// How it is made, where a check needs that ([`super::indexes::to_define`]).
+    pub definition: Option<Box<Definition>>,
+}
+
+/// What few indexes have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rare {
+    /// Columns that it only carries along.
+    pub included: Vec<i16>,
+    /// Its expressions, in the server's own form; only to be compared.
+    pub expressions: Option<String>,
     /// Other access methods than `btree`: what they were given, in the server's own form; only to be compared.
     pub parameters: Option<String>,
     /// Its predicate says nothing but that these columns are not NULL.
     pub not_null: Option<Vec<i16>>,
-    /// The statement that makes it, where a check needs it ([`super::indexes::to_define`]).
-    pub definition: Option<Box<str>>,
-    /// The constraint as `ADD CONSTRAINT name` takes it, likewise; over the index itself where that may be.
-    pub constraint_definition: Option<Box<str>>,
-    /// Statements that give it what its definition does not hold, likewise: comments, statistics targets, marks of its table.
-    pub marks: Box<[String]>,
+}
+
+impl Rare {
+    /// As an index holds it: nothing where there is nothing.
+    #[must_use]
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+}
+
+/// How an index is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Definition {
+    /// The statement that makes it.
+    pub statement: String,
+    /// Its constraint as `ADD CONSTRAINT name` takes it; over the index itself where that may be.
+    pub constraint: Option<String>,
+    /// Statements that give it what the others do not hold: comments, statistics targets, marks of its table.
+    pub marks: Vec<String>,
 }
 
 impl Index {
+    /// Columns that it only carries along.
+    #[must_use]
+    pub fn included(&self) -> &[i16] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.included)
+    }
+
+    /// Its expressions, in the server's own form; only to be compared.
+    #[must_use]
+    pub fn expressions(&self) -> Option<&str> {
+        self.rare.as_ref()?.expressions.as_deref()
+    }
+
+    /// What another access method than `btree` was given, in the server's own form; only to be compared.
+    #[must_use]
+    pub fn parameters(&self) -> Option<&str> {
+        self.rare.as_ref()?.parameters.as_deref()
+    }
+
+    /// The columns of which its predicate says that they are not NULL, if it says nothing else.
+    #[must_use]
+    pub fn not_null(&self) -> Option<&[i16]> {
+        self.rare.as_ref()?.not_null.as_deref()
+    }
+
     /// `schema.table.index`, as ids spell it; `None` where its table is not known.
     #[must_use]
     pub fn object(&self, facts: &Facts) -> Option<String> {
@@ -202,7 +254,7 @@ impl Index {
 }
 
 /// One key column of an index.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct IndexKey {
     /// The column's number in the table; 0: an expression.
     pub column: i16,
@@ -261,6 +313,8 @@ pub struct Btree {
     pub deduplicates: bool,
     /// Its columns in their order, included ones last; empty where the statistics of one of them cannot be read.
     pub columns: Vec<BtreeColumn>,
+    /// Different keys, NULLs among them, where extended statistics were taken of all its columns together.
+    pub different_keys: Option<f64>,
     /// When the figures of its table were taken last; `None`: that was forgotten.
     pub seen: Option<Timestamp>,
 }

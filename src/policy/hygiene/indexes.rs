@@ -138,7 +138,7 @@ fn has_expression_keys(keys: &[IndexKey]) -> bool {
 
 /// Both hold the same entries in the same order: all but what they enforce.
 pub(super) fn are_alike(one: &Index, other: &Index) -> bool {
-    let carried = |index: &Index| index.included.iter().copied().collect::<HashSet<i16>>();
+    let carried = |index: &Index| index.included().iter().copied().collect::<HashSet<i16>>();
     let ordered = &*one.method == "btree";
     one.table == other.table
         && one.method == other.method
@@ -146,9 +146,9 @@ pub(super) fn are_alike(one: &Index, other: &Index) -> bool {
         && if ordered {
             begins_with(&one.keys, &other.keys)
         } else {
-            one.keys == other.keys && one.parameters == other.parameters
+            one.keys == other.keys && one.parameters() == other.parameters()
         }
-        && one.expressions == other.expressions
+        && one.expressions() == other.expressions()
         && one.predicate == other.predicate
         && carried(one) == carried(other)
 }
@@ -167,13 +167,13 @@ pub(super) fn enforces_no_less(keeper: &Index, index: &Index) -> bool {
 /// Every search of `shorter` is one of `longer` too, which holds more: `shorter` is the beginning of it.
 pub(super) fn covers(longer: &Index, shorter: &Index) -> bool {
     let holds = |column: &i16| {
-        longer.included.contains(column) || longer.keys.iter().any(|key| key.column == *column)
+        longer.included().contains(column) || longer.keys.iter().any(|key| key.column == *column)
     };
     let holds_more = longer.keys.len() > shorter.keys.len()
-        || shorter.included.iter().collect::<HashSet<_>>().len()
-            < longer.included.iter().collect::<HashSet<_>>().len();
+        || shorter.included().iter().collect::<HashSet<_>>().len()
+            < longer.included().iter().collect::<HashSet<_>>().len();
     let same_expressions = !has_expression_keys(&shorter.keys)
-        || longer.expressions == shorter.expressions
+        || longer.expressions() == shorter.expressions()
             && !has_expression_keys(longer.keys.get(shorter.keys.len()..).unwrap_or_default());
     longer.table == shorter.table
         && longer.id != shorter.id
@@ -183,7 +183,7 @@ pub(super) fn covers(longer: &Index, shorter: &Index) -> bool {
         && holds_more
         && same_expressions
         && longer.predicate == shorter.predicate
-        && shorter.included.iter().all(holds)
+        && shorter.included().iter().all(holds)
 }
 
 /// The index finds the rows of a foreign key: its first column is one of the key's (in `columns`, as its table numbers them), and
@@ -196,7 +196,7 @@ pub(super) fn serves(index: &Index, key: &ForeignKey, columns: &[i16]) -> bool {
         return false;
     };
     let collation = key.collations.get(place).copied().unwrap_or(0);
-    let total = match (&index.predicate, &index.not_null) {
+    let total = match (&index.predicate, index.not_null()) {
         (None, _) => true,
         (Some(_), Some(not_null)) => not_null.iter().all(|column| columns.contains(column)),
         (Some(_), None) => false,

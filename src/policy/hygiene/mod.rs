@@ -55,6 +55,15 @@ pub struct RuledColumn {
     pub indexes: Vec<u32>,
 }
 
+/// Leaves out what no check will speak of, once everything is read: sequences with numbers enough, of which there may be tens of
+/// thousands.
+pub fn lighten(facts: &mut Facts) {
+    let mut sequences = std::mem::take(&mut facts.sequences);
+    sequences.retain(|sequence| checks::integer_exhaustion::is_near_an_end(facts, sequence));
+    sequences.shrink_to_fit();
+    facts.sequences = sequences;
+}
+
 /// Runs every check; the findings are in [`order`].
 #[must_use]
 pub fn find(facts: &Facts, context: &Context) -> Vec<Finding> {

@@ -34,7 +34,7 @@ impl Indexes<'_> {
         let mut lines = Vec::new();
         if self.is_partitioned(index) && self.parts_to_define(index).is_none() {
             lines.push(self.remake_whole(index)?);
-            lines.extend(index.marks.iter().cloned());
+            lines.extend(marks(index));
         } else {
             self.remake(index, &mut lines)?;
         }
@@ -63,7 +63,7 @@ impl Indexes<'_> {
                 "ALTER TABLE {} ADD CONSTRAINT {} {};",
                 sql_name(&table.schema, &table.name),
                 quoted(constraint),
-                index.constraint_definition.as_ref()?
+                constraint_definition(index)?
             ));
         }
         Some(self.create(index, "", "")? + ";")
@@ -84,7 +84,7 @@ impl Indexes<'_> {
                 "ALTER TABLE {}{name} ADD CONSTRAINT {} {};",
                 if partitioned { "ONLY " } else { "" },
                 quoted(constraint),
-                index.constraint_definition.as_ref()?
+                constraint_definition(index)?
             ));
         }
         for part in self.attached(index.id) {
@@ -95,13 +95,13 @@ impl Indexes<'_> {
                 sql_name(&part.schema, &part.name)
             ));
         }
-        lines.extend(index.marks.iter().cloned());
+        lines.extend(marks(index));
         Some(())
     }
 
     fn create(&self, index: &Index, concurrently: &str, only: &str) -> Option<String> {
         if self.facts.dialect == Dialect::Sqlite {
-            return index.definition.as_deref().map(str::to_owned);
+            return Some(index.definition.as_ref()?.statement.clone());
         }
         let table = self.facts.tables.get(&index.table)?;
         Some(format!(
@@ -200,7 +200,7 @@ impl<'a> Names<'a> {
         let facts = self.facts;
         let taken = self.taken.get_or_insert_with(|| {
             let indexes = facts.indexes.iter();
-            let indexes = indexes.map(|index| (&*index.schema, index.name.as_str()));
+            let indexes = indexes.map(|index| (&*index.schema, &*index.name));
             let tables = facts.tables.values();
             let tables = tables.map(|table| (table.schema.as_str(), table.name.as_str()));
             indexes.chain(tables).collect()
@@ -223,9 +223,20 @@ impl<'a> Names<'a> {
     }
 }
 
+/// The constraint that an index carries out, as `ADD CONSTRAINT name` takes it.
+pub(super) fn constraint_definition(index: &Index) -> Option<&str> {
+    index.definition.as_ref()?.constraint.as_deref()
+}
+
+/// What gives an index that was made anew what its definition does not hold.
+fn marks(index: &Index) -> impl Iterator<Item = String> {
+    let definition = index.definition.iter();
+    definition.flat_map(|definition| definition.marks.iter().cloned())
+}
+
 /// What stands behind the table's name in the statement that makes an index.
 pub(super) fn definition_tail<'i>(index: &'i Index, table: &Table) -> Option<&'i str> {
-    let definition = index.definition.as_ref()?;
+    let definition = &index.definition.as_ref()?.statement;
     // The server quotes a name only where it must.
     let spelled = |name: &str| [name.to_owned(), quoted(name)];
     let [schema, quoted_schema] = spelled(&table.schema);
@@ -256,6 +267,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::policy::hygiene::facts::Definition;
 
     #[test]
     fn a_long_name_is_cut_between_letters_and_given_out_once() {
@@ -288,7 +300,10 @@ mod tests {
         #[case] name: &str,
     ) {
         let index = Index {
-            definition: Some(definition.into()),
+            definition: Some(Box::new(Definition {
+                statement: definition.to_owned(),
+                ..Definition::default()
+            })),
             ..Index::default()
         };
         let table = Table {

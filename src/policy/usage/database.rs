@@ -1,18 +1,17 @@
 //! All tables and indexes of a database at one sample.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Break, Counters, Observation, State, Usage, Window, glance,
+    Break, Counters, Observation, State, Usage, Window, Windows, glance,
     window::{Advanced, Sample},
 };
 use crate::policy::hygiene::{
     Facts,
     facts::{Index, Kind, Table},
-    object, part,
 };
 
 /// Samples closer together than this are not written down.
@@ -28,7 +27,7 @@ pub struct Memory {
     /// The server at the last sample; `None`: no sample was taken yet.
     pub state: Option<State>,
     /// Windows by the keys of their things.
-    pub windows: HashMap<i64, Window>,
+    pub windows: Windows,
     /// The tables that the operator's own sweeps went to, by the numbers that their rules found.
     pub swept: HashMap<u32, Swept>,
     /// What the operator's own transactions added to the counters of tables and indexes, by their numbers.
@@ -62,8 +61,8 @@ pub struct Change {
     pub previous: Option<Timestamp>,
     /// The server now.
     pub state: State,
-    /// New and changed windows, with their keys and the names of their things.
-    pub windows: Vec<(i64, String, Window)>,
+    /// New and changed windows, with their keys.
+    pub windows: Vec<(i64, Window)>,
     /// Keys of things that are gone.
     pub gone: Vec<i64>,
     /// Indexes that have another number now, the old one first: what was our own use of them goes along.
@@ -74,9 +73,9 @@ pub struct Change {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
     /// By the tables' numbers.
-    pub tables: HashMap<u32, Observation>,
+    pub tables: BTreeMap<u32, Observation>,
     /// By the indexes' numbers.
-    pub indexes: HashMap<u32, Observation>,
+    pub indexes: BTreeMap<u32, Usage>,
     /// What to write down; `None`: nothing, or not yet.
     pub change: Option<Change>,
     /// What holds for all of them, in sentences.
@@ -92,8 +91,8 @@ impl Observed {
             }
         }
         for index in &mut facts.indexes {
-            if let Some(observation) = self.indexes.get(&index.id) {
-                index.usage = observation.usage.clone();
+            if let Some(usage) = self.indexes.get(&index.id) {
+                index.usage = usage.clone();
             }
         }
     }
@@ -114,7 +113,8 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
     };
     // A standby's counters are its own, and what is remembered are those of its primary.
     let Some(memory) = memory.filter(|_| !node.standby) else {
-        let counters = Counted::of(facts, &HashMap::new());
+        let own = HashMap::new();
+        let counted = Counted::of(facts, &own);
         let note = node.standby.then(|| A_STANDBY.to_owned());
         let look = |counters: Option<&Counters>| Observation {
             note: note.clone(),
@@ -122,12 +122,15 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
         };
         let mut observed = Observed {
             tables: leaves(facts)
-                .map(|table| (table.id, look(counters.tables.get(&table.id))))
+                .map(|table| (table.id, look(counted.tables.get(&table.id))))
                 .collect(),
             indexes: facts
                 .indexes
                 .iter()
-                .map(|index| (index.id, look(facts.counters.get(&index.id))))
+                .map(|index| {
+                    let counters = counted.of_others(index.id);
+                    (index.id, glance(counters.as_ref(), node.reset).usage)
+                })
                 .collect(),
             change: None,
             notes: note.iter().map(|note| format!("{OF}: {note}")).collect(),
@@ -144,7 +147,7 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
     let late = broken.is_none() && previous.is_some_and(|previous| node.at <= previous);
     let reach = Reach::of(facts, memory, node.at, previous);
     let (own, renumbered) = own_use(facts, memory);
-    let counters = Counted::of(facts, &own);
+    let counted = Counted::of(facts, &own);
     let mut sampler = Sampler {
         memory,
         state: &state,
@@ -156,43 +159,35 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
         seen: HashSet::with_capacity(memory.windows.len()),
         windows: Vec::new(),
     };
-    let mut observed = Observed::default();
-    for table in leaves(facts) {
-        let Some(counters) = counters.tables.get(&table.id) else {
-            continue;
-        };
+    let of_table = |table: &Table| {
         let sample = Sample {
             id: table.id,
-            counters: *counters,
+            counters: *counted.tables.get(&table.id)?,
             by_number: true,
             swept: reach.swept.contains(&table.id),
             moving: reach.moving.contains(&table.id),
             unclear: reach.unclear.contains(&table.id),
         };
-        let name = || object(&table.schema, &table.name);
-        let observation = sampler.sample(table_key(table), name, &sample);
-        observed.tables.insert(table.id, observation);
-    }
-    for index in &facts.indexes {
-        let Some(counters) = counters.indexes.get(&index.id) else {
-            continue;
-        };
+        Some((table.id, sampler.sample(table_key(table), &sample)))
+    };
+    let tables = leaves(facts).filter_map(of_table).collect();
+    let of_index = |index: &Index| {
         let sample = Sample {
             id: index.id,
-            counters: *counters,
+            counters: counted.of_others(index.id)?,
             by_number: false,
             swept: reach.swept.contains(&index.table),
             moving: reach.moving.contains(&index.table),
             unclear: reach.unclear.contains(&index.table),
         };
-        let name = || {
-            index
-                .object(facts)
-                .unwrap_or_else(|| part(&index.schema, "?", &index.name))
-        };
-        let observation = sampler.sample(index_key(index), name, &sample);
-        observed.indexes.insert(index.id, observation);
-    }
+        Some((index.id, sampler.sample(index_key(index), &sample).usage))
+    };
+    let indexes = facts.indexes.iter().filter_map(of_index).collect();
+    let mut observed = Observed {
+        tables,
+        indexes,
+        ..Observed::default()
+    };
     let Sampler { seen, windows, .. } = sampler;
     let due = previous.is_none_or(|previous| node.at.duration_since(previous) >= SHORTEST_GAP);
     if !late && (broken.is_some() || due) {
@@ -201,9 +196,9 @@ pub fn observe(facts: &Facts, memory: Option<&Memory>, after_days: u32) -> Obser
             windows,
             gone: memory
                 .windows
-                .keys()
+                .iter()
+                .map(|(key, _)| key)
                 .filter(|key| !seen.contains(key))
-                .copied()
                 .collect(),
             renumbered,
             state,
@@ -225,16 +220,16 @@ struct Sampler<'a> {
     after_days: u32,
     note: Option<String>,
     seen: HashSet<i64>,
-    windows: Vec<(i64, String, Window)>,
+    windows: Vec<(i64, Window)>,
 }
 
 impl Sampler<'_> {
-    fn sample(&mut self, key: i64, name: impl FnOnce() -> String, sample: &Sample) -> Observation {
+    fn sample(&mut self, key: i64, sample: &Sample) -> Observation {
         if !self.seen.insert(key) {
             // Two things with one key cannot be told apart.
             return Observation::default();
         }
-        let before = self.memory.windows.get(&key);
+        let before = self.memory.windows.get(key);
         if self.late {
             return match before {
                 Some(window) => self.judge(window),
@@ -246,7 +241,7 @@ impl Sampler<'_> {
             Window::advance(before, sample, now, self.previous, self.broken);
         let observation = self.judge(&window);
         if changed {
-            self.windows.push((key, name(), window));
+            self.windows.push((key, window));
         }
         observation
     }
@@ -269,38 +264,44 @@ fn leaves(facts: &Facts) -> impl Iterator<Item = &Table> {
         .filter(|table| table.kind != Kind::Partitioned)
 }
 
-/// The counters of tables, the scans of their indexes among them, and of indexes, both without the operator's own part.
-struct Counted {
-    tables: HashMap<u32, Counters>,
-    indexes: HashMap<u32, Counters>,
+/// The counters without the operator's own part.
+struct Counted<'a> {
+    facts: &'a Facts,
+    own: &'a HashMap<u32, OwnUse>,
+    /// Those of tables, the scans of their indexes among them.
+    tables: BTreeMap<u32, Counters>,
 }
 
-impl Counted {
-    fn of(facts: &Facts, own: &HashMap<u32, OwnUse>) -> Self {
-        let of_others = |id: u32| {
-            let counters = facts.counters.get(&id)?;
-            let own = own.get(&id).copied().unwrap_or_default();
-            Some(Counters {
-                reads: counters.reads.saturating_sub(own.reads),
-                writes: counters.writes.saturating_sub(own.writes),
-                ..*counters
-            })
+impl<'a> Counted<'a> {
+    fn of(facts: &'a Facts, own: &'a HashMap<u32, OwnUse>) -> Self {
+        let mut counted = Self {
+            facts,
+            own,
+            tables: BTreeMap::new(),
         };
-        let mut tables: HashMap<u32, Counters> = leaves(facts)
-            .filter_map(|table| Some((table.id, of_others(table.id)?)))
+        let mut tables: BTreeMap<u32, Counters> = leaves(facts)
+            .filter_map(|table| Some((table.id, counted.of_others(table.id)?)))
             .collect();
-        let mut indexes = HashMap::with_capacity(facts.indexes.len());
         for index in &facts.indexes {
-            let Some(counters) = of_others(index.id) else {
-                continue;
-            };
-            indexes.insert(index.id, counters);
-            if let Some(table) = tables.get_mut(&index.table) {
+            let counters = counted.of_others(index.id);
+            if let (Some(counters), Some(table)) = (counters, tables.get_mut(&index.table)) {
                 table.reads = table.reads.saturating_add(counters.reads);
                 table.last_read = table.last_read.max(counters.last_read);
             }
         }
-        Self { tables, indexes }
+        counted.tables = tables;
+        counted
+    }
+
+    /// Those of a table, without its indexes, or of an index.
+    fn of_others(&self, id: u32) -> Option<Counters> {
+        let counters = self.facts.counters.get(&id)?;
+        let own = self.own.get(&id).copied().unwrap_or_default();
+        Some(Counters {
+            reads: counters.reads.saturating_sub(own.reads),
+            writes: counters.writes.saturating_sub(own.writes),
+            ..*counters
+        })
     }
 }
 
@@ -313,10 +314,7 @@ fn own_use(facts: &Facts, memory: &Memory) -> (HashMap<u32, OwnUse>, Vec<(u32, u
         return (own, renumbered);
     }
     for index in &facts.indexes {
-        let before = memory
-            .windows
-            .get(&index_key(index))
-            .map(|window| window.id);
+        let before = memory.windows.get(index_key(index)).map(|window| window.id);
         let Some(before) = before.filter(|before| *before != index.id) else {
             continue;
         };
@@ -419,7 +417,14 @@ fn fold(facts: &Facts, observed: &mut Observed) {
         .values()
         .filter(|table| table.kind == Kind::Partitioned)
         .map(|table| table.id);
-    upwards(&parents, tables, &mut observed.tables);
+    let whole = |parts: Vec<Option<&Observation>>| {
+        // A part of which nothing is known makes the whole unknown, unless another one is used.
+        let none = Observation::unknown("nothing is known of one of its partitions");
+        let parts = parts.into_iter().map(|part| part.unwrap_or(&none).clone());
+        let folded = Observation::of_parts(parts);
+        folded.unwrap_or_else(|| Observation::unknown("it has no partitions"))
+    };
+    upwards(&parents, tables, &mut observed.tables, whole);
     let parents = facts
         .indexes
         .iter()
@@ -433,13 +438,24 @@ fn fold(facts: &Facts, observed: &mut Observed) {
             table.is_some_and(|table| table.kind == Kind::Partitioned)
         })
         .map(|index| index.id);
-    upwards(&parents, indexes, &mut observed.indexes);
+    upwards(&parents, indexes, &mut observed.indexes, |parts| {
+        let of_part = |usage: Option<&Usage>| {
+            usage.cloned().map(|usage| Observation {
+                usage,
+                ..Observation::default()
+            })
+        };
+        let parts: Vec<Option<Observation>> = parts.into_iter().map(of_part).collect();
+        whole(parts.iter().map(Option::as_ref).collect()).usage
+    });
 }
 
-fn upwards(
+/// Adds to what is `known` of parts what `fold` makes of them for their wholes.
+fn upwards<T>(
     parents: &HashMap<u32, u32>,
     wholes: impl Iterator<Item = u32>,
-    known: &mut HashMap<u32, Observation>,
+    known: &mut BTreeMap<u32, T>,
+    fold: impl Fn(Vec<Option<&T>>) -> T,
 ) {
     let wholes: HashSet<u32> = wholes.collect();
     if wholes.is_empty() {
@@ -459,10 +475,7 @@ fn upwards(
     }
     for whole in wholes {
         let of = parts.get(&whole).into_iter().flatten();
-        // A part of which nothing is known makes the whole unknown, unless another one is used.
-        let none = Observation::unknown("nothing is known of one of its partitions");
-        let folded = Observation::of_parts(of.map(|part| known.get(part).unwrap_or(&none)));
-        let folded = folded.unwrap_or_else(|| Observation::unknown("it has no partitions"));
+        let folded = fold(of.map(|part| known.get(part)).collect());
         known.insert(whole, folded);
     }
 }
@@ -480,10 +493,10 @@ fn index_key(index: &Index) -> i64 {
             key.column, key.operator_class, key.collation, key.options
         )
     });
-    let included = index.included.iter().map(|column| format!("+{column}"));
+    let included = index.included().iter().map(|column| format!("+{column}"));
     let columns: Vec<String> = keys.chain(included).collect();
     let definition = format!("{} {} {}", index.method, index.unique, columns.join(","));
-    let parts = [index.expressions.as_deref(), index.predicate.as_deref()]
+    let parts = [index.expressions(), index.predicate.as_deref()]
         .map(|tree| without_places(tree.unwrap_or_default()));
     key(&[
         "index",

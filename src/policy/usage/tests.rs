@@ -62,9 +62,9 @@ fn facts(node: Node, table: Counters, index: Counters) -> Facts {
         id: INDEX,
         table: TABLE,
         schema: "public".into(),
-        name: "t_a".to_owned(),
+        name: "t_a".into(),
         method: "btree".into(),
-        keys: vec![IndexKey::default()],
+        keys: [IndexKey::default()].into(),
         ..Index::default()
     });
     facts.counters.insert(TABLE, table);
@@ -77,12 +77,14 @@ fn remembered(memory: &Memory, observed: &Observed) -> Memory {
     let mut memory = memory.clone();
     let change = observed.change.as_ref().expect("a sample to write down");
     memory.state = Some(change.state.clone());
-    for (key, _, window) in &change.windows {
-        memory.windows.insert(*key, window.clone());
-    }
-    for key in &change.gone {
-        memory.windows.remove(key);
-    }
+    let kept = memory.windows.iter();
+    let kept = kept.filter(|(key, _)| {
+        let is_new = change.windows.iter().any(|(new, _)| new == key);
+        !is_new && !change.gone.contains(key)
+    });
+    let kept = kept.map(|(key, window)| (key, window.clone()));
+    let windows: Vec<(i64, Window)> = kept.chain(change.windows.clone()).collect();
+    memory.windows = windows.into();
     memory
 }
 
@@ -109,7 +111,7 @@ fn table(observed: &Observed) -> &Usage {
 }
 
 fn index(observed: &Observed) -> &Usage {
-    &observed.indexes[&INDEX].usage
+    &observed.indexes[&INDEX]
 }
 
 #[test]
@@ -369,7 +371,7 @@ fn an_index_that_was_rebuilt_concurrently_keeps_its_window() {
     let observed = look(&mut memory, &rebuilt);
 
     assert_eq!(
-        observed.indexes[&201].usage,
+        observed.indexes[&201],
         Usage::Unused {
             since: at(0),
             days: 100
@@ -381,14 +383,14 @@ fn an_index_that_was_rebuilt_concurrently_keeps_its_window() {
 fn an_index_of_another_definition_is_another_one_and_the_old_one_is_forgotten() {
     let mut memory = quiet(99);
     let mut other = facts(node(100), counters(7, 3), counters(5, 0));
-    other.indexes[0].predicate = Some("{OPEXPR :opno 96 :location 40}".to_owned());
+    other.indexes[0].predicate = Some("{OPEXPR :opno 96 :location 40}".into());
 
     let observed = look(&mut memory, &other);
 
     assert_eq!(index(&observed), &Usage::Unknown(Break::FirstSeen.reason()));
     assert_eq!(memory.windows.len(), 2);
     let mut copied = facts(node(101), counters(7, 3), counters(5, 0));
-    copied.indexes[0].predicate = Some("{OPEXPR :opno 96 :location -1}".to_owned());
+    copied.indexes[0].predicate = Some("{OPEXPR :opno 96 :location -1}".into());
     look(&mut memory, &copied);
     assert_eq!(memory.windows.len(), 2);
 }
@@ -497,7 +499,7 @@ fn a_standby_never_says_unused_and_says_that_it_is_one_node() {
 
     assert!(matches!(index(&observed), Usage::Unknown(_)));
     assert!(
-        observed.indexes[&INDEX]
+        observed.tables[&TABLE]
             .note
             .as_deref()
             .unwrap()
@@ -519,7 +521,7 @@ fn beside_standbys_unused_is_said_of_this_node_only() {
 
     assert!(matches!(index(&observed), Usage::Unused { .. }));
     assert!(
-        observed.indexes[&INDEX]
+        observed.tables[&TABLE]
             .note
             .as_deref()
             .unwrap()
@@ -555,8 +557,8 @@ fn what_is_used_all_the_time_is_written_down_every_six_hours_and_never_late_by_m
         assert!(quarter == 0 || *table(&observed) == Usage::Used { last: Some(now) });
         let change = memory
             .windows
-            .values()
-            .filter(|window| window.counted == now);
+            .iter()
+            .filter(|(_, window)| window.counted == now);
         written += change.count();
     }
     // The table: once when it was new, once at its first use, then every six hours. The index: once.

@@ -1,5 +1,6 @@
 //! What a case is made of.
 
+use retention_operator::sweep::StopReason;
 use serde_json::{Map, Value, json};
 
 /// A world, a policy, and what a sweep of it must leave.
@@ -76,6 +77,11 @@ pub enum End {
         category: &'static str,
         /// In the message.
         words: &'static str,
+    },
+    /// Stopped under way, and then there was no plan for it any more.
+    Stopped {
+        /// Why.
+        reason: StopReason,
     },
     /// A limit forbids it.
     Limited {
@@ -248,6 +254,13 @@ impl Case {
     /// The last rule's sweep fails.
     pub fn failed(self, category: &'static str, words: &'static str) -> Self {
         self.ends(End::Failed { category, words })
+    }
+
+    /// The last rule's sweep is stopped when partitions come, and by a new plan nothing of it may go any more.
+    pub fn held_or_owned_since(self) -> Self {
+        self.ends(End::Stopped {
+            reason: StopReason::PartsChanged,
+        })
     }
 
     /// A limit stops the last rule.

@@ -165,7 +165,20 @@ pub async fn sweep_by(
         approved_plan: None,
         clock,
     };
-    let swept = sweep_policy(engine, policy, &order, &mut state, control).await;
+    let mut swept = sweep_policy(engine, policy, &order, &mut state, control).await;
+    for _ in 0..10 {
+        let Ok(before) = swept else { break };
+        if !before.stopped().is_some_and(StopReason::is_planned_anew) {
+            swept = Ok(before);
+            break;
+        }
+        let anew = sweep_policy(engine, policy, &order, &mut state, control).await;
+        let is_over = anew.as_ref().is_ok_and(|report| report.stopped().is_none());
+        swept = anew.map(|report| report.after(before));
+        if is_over {
+            break;
+        }
+    }
     engine.close().await;
     (audited, swept)
 }
@@ -250,6 +263,10 @@ fn assert_end(name: &str, rule: &Rule, gone: usize, swept: &Swept, context: &str
             };
             assert_eq!(error.category(), *category, "{error}");
             assert!(error.to_string().contains(words), "{words:?} in {error}");
+        }
+        (End::Stopped { reason }, None, Some(report)) => {
+            let stopped = matches!(report.end, RuleEnd::Stopped(why) if why == *reason);
+            assert!(stopped, "rule {name} was not stopped; {context}");
         }
         (End::Limited { words }, None, Some(report)) => {
             let RuleEnd::Blocked { reason, .. } = &report.end else {

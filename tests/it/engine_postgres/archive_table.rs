@@ -574,6 +574,7 @@ async fn where_triggers_fire_a_right_to_read_the_archive_is_asked_for_before_a_r
     "CREATE RULE r AS ON INSERT TO attic DO INSTEAD NOTHING",
     "public.attic"
 )]
+#[case::rule_of_the_source("CREATE RULE r AS ON DELETE TO t DO INSTEAD NOTHING", "public.t")]
 #[tokio::test]
 async fn a_change_in_the_middle_ends_the_walk_before_a_value_is_lost(
     #[case] change: &str,
@@ -581,7 +582,13 @@ async fn a_change_in_the_middle_ends_the_walk_before_a_value_is_lost(
 ) {
     let database = Postgres::shared().database("midway").await;
     database.execute(&filled("t", 1_000)).await;
-    database.execute("CREATE TABLE attic (LIKE t)").await;
+    // Each has a rule already, which does no harm.
+    database
+        .execute(
+            "CREATE TABLE attic (LIKE t); CREATE RULE harmless AS ON UPDATE TO attic DO INSTEAD NOTHING;
+             CREATE RULE harmless AS ON INSERT TO t DO ALSO NOTHING",
+        )
+        .await;
     let engine = engine(&database.url);
     let plan = archiving(plan(&engine, "t", "at").await, "attic");
     let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
@@ -599,6 +606,77 @@ async fn a_change_in_the_middle_ends_the_walk_before_a_value_is_lost(
     assert!(error.to_string().contains(names), "{error}");
     let left = expired(&database).await;
     assert_eq!(u64::try_from(left).unwrap(), 500 - first.archived_rows);
+}
+
+/// The archive is a partition itself: up to PostgreSQL 14 the triggers that it has from its table are internal ones.
+#[tokio::test]
+async fn a_trigger_that_the_archive_has_from_its_own_table_stops_the_rule_too() {
+    let database = Postgres::shared().database("inherited").await;
+    database.execute(&filled("t", 100)).await;
+    database
+        .execute(&format!(
+            "CREATE TABLE all_attics (LIKE t) PARTITION BY RANGE (at); CREATE TABLE attic PARTITION OF all_attics DEFAULT; {SPOILING}
+             CREATE TRIGGER g AFTER INSERT ON all_attics FOR EACH ROW EXECUTE FUNCTION drops()"
+        ))
+        .await;
+    let engine = engine(&database.url);
+    let plan = archiving(plan(&engine, "t", "at").await, "attic");
+
+    let effects = engine.side_effects(&plan).await.unwrap();
+    let error = run(&engine, &plan, 8).await.unwrap_err();
+
+    assert_eq!(effects.triggers.len(), 1, "{effects:?}");
+    assert_eq!(error.category(), "archive", "{error}");
+    assert_eq!(expired(&database).await, 50);
+}
+
+#[rstest]
+#[case::becomes_unlogged("ALTER TABLE attic_1 SET UNLOGGED")]
+#[case::unlogged_comes(
+    "CREATE UNLOGGED TABLE more (LIKE t); ALTER TABLE attic ATTACH PARTITION more FOR VALUES FROM ('2030-01-01') TO ('2031-01-01')"
+)]
+#[case::trigger_comes(
+    "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+     CREATE TRIGGER g BEFORE INSERT ON attic_1 FOR EACH ROW EXECUTE FUNCTION f()"
+)]
+#[tokio::test]
+async fn a_part_of_the_archive_that_would_not_keep_rows_ends_the_walk(#[case] change: &str) {
+    let database = Postgres::shared().database("unlogged").await;
+    database.execute(&filled("t", 1_000)).await;
+    database
+        .execute("CREATE TABLE attic (LIKE t) PARTITION BY RANGE (at); CREATE TABLE attic_1 PARTITION OF attic FOR VALUES FROM ('2020-01-01') TO ('2030-01-01')")
+        .await;
+    let engine = engine(&database.url);
+    let plan = archiving(plan(&engine, "t", "at").await, "attic");
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let first = sweep.delete_next(ChunkTarget::pages(2)).await.unwrap();
+    sweep.commit().await.unwrap();
+    database.execute(change).await;
+
+    let error = finish(&mut *sweep, 2).await.unwrap_err();
+
+    assert_eq!(error.category(), "table_changed", "{error}");
+    let left = u64::try_from(expired(&database).await).unwrap();
+    assert_eq!(left, 500 - first.unwrap().rows);
+}
+
+#[tokio::test]
+async fn a_part_of_the_archive_like_any_other_is_no_change() {
+    let database = Postgres::shared().database("morearchive").await;
+    database.execute(&filled("t", 1_000)).await;
+    database
+        .execute("CREATE TABLE attic (LIKE t) PARTITION BY RANGE (at); CREATE TABLE attic_1 PARTITION OF attic FOR VALUES FROM ('2020-01-01') TO ('2030-01-01')")
+        .await;
+    let engine = engine(&database.url);
+    let plan = archiving(plan(&engine, "t", "at").await, "attic");
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    database
+        .execute("CREATE TABLE attic_2 PARTITION OF attic DEFAULT")
+        .await;
+
+    let swept = finish(&mut *sweep, 2).await.unwrap();
+
+    assert_eq!(swept.archived, 500);
 }
 
 #[tokio::test]

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use retention_operator::engine::Engine;
+use retention_operator::engine::postgres::PostgresEngine;
+use retention_operator::engine::{DatabaseTarget, Engine};
 use retention_operator::policy::dependents::Dependents;
 use retention_operator::policy::plan::RulePlan;
 use rstest::rstest;
 use sqlx::Executor;
 
-use super::{engine, filled, plan, run};
+use super::{engine, filled, plan, run, target};
 use crate::support::postgres::Postgres;
+use crate::support::wait::eventually;
 
 fn trigger(body: &str, when: &str) -> String {
     format!(
@@ -208,4 +210,43 @@ async fn in_a_row_of_blocked_pages_the_free_ones_go() {
     let swept = run(&engine, &plan, 7).await.unwrap();
 
     assert_eq!((swept.rows, swept.blocked), (1_250, 1_250));
+}
+
+/// The server reports a row that was moved to another partition while its lock was waited for as a serialization failure.
+#[tokio::test]
+async fn a_row_that_goes_to_another_partition_meanwhile_is_found_there() {
+    let database = Postgres::shared().database("moved").await;
+    database
+        .execute(
+            "CREATE TABLE t (id int, at timestamptz, state text) PARTITION BY LIST (state);
+             CREATE TABLE t_open PARTITION OF t FOR VALUES IN ('open'); CREATE TABLE t_done PARTITION OF t FOR VALUES IN ('done');
+             INSERT INTO t SELECT n, '2020-01-01', 'open' FROM generate_series(1, 2000) n",
+        )
+        .await;
+    let engine = PostgresEngine::new(DatabaseTarget {
+        lock_timeout: Duration::from_secs(20),
+        ..target(&database.url)
+    })
+    .unwrap();
+    let plan = plan(&engine, "t", "at").await;
+    let mut mover = database.connect().await;
+    mover.execute("BEGIN").await.unwrap();
+    mover
+        .execute("UPDATE t SET state = 'done' WHERE id = 1000")
+        .await
+        .unwrap();
+
+    let sweep = tokio::spawn(async move { run(&engine, &plan, 4).await });
+    eventually(Duration::from_secs(20), "the sweep to wait", async || {
+        let waiting: i64 = database
+            .scalar("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+            .await;
+        if waiting == 1 { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    mover.execute("COMMIT").await.unwrap();
+    let swept = sweep.await.unwrap().unwrap();
+
+    let left: i64 = database.scalar("SELECT count(*) FROM t").await;
+    assert_eq!((swept.rows, left), (2000, 0), "{swept:?}");
 }

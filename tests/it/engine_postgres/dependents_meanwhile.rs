@@ -142,7 +142,7 @@ async fn a_web_of_keys_that_changes_in_the_middle_ends_the_walk(#[case] change: 
 }
 
 #[tokio::test]
-async fn a_new_partition_of_a_referring_table_is_no_change() {
+async fn a_new_partition_of_a_referring_table_is_planned_anew_and_the_sweep_goes_on() {
     let database = Postgres::shared().database("newpart").await;
     database
         .execute(&format!(
@@ -166,10 +166,47 @@ async fn a_new_partition_of_a_referring_table_is_no_change() {
         )
         .await;
 
-    let rest = finish(&mut *sweep, 1).await.unwrap();
+    let error = finish(&mut *sweep, 1).await.unwrap_err();
+    sweep.close().await;
+    let stale = run(&engine, &plan, 1).await.unwrap_err();
+    let anew = planned(&engine, Dependents::Cascade).await;
+    let rest = run(&engine, &anew, 1).await.unwrap();
 
     assert_eq!(first.cascaded_rows, 2);
+    assert_eq!(error.category(), "parts_changed", "{error}");
+    assert_eq!(stale.category(), "parts_changed", "{stale}");
     assert_eq!((first.rows + rest.rows, rest.cascaded), (450, 1));
+}
+
+#[rstest]
+#[case::skip("ON DELETE CASCADE", Dependents::Skip)]
+#[case::cascade_of_a_key_that_only_looks("", Dependents::Cascade)]
+#[tokio::test]
+async fn a_new_partition_whose_rows_never_go_along_is_no_change(
+    #[case] on_delete: &str,
+    #[case] dependents: Dependents,
+) {
+    let database = Postgres::shared().database("keptpart").await;
+    database
+        .execute(&format!(
+            "{} CREATE TABLE item (parent_id int REFERENCES parent {on_delete}) PARTITION BY RANGE (parent_id);
+             CREATE TABLE item_1 PARTITION OF item FOR VALUES FROM (1) TO (300);",
+            parents(500)
+        ))
+        .await;
+    let engine = engine(&database.url);
+    let plan = planned(&engine, dependents).await;
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let first = sweep.delete_next(ChunkTarget::pages(1)).await.unwrap();
+    sweep.commit().await.unwrap();
+    database
+        .execute("CREATE TABLE item_2 PARTITION OF item DEFAULT; INSERT INTO item VALUES (499)")
+        .await;
+
+    let rest = finish(&mut *sweep, 1).await.unwrap();
+
+    assert_eq!(first.unwrap().rows + rest.rows, 449);
+    assert_eq!(rest.blocked, 1);
 }
 
 #[rstest]

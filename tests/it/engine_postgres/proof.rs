@@ -69,11 +69,14 @@ async fn a_part_that_is_attached_after_the_walk_is_counted_and_told_apart() {
         .execute("ALTER TABLE t ATTACH PARTITION p2 FOR VALUES IN (2, 3)")
         .await;
     let expired = engine.count_left(&plan, 1).await.unwrap();
+    let stale = run(&engine, &plan, 8).await.unwrap_err();
+    let plan = super::plan(&engine, "t", "at").await;
     let again = run(&engine, &plan, 8).await.unwrap();
     let left = engine.count_left(&plan, 3).await.unwrap();
 
     assert_eq!(fresh, Counted::default());
     assert_eq!((expired.expired, expired.attached), (2, 2));
+    assert_eq!(stale.category(), "parts_changed", "{stale}");
     assert_eq!((again.rows, left), (2, Counted::default()));
 }
 

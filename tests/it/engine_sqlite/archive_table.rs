@@ -213,6 +213,24 @@ async fn the_alter_that_a_refusal_names_makes_the_table_fit() {
     assert_eq!(sweep(&database, &plan).await.unwrap(), (50, 50, 0));
 }
 
+#[tokio::test]
+async fn a_null_never_becomes_a_number_of_the_archives_own() {
+    let database = Database::new(&format!(
+        "{} ALTER TABLE logs ADD n INTEGER; CREATE TABLE attic (id INTEGER, at INTEGER, pad TEXT, n INTEGER PRIMARY KEY);",
+        filled("logs", 100)
+    ))
+    .await;
+    let plan = plan(&database, "attic").await;
+
+    let refusal = sweep(&database, &plan).await.unwrap_err().to_string();
+    let (_, alter) = refusal.split_once("run: ").unwrap();
+    database.execute(alter).await;
+
+    assert_eq!(sweep(&database, &plan).await.unwrap(), (50, 50, 0));
+    let nulls = "SELECT count(*) FROM attic WHERE n IS NULL";
+    assert_eq!(database.scalar(nulls).await, 50);
+}
+
 #[rstest]
 #[case::itself("Logs", "is the table itself")]
 #[case::of_sqlite("sqlite_attic", "name another")]
@@ -251,6 +269,10 @@ async fn some_names_take_no_archive(#[case] table: &str, #[case] words: &str) {
 #[case::would_ignore(
     "DROP TABLE attic; CREATE TABLE attic (id INTEGER, at INTEGER, pad TEXT UNIQUE ON CONFLICT IGNORE)",
     "UNIQUE constraint"
+)]
+#[case::deletes_from_the_source(
+    "CREATE TRIGGER eager AFTER INSERT ON attic BEGIN DELETE FROM logs WHERE id = new.id - 1; END",
+    "FORM"
 )]
 #[tokio::test]
 async fn an_archive_that_does_not_keep_every_row_stops_the_rule_and_nothing_is_lost(

@@ -256,6 +256,52 @@ async fn references_are_those_that_sqlite_sees(
 }
 
 #[tokio::test]
+async fn a_key_that_is_set_keeps_its_row_where_that_would_change_rows_of_a_third_table() {
+    let database = Database::new(&format!(
+        "{} CREATE TABLE items (log INTEGER UNIQUE REFERENCES logs ON DELETE SET NULL);
+         INSERT INTO items SELECT id FROM logs WHERE id <= 60;
+         CREATE TABLE parts (item INTEGER REFERENCES items (log) ON UPDATE CASCADE); INSERT INTO parts VALUES (60);",
+        filled("logs", 100)
+    ))
+    .await;
+    let plan = plan(&database, Dependents::Cascade).await;
+
+    let swept = sweep(&database, &plan).await.unwrap();
+
+    assert_eq!(swept.rows + swept.blocked_rows, 50);
+    assert!(swept.blocked_rows > 0);
+    let changed = "SELECT count(*) FROM items WHERE log IS NULL";
+    assert_eq!(database.scalar(changed).await, 0);
+    let kept = "SELECT count(*) FROM parts WHERE item = 60";
+    assert_eq!(database.scalar(kept).await, 1);
+}
+
+#[tokio::test]
+async fn a_hold_of_which_nobody_knows_keeps_everything_above_its_row() {
+    let database = Database::new(&format!(
+        "{} CREATE TABLE items (log INTEGER REFERENCES logs ON DELETE CASCADE, n INTEGER);
+         INSERT INTO items SELECT id, CASE WHEN id % 4 THEN 5 ELSE 'n/a' END FROM logs;",
+        filled("logs", 100)
+    ))
+    .await;
+    let mut plan = plan(&database, Dependents::Cascade).await;
+    let items = facts(&database.engine(), "items").await;
+    plan.held_tables = vec![HeldTable {
+        hold: "case".to_owned(),
+        schema: "main".to_owned(),
+        name: items.name.clone(),
+        ids: items.parts(),
+        filter: Some(Predicate::parse("n > 7").unwrap()),
+    }];
+
+    let swept = sweep(&database, &plan).await.unwrap();
+
+    assert_eq!(counts(swept), (25, 25, 25));
+    let kept = "SELECT count(*) FROM items WHERE n = 'n/a'";
+    assert_eq!(database.scalar(kept).await, 25);
+}
+
+#[tokio::test]
 async fn a_hold_on_a_table_that_is_reached_keeps_everything_above_it() {
     let database = Database::new(&format!(
         "{} CREATE TABLE items (id INTEGER PRIMARY KEY, log REFERENCES logs ON DELETE CASCADE);

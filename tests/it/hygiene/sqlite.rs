@@ -102,7 +102,7 @@ async fn indexes_are_described_by_columns_collations_order_expressions_and_predi
         facts
             .indexes
             .iter()
-            .find(|index| index.name == name)
+            .find(|index| &*index.name == name)
             .unwrap()
     };
     let columns = |name: &str| {
@@ -126,7 +126,7 @@ async fn indexes_are_described_by_columns_collations_order_expressions_and_predi
         (2, 1)
     );
     assert_eq!(
-        (columns("three"), index("three").expressions.as_deref()),
+        (columns("three"), index("three").expressions()),
         (vec![0], Some("lower(c)"))
     );
     assert_eq!(

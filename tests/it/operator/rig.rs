@@ -1,5 +1,6 @@
 //! An operator of its own for a test: a namespace that only it watches, a database, and what there is to see of it.
 
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -76,6 +77,12 @@ impl Rig {
     pub fn replace(&mut self) {
         self.earlier_logs.push_str(&self.operator.stderr());
         self.operator = run(self.plane, &self.namespace, self.port);
+    }
+
+    /// Starts a new process, after the old one has ended, that watches several namespaces with the rights of a kubeconfig.
+    pub fn replace_by(&mut self, namespaces: &[&str], kubeconfig: &Path) {
+        self.earlier_logs.push_str(&self.operator.stderr());
+        self.operator = run_as(kubeconfig, &namespaces.join(","), self.port);
     }
 
     /// Another operator beside the first, which knows nothing of it.
@@ -307,14 +314,18 @@ fn manager() -> PatchParams {
 }
 
 fn run(plane: &ControlPlane, namespace: &str, port: u16) -> Operator {
+    run_as(plane.kubeconfig_path(), namespace, port)
+}
+
+fn run_as(kubeconfig: &Path, namespaces: &str, port: u16) -> Operator {
     Operator::start(
         &[
             "run",
             "--watch-namespaces",
-            namespace,
+            namespaces,
             "--listen",
             &format!("127.0.0.1:{port}"),
         ],
-        &[("KUBECONFIG", plane.kubeconfig_path().to_str().unwrap())],
+        &[("KUBECONFIG", kubeconfig.to_str().unwrap())],
     )
 }

@@ -26,6 +26,10 @@ SELECT i.oid AS id, i.reltuples::float8 AS entries, \
       WHERE c.collisdeterministic IS FALSE OR NOT EXISTS (SELECT FROM pg_amproc p WHERE p.amprocfamily = o.opcfamily \
         AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype AND p.amprocnum = 4)) AS deduplicates, \
   has_table_privilege(x.indrelid, 'SELECT') AS may_select, \
+  (SELECT min((e.n_distinct ->> (SELECT string_agg(u.number::text, ', ' ORDER BY u.number) FROM unnest(string_to_array(x.indkey::text, ' ')::int2[]) AS u(number)))::float8) \
+    FROM pg_statistic_ext s JOIN pg_namespace m ON m.oid = s.stxnamespace CROSS JOIN LATERAL (SELECT v.n_distinct::text::json AS n_distinct FROM pg_stats_ext v \
+      WHERE v.statistics_schemaname = m.nspname AND v.statistics_name = s.stxname AND NOT coalesce((to_jsonb(v) ->> 'inherited')::bool, false) OFFSET 0) e \
+    WHERE s.stxrelid = x.indrelid AND 'd' = ANY (s.stxkind)) AS different_keys, \
   (extract(epoch FROM greatest(pg_stat_get_last_analyze_time(x.indrelid), pg_stat_get_last_autoanalyze_time(x.indrelid), \
     pg_stat_get_last_vacuum_time(x.indrelid), pg_stat_get_last_autovacuum_time(x.indrelid))) * 1000000)::int8 AS seen \
 FROM pg_class i JOIN pg_index x ON x.indexrelid = i.oid WHERE i.oid = ANY ($1)";
@@ -74,6 +78,7 @@ pub(super) async fn read(session: &mut Session, facts: &mut Facts) -> Result<(),
             fillfactor: u8::try_from(row.try_get::<i32, _>("fillfactor")?).unwrap_or(90),
             deduplicates: row.try_get("deduplicates")?,
             columns: columns.unwrap_or_default(),
+            different_keys: row.try_get("different_keys")?,
             seen: seen.and_then(|micros| Timestamp::from_microsecond(micros).ok()),
         });
     }

@@ -87,25 +87,29 @@ async fn columns(
     if tables.is_empty() {
         return Ok(columns);
     }
-    for row in session.rows(constant(COLUMNS).bind(oids(tables))).await? {
-        columns
-            .entry(oid(&row, "id")?)
-            .or_default()
-            .push(column(&row)?);
-    }
-    for row in session.rows(constant(SAMPLES).bind(oids(tables))).await? {
-        let name: &str = row.try_get("name")?;
-        let of_table = columns.get_mut(&oid(&row, "id")?);
-        let mut live = of_table.into_iter().flatten();
-        if let Some(column) = live.find(|column| column.name == name && !column.dropped) {
-            column.sample = Some(Sample {
-                null_fraction: row.try_get("null_fraction")?,
-                width: row.try_get("width")?,
-                distinct: row.try_get("distinct")?,
-                value: row.try_get("value")?,
-            });
-        }
-    }
+    session
+        .collect(constant(COLUMNS).bind(oids(tables)), |row| {
+            let of_table = columns.entry(oid(row, "id")?).or_default();
+            of_table.push(column(row)?);
+            Ok(())
+        })
+        .await?;
+    session
+        .collect(constant(SAMPLES).bind(oids(tables)), |row| {
+            let name: &str = row.try_get("name")?;
+            let of_table = columns.get_mut(&oid(row, "id")?);
+            let mut live = of_table.into_iter().flatten();
+            if let Some(column) = live.find(|column| column.name == name && !column.dropped) {
+                column.sample = Some(Sample {
+                    null_fraction: row.try_get("null_fraction")?,
+                    width: row.try_get("width")?,
+                    distinct: row.try_get("distinct")?,
+                    value: row.try_get("value")?,
+                });
+            }
+            Ok(())
+        })
+        .await?;
     Ok(columns)
 }
 

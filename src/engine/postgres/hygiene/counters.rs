@@ -1,24 +1,23 @@
 //! What the server counted of the use of tables and indexes, and which server it is.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::{Row, postgres::types::Oid};
+use sqlx::Row;
 
 use crate::{
-    engine::postgres::{session::Session, sql::constant},
+    engine::postgres::{catalog::oid, session::Session, sql::constant},
     policy::usage::{Counters, Node},
 };
 
 macro_rules! counters {
     ($last_read:literal) => {
         concat!(
-            "SELECT array_agg(c.oid) AS ids, array_agg(coalesce(pg_stat_get_numscans(c.oid), 0)) AS reads, \
-               array_agg(CASE WHEN c.relkind = 'i' THEN 0 ELSE coalesce(pg_stat_get_tuples_inserted(c.oid) \
-                 + pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid), 0) END) AS writes, \
-               array_agg(",
+            "SELECT c.oid AS id, coalesce(pg_stat_get_numscans(c.oid), 0) AS reads, \
+               CASE WHEN c.relkind = 'i' THEN 0 ELSE coalesce(pg_stat_get_tuples_inserted(c.oid) \
+                 + pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid), 0) END AS writes, ",
             $last_read,
-            ") AS last_reads \
+            " AS last_read \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE c.relkind IN ('r', 'm', 'i') AND c.relpersistence <> 't' \
                AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'retention_operator')"
@@ -26,7 +25,6 @@ macro_rules! counters {
     };
 }
 
-/// Four lists in one row: as rows, 50,000 objects would take many times the memory.
 const COUNTERS_14: &str = counters!("NULL::int8");
 /// 16 and newer remember when a table and an index were last scanned.
 const COUNTERS_16: &str =
@@ -53,31 +51,24 @@ const IDENTITY: &str = "SELECT system_identifier::text AS identifier FROM pg_con
 pub(super) async fn counters(
     session: &mut Session,
     version: i32,
-) -> Result<HashMap<u32, Counters>, sqlx::Error> {
+) -> Result<BTreeMap<u32, Counters>, sqlx::Error> {
     let statement = if version >= 160_000 {
         COUNTERS_16
     } else {
         COUNTERS_14
     };
-    let row = session.row(constant(statement)).await?;
-    let Some(ids) = row.try_get::<Option<Vec<Oid>>, _>("ids")? else {
-        return Ok(HashMap::new());
-    };
-    let reads: Vec<i64> = row.try_get("reads")?;
-    let writes: Vec<i64> = row.try_get("writes")?;
-    let last_reads: Vec<Option<i64>> = row.try_get("last_reads")?;
-    let counted = reads.into_iter().zip(writes).zip(last_reads);
-    let counters = ids.into_iter().zip(counted);
-    Ok(counters
-        .map(|(id, ((reads, writes), last_read))| {
+    let counters = session
+        .collect(constant(statement), |row| {
+            let last_read: Option<i64> = row.try_get("last_read")?;
             let counters = Counters {
-                reads,
-                writes,
+                reads: row.try_get("reads")?,
+                writes: row.try_get("writes")?,
                 last_read: last_read.and_then(|micros| Timestamp::from_microsecond(micros).ok()),
             };
-            (id.0, counters)
+            Ok((oid(row, "id")?, counters))
         })
-        .collect())
+        .await?;
+    Ok(counters.into_iter().collect())
 }
 
 /// The server; to be read after its counters.

@@ -1,8 +1,9 @@
 //! The indexes and foreign keys of a database.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     error::Error,
+    hash::Hash,
     str::FromStr,
     sync::Arc,
 };
@@ -15,7 +16,7 @@ use sqlx::{
 use crate::{
     engine::postgres::{catalog::oid, session::Session, sql::constant},
     policy::hygiene::{
-        facts::{Facts, ForeignKey, ForeignKeyPart, Index, IndexKey, Table},
+        facts::{Definition, Facts, ForeignKey, ForeignKeyPart, Index, IndexKey, Rare, Table},
         indexes::to_define,
     },
 };
@@ -67,16 +68,16 @@ WHERE i.relnamespace NOT IN (SELECT n.oid FROM pg_namespace n
 /// The indexes of `tables`.
 pub(super) async fn indexes(
     session: &mut Session,
-    tables: &HashMap<u32, Table>,
+    tables: &BTreeMap<u32, Table>,
 ) -> Result<Vec<Index>, sqlx::Error> {
     // Put straight where they stay: there may be tens of thousands.
     let mut indexes = Vec::new();
-    let mut texts = Texts::default();
+    let mut shared = Shared::default();
     session
         .collect(constant(INDEXES), |row| {
             let table: Option<Oid> = row.try_get("table")?;
             if let Some(table) = table.and_then(|table| tables.get(&table.0)) {
-                indexes.push(index(row, table, &mut texts)?);
+                indexes.push(index(row, table, &mut shared)?);
             }
             Ok(())
         })
@@ -84,7 +85,7 @@ pub(super) async fn indexes(
     Ok(indexes)
 }
 
-fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::Error> {
+fn index(row: &PgRow, table: &Table, shared: &mut Shared) -> Result<Index, sqlx::Error> {
     let columns: Vec<i16> = vector(row, "columns")?;
     let key_count = usize::try_from(row.try_get::<i16, _>("key_count")?).unwrap_or(0);
     let of_toast: bool = row.try_get("of_toast")?;
@@ -95,32 +96,39 @@ fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::E
     let collations: Vec<u32> = vector(row, "collations")?;
     let options: Vec<i16> = vector(row, "options")?;
     let keys = keys.iter().zip(classes).zip(collations).zip(options);
+    let keys = keys.map(|(((column, class), collation), options)| IndexKey {
+        column: *column,
+        operator_class: class,
+        collation,
+        options,
+    });
+    let keys: Vec<IndexKey> = keys.collect();
+    let predicate: Option<&str> = row.try_get("predicate")?;
+    let rare = Rare {
+        included: included.to_vec(),
+        expressions: row.try_get("expressions")?,
+        parameters: row.try_get("parameters")?,
+        not_null: row
+            .try_get::<Option<&str>, _>("null_tests")?
+            .and_then(not_null),
+    };
     Ok(Index {
         id: oid(row, "id")?,
         table: table.id,
-        schema: texts.shared(if of_toast { "pg_toast" } else { &table.schema }),
+        schema: shared.text(if of_toast { "pg_toast" } else { &table.schema }),
         name: row.try_get("name")?,
+        constraint: row.try_get("constraint")?,
         attached_to: row
             .try_get::<Option<Oid>, _>("attached_to")?
             .map(|oid| oid.0),
-        method: texts.shared(row.try_get("method")?),
+        method: shared.text(row.try_get("method")?),
         unique: row.try_get("indisunique")?,
         primary: row.try_get("indisprimary")?,
         valid: row.try_get("indisvalid")?,
         ready: row.try_get("indisready")?,
         being_built: row.try_get("being_built")?,
-        constraint: row.try_get("constraint")?,
-        keys: keys
-            .map(|(((column, class), collation), options)| IndexKey {
-                column: *column,
-                operator_class: class,
-                collation,
-                options,
-            })
-            .collect(),
-        included: included.to_vec(),
-        expressions: row.try_get("expressions")?,
-        predicate: row.try_get("predicate")?,
+        keys: shared.keys(&keys),
+        predicate: predicate.map(|predicate| shared.text(predicate)),
         pages: u64::try_from(row.try_get::<i64, _>("pages")?).unwrap_or(0),
         replica_identity: row.try_get("indisreplident")?,
         clustered: row.try_get("indisclustered")?,
@@ -129,27 +137,39 @@ fn index(row: &PgRow, table: &Table, texts: &mut Texts) -> Result<Index, sqlx::E
         nulls_not_distinct: row.try_get("nulls_not_distinct")?,
         referred: row.try_get("referred")?,
         dropping: row.try_get("dropping")?,
-        parameters: row.try_get("parameters")?,
-        not_null: row
-            .try_get::<Option<&str>, _>("null_tests")?
-            .and_then(not_null),
+        rare: rare.boxed(),
         ..Index::default()
     })
 }
 
-/// Texts that are the same for many things, once each.
+/// What is the same for many indexes, once each.
 #[derive(Default)]
-struct Texts(HashSet<Arc<str>>);
+struct Shared {
+    texts: HashSet<Arc<str>>,
+    keys: HashSet<Arc<[IndexKey]>>,
+}
 
-impl Texts {
-    fn shared(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
-            return known.clone();
-        }
-        let shared: Arc<str> = text.into();
-        self.0.insert(shared.clone());
-        shared
+impl Shared {
+    fn text(&mut self, text: &str) -> Arc<str> {
+        once(&mut self.texts, text)
     }
+
+    fn keys(&mut self, keys: &[IndexKey]) -> Arc<[IndexKey]> {
+        once(&mut self.keys, keys)
+    }
+}
+
+fn once<T>(known: &mut HashSet<Arc<T>>, value: &T) -> Arc<T>
+where
+    T: Eq + Hash + ?Sized,
+    for<'a> Arc<T>: From<&'a T>,
+{
+    if let Some(known) = known.get(value) {
+        return known.clone();
+    }
+    let shared: Arc<T> = value.into();
+    known.insert(shared.clone());
+    shared
 }
 
 /// A vector of the catalog as it prints itself: numbers with blanks between them.
@@ -225,16 +245,19 @@ pub(in crate::engine::postgres) async fn define(
     let rows = session.rows(constant(DEFINITIONS).bind(ids)).await?;
     let mut definitions = HashMap::new();
     for row in &rows {
-        let definition: Option<Box<str>> = row.try_get("definition")?;
-        let constraint: Option<Box<str>> = row.try_get("constraint_definition")?;
-        let marks: Vec<String> = row.try_get("marks")?;
-        definitions.insert(oid(row, "id")?, (definition, constraint, marks.into()));
+        // An index that was dropped meanwhile has none.
+        if let Some(statement) = row.try_get("definition")? {
+            let definition = Definition {
+                statement,
+                constraint: row.try_get("constraint_definition")?,
+                marks: row.try_get("marks")?,
+            };
+            definitions.insert(oid(row, "id")?, Box::new(definition));
+        }
     }
     for index in &mut facts.indexes {
-        if let Some((definition, constraint, marks)) = definitions.remove(&index.id) {
-            index.definition = definition;
-            index.constraint_definition = constraint;
-            index.marks = marks;
+        if let Some(definition) = definitions.remove(&index.id) {
+            index.definition = Some(definition);
         }
     }
     Ok(())

@@ -107,10 +107,11 @@ mod tests {
             table: table.id,
             unique: true,
             valid: true,
-            keys: vec![IndexKey {
+            keys: [IndexKey {
                 column,
                 ..IndexKey::default()
-            }],
+            }]
+            .into(),
             ..Index::default()
         });
         facts.tables.insert(table.id, table);

@@ -1,6 +1,6 @@
 //! The tables of a database.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use sqlx::Row;
 
@@ -19,7 +19,7 @@ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' \
   AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'retention_operator') \
   AND c.oid NOT IN (SELECT d.objid FROM pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype = 'e')";
 
-pub(super) async fn tables(session: &mut Session) -> Result<HashMap<u32, Table>, sqlx::Error> {
+pub(super) async fn tables(session: &mut Session) -> Result<BTreeMap<u32, Table>, sqlx::Error> {
     let tables = session
         .collect(constant(TABLES), |row| {
             let id = oid(row, "id")?;

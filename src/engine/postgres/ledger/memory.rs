@@ -17,7 +17,7 @@ use crate::{
             sql::{constant, fixed},
         },
     },
-    policy::usage::{Break, Change, Memory, Node, OwnUse, State, Swept, Window},
+    policy::usage::{Break, Change, Memory, Node, OwnUse, State, Swept, Window, Windows},
 };
 
 /// The tables; each statement is repeatable.
@@ -126,13 +126,12 @@ SELECT server, timeline, (extract(epoch FROM started_at) * 1000000)::int8 AS sta
   (extract(epoch FROM reset_at) * 1000000)::int8 AS reset, epoch, (extract(epoch FROM since) * 1000000)::int8 AS since, \
   broken_by, (extract(epoch FROM sampled_at) * 1000000)::int8 AS sampled \
 FROM retention_operator.usage_node WHERE one";
-/// Lists in one row: as rows, 50,000 objects would take many times the memory.
 const WINDOWS: &str = "\
-SELECT array_agg(key) AS keys, array_agg(object_id) AS ids, array_agg((extract(epoch FROM since) * 1000000)::int8) AS since, \
-  array_agg(broken_by) AS broken_by, array_agg(reads) AS reads, array_agg(writes) AS writes, \
-  array_agg((extract(epoch FROM counted_at) * 1000000)::int8) AS counted, \
-  array_agg((extract(epoch FROM last_use) * 1000000)::int8) AS last_use, array_agg(blind_seconds) AS blind \
-FROM retention_operator.usage_window";
+SELECT key, object_id AS id, (extract(epoch FROM since) * 1000000)::int8 AS since, broken_by, reads, writes, \
+  (extract(epoch FROM counted_at) * 1000000)::int8 AS counted, (extract(epoch FROM last_use) * 1000000)::int8 AS last_use, \
+  blind_seconds AS blind FROM retention_operator.usage_window";
+/// So many windows are written by one statement: all of a large database would be a message of many megabytes.
+const BATCH: usize = 1_000;
 /// Where the sweeps of the last weeks went, until when, and until when those went that do not know what they added to the
 /// counters: one part of them never ended in good order, or an operator ended it that does not count. One that has not ended may
 /// still be at it, unless each of its parts has ended in good order: then it waits for its next window.
@@ -211,7 +210,7 @@ async fn trend(session: &mut Session, policy: &str) -> Result<Vec<TrendPoint>, s
                 day: DayPoint {
                     size_bytes: row.try_get("size_bytes")?,
                     expired_rows: row.try_get("expired_rows")?,
-                    dead_rows: row.try_get("dead_rows")?,
+                    dead_rows: Some(row.try_get("dead_rows")?).filter(|rows| *rows != UNKNOWN),
                     findings: [
                         row.try_get("critical")?,
                         row.try_get("warning")?,
@@ -269,39 +268,26 @@ async fn state(session: &mut Session) -> Result<Option<State>, sqlx::Error> {
     }))
 }
 
-async fn windows(session: &mut Session) -> Result<HashMap<i64, Window>, sqlx::Error> {
-    let row = session.row(constant(WINDOWS)).await?;
-    let keys: Vec<i64> = list(&row, "keys")?;
-    let ids: Vec<i64> = list(&row, "ids")?;
-    let since: Vec<i64> = list(&row, "since")?;
-    let broken_by: Vec<String> = list(&row, "broken_by")?;
-    let reads: Vec<i64> = list(&row, "reads")?;
-    let writes: Vec<i64> = list(&row, "writes")?;
-    let counted: Vec<i64> = list(&row, "counted")?;
-    let last_use: Vec<Option<i64>> = list(&row, "last_use")?;
-    let blind: Vec<i64> = list(&row, "blind")?;
-    let times = since.into_iter().zip(counted).zip(last_use);
-    let counts = reads.into_iter().zip(writes).zip(blind);
-    let what = keys.into_iter().zip(ids).zip(broken_by);
-    what.zip(times)
-        .zip(counts)
-        .map(|((what, times), counts)| {
-            let ((key, id), broken_by) = what;
-            let ((since, counted), last_use) = times;
-            let ((reads, writes), blind_seconds) = counts;
+async fn windows(session: &mut Session) -> Result<Windows, sqlx::Error> {
+    let windows = session
+        .collect(constant(WINDOWS), |row| {
             let window = Window {
-                id: number(id),
-                since: instant(since)?,
-                broken_by: Break::read(&broken_by),
-                reads,
-                writes,
-                counted: instant(counted)?,
-                last_use: last_use.map(instant).transpose()?,
-                blind_seconds,
+                id: number(row.try_get("id")?),
+                since: instant(row.try_get("since")?)?,
+                broken_by: Break::read(row.try_get("broken_by")?),
+                reads: row.try_get("reads")?,
+                writes: row.try_get("writes")?,
+                counted: instant(row.try_get("counted")?)?,
+                last_use: row
+                    .try_get::<Option<i64>, _>("last_use")?
+                    .map(instant)
+                    .transpose()?,
+                blind_seconds: row.try_get("blind")?,
             };
-            Ok((key, window))
+            Ok((row.try_get("key")?, window))
         })
-        .collect()
+        .await?;
+    Ok(windows.into())
 }
 
 /// `$1`: when the last sample was taken, `$2`…: the server now. Another sample in between matches no row.
@@ -319,12 +305,15 @@ SELECT true, $2::text, $3::text, timestamptz 'epoch' + $4::int8 * interval '1 mi
   timestamptz 'epoch' + $5::int8 * interval '1 microsecond', $6::text, \
   timestamptz 'epoch' + $7::int8 * interval '1 microsecond', $8::text, \
   timestamptz 'epoch' + $9::int8 * interval '1 microsecond' WHERE $1::int8 IS NULL ON CONFLICT (one) DO NOTHING";
+/// The names are for people who look into the ledger.
 const ENTER_WINDOWS: &str = "\
 INSERT INTO retention_operator.usage_window (key, name, object_id, since, broken_by, reads, writes, counted_at, last_use, blind_seconds) \
-SELECT w.key, w.name, w.id, timestamptz 'epoch' + w.since * interval '1 microsecond', w.broken_by, w.reads, w.writes, \
+SELECT w.key, concat_ws('.', quote_ident(n.nspname), quote_ident(t.relname), quote_ident(c.relname)), w.id, timestamptz 'epoch' + w.since * interval '1 microsecond', w.broken_by, w.reads, w.writes, \
   timestamptz 'epoch' + w.counted * interval '1 microsecond', timestamptz 'epoch' + w.last_use * interval '1 microsecond', w.blind \
-FROM unnest($1::int8[], $2::text[], $3::int8[], $4::int8[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[]) \
-  AS w(key, name, id, since, broken_by, reads, writes, counted, last_use, blind) \
+FROM unnest($1::int8[], $2::int8[], $3::int8[], $4::text[], $5::int8[], $6::int8[], $7::int8[], $8::int8[], $9::int8[]) \
+  AS w(key, id, since, broken_by, reads, writes, counted, last_use, blind) \
+LEFT JOIN pg_class c ON c.oid = w.id::oid LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
+LEFT JOIN pg_index x ON x.indexrelid = c.oid LEFT JOIN pg_class t ON t.oid = x.indrelid \
 ON CONFLICT (key) DO UPDATE SET name = excluded.name, object_id = excluded.object_id, since = excluded.since, \
   broken_by = excluded.broken_by, reads = excluded.reads, writes = excluded.writes, counted_at = excluded.counted_at, \
   last_use = excluded.last_use, blind_seconds = excluded.blind_seconds";
@@ -356,6 +345,8 @@ WHERE policy = $1::text AND id = ANY ($2::text[]) AND last_seen < clock_timestam
 const OLD_FINDINGS: &str = "\
 DELETE FROM retention_operator.finding WHERE last_seen < clock_timestamp() - interval '30 days'";
 
+/// In the ledger a number of dead rows that is not known: the column never took NULL, and an operator that is older could not read one.
+const UNKNOWN: i64 = -1;
 /// `$1`: the policy, `$2`…: the figures.
 const FIRST_POINT: &str = "\
 INSERT INTO retention_operator.trend (policy, day, taken_at, size_bytes, expired_rows, dead_rows, critical, warning, info) \
@@ -400,7 +391,7 @@ pub(super) async fn write(session: &mut Session, remember: &Remember) -> Result<
             .bind(policy())
             .bind(size_bytes)
             .bind(expired_rows)
-            .bind(dead_rows)
+            .bind(dead_rows.unwrap_or(UNKNOWN))
             .bind(critical)
             .bind(warning)
             .bind(info)
@@ -441,8 +432,8 @@ async fn write_usage(session: &mut Session, change: &Change) -> Result<(), sqlx:
         // Somebody else took a sample meanwhile: this one rests on what is no more.
         return Ok(());
     }
-    if !change.windows.is_empty() {
-        session.execute(entering(&change.windows)).await?;
+    for windows in change.windows.chunks(BATCH) {
+        session.execute(entering(windows)).await?;
     }
     if !change.gone.is_empty() {
         session
@@ -465,24 +456,22 @@ async fn write_usage(session: &mut Session, change: &Change) -> Result<(), sqlx:
 }
 
 fn entering(
-    windows: &[(i64, String, Window)],
+    windows: &[(i64, Window)],
 ) -> sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments> {
     let numbers = |of: &dyn Fn(&Window) -> i64| -> Vec<i64> {
-        windows.iter().map(|(_, _, window)| of(window)).collect()
+        windows.iter().map(|(_, window)| of(window)).collect()
     };
     let keys: Vec<i64> = windows.iter().map(|(key, ..)| *key).collect();
-    let names: Vec<String> = windows.iter().map(|(_, name, _)| name.clone()).collect();
     let broken_by: Vec<String> = windows
         .iter()
-        .map(|(_, _, window)| window.broken_by.as_str().to_owned())
+        .map(|(_, window)| window.broken_by.as_str().to_owned())
         .collect();
     let last_use: Vec<Option<i64>> = windows
         .iter()
-        .map(|(_, _, window)| window.last_use.map(Timestamp::as_microsecond))
+        .map(|(_, window)| window.last_use.map(Timestamp::as_microsecond))
         .collect();
     constant(ENTER_WINDOWS)
         .bind(keys)
-        .bind(names)
         .bind(numbers(&|window| i64::from(window.id)))
         .bind(numbers(&|window| window.since.as_microsecond()))
         .bind(broken_by)

@@ -1,6 +1,9 @@
 //! What expressions are, by their form and by what columns declare: numbers, texts, truth values; and what may be compared.
 
-use super::{super::catalog::NO_TYPE, Printer, refuse};
+use super::{
+    super::catalog::{NO_TYPE, STRICT_ANY},
+    Printer, refuse,
+};
 use crate::{
     engine::EngineError,
     policy::{
@@ -86,13 +89,13 @@ pub(super) enum Affinity {
 pub(super) fn affinity(column: &ColumnFacts) -> Affinity {
     let declared = column.type_name.to_ascii_uppercase();
     let has = |words: &[&str]| words.iter().any(|word| declared.contains(word));
-    if column.type_name == NO_TYPE {
+    if column.type_name == NO_TYPE || column.type_name == STRICT_ANY {
         Affinity::None
     } else if has(&["INT"]) {
         Affinity::Number
     } else if has(&["CHAR", "CLOB", "TEXT"]) {
         Affinity::Text
-    } else if has(&["BLOB"]) || declared == "ANY" {
+    } else if has(&["BLOB"]) {
         Affinity::None
     } else {
         Affinity::Number
@@ -128,7 +131,8 @@ pub(super) fn chosen(function: Function, values: &[Expr]) -> &[Expr] {
 
 /// The truth value that a text spells, as PostgreSQL reads it.
 pub(super) fn spelled_truth(text: &str) -> Option<bool> {
-    match text.trim().to_ascii_lowercase().as_str() {
+    let space = [' ', '\t', '\n', '\u{b}', '\u{c}', '\r'];
+    match text.trim_matches(space).to_ascii_lowercase().as_str() {
         "t" | "tr" | "tru" | "true" | "y" | "ye" | "yes" | "on" | "1" => Some(true),
         "f" | "fa" | "fal" | "fals" | "false" | "n" | "no" | "of" | "off" | "0" => Some(false),
         _ => None,
@@ -139,8 +143,117 @@ pub(super) fn is_bit(expr: &Expr) -> bool {
     matches!(expr, Expr::Number(digits) if matches!(digits.as_str(), "0" | "1"))
 }
 
+/// Digits: words such as `infinity` are read by Rust, and by no affinity.
 pub(super) fn is_number_text(text: &str) -> bool {
-    text.trim().parse::<f64>().is_ok()
+    text.bytes().any(|byte| byte.is_ascii_digit())
+        && !text
+            .bytes()
+            .any(|byte| byte.is_ascii_alphabetic() && !matches!(byte, b'e' | b'E'))
+        && text.trim().parse::<f64>().is_ok()
+}
+
+/// Of a type such as `CHAR(8)`, whose values PostgreSQL fills up with blanks.
+pub(super) fn is_padded(column: &ColumnFacts) -> bool {
+    let declared = column.type_name.to_ascii_uppercase();
+    let word = declared.split('(').next().unwrap_or_default().trim();
+    matches!(
+        word,
+        "CHAR" | "CHARACTER" | "NCHAR" | "BPCHAR" | "NATIVE CHARACTER" | "NATIONAL CHARACTER"
+    )
+}
+
+/// What is compared by its letters, as it has no type of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Date,
+    Time,
+    Stamp,
+    Uuid,
+}
+
+impl Form {
+    pub(super) fn of(column: &ColumnFacts) -> Option<Self> {
+        if affinity(column) != Affinity::Number || declared(column) != Kind::Any {
+            return None;
+        }
+        let declared = column.type_name.to_ascii_uppercase();
+        let has = |words: &[&str]| words.iter().any(|word| declared.contains(word));
+        if has(&["UUID", "GUID", "UNIQUEIDENTIFIER"]) {
+            Some(Self::Uuid)
+        } else if has(&["DATETIME", "TIMESTAMP"]) {
+            Some(Self::Stamp)
+        } else if has(&["DATE"]) {
+            Some(Self::Date)
+        } else if has(&["TIME"]) {
+            Some(Self::Time)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Date => "dates",
+            Self::Time => "times of a day",
+            Self::Stamp => "dates with times",
+            Self::Uuid => "UUIDs",
+        }
+    }
+
+    pub(super) fn advice(self) -> &'static str {
+        match self {
+            Self::Date => "a date as in '2024-01-31'",
+            Self::Time => "a time as in '23:59:59'",
+            Self::Stamp => "date and time as the column holds them, as in '2024-01-31 00:00:00'",
+            Self::Uuid => "36 characters with hyphens, letters in lower case",
+        }
+    }
+
+    /// The pattern of GLOB that a text has in common with all that are written as it is; `None`: it is not of this form.
+    pub(super) fn pattern(self, text: &str) -> Option<String> {
+        let shape: String = text
+            .chars()
+            .map(|c| if c.is_ascii_digit() { '0' } else { c })
+            .collect();
+        let fits = match self {
+            Self::Date => shape == "0000-00-00" && text.parse::<jiff::civil::Date>().is_ok(),
+            Self::Time => shape == "00:00:00" && text.parse::<jiff::civil::Time>().is_ok(),
+            Self::Stamp => {
+                let shape = shape.strip_suffix('Z').unwrap_or(&shape);
+                let plain = text.strip_suffix('Z').unwrap_or(text);
+                let (seconds, fraction) = shape.split_once('.').unwrap_or((shape, "0"));
+                matches!(seconds, "0000-00-00 00:00:00" | "0000-00-00T00:00:00")
+                    && (1..=9).contains(&fraction.len())
+                    && fraction.bytes().all(|byte| byte == b'0')
+                    && plain.parse::<jiff::civil::DateTime>().is_ok()
+            }
+            Self::Uuid => {
+                let parts: Vec<&str> = text.split('-').collect();
+                parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12])
+                    && parts
+                        .concat()
+                        .bytes()
+                        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            }
+        };
+        if !fits {
+            return None;
+        }
+        Some(match self {
+            Self::Uuid => self.usual(),
+            _ => shape.replace('0', "[0-9]"),
+        })
+    }
+
+    /// Of columns that are compared with each other.
+    pub(super) fn usual(self) -> String {
+        match self {
+            Self::Date => "0000-00-00".replace('0', "[0-9]"),
+            Self::Time => "00:00:00".replace('0', "[0-9]"),
+            Self::Stamp => "0000-00-00 00:00:00".replace('0', "[0-9]"),
+            Self::Uuid => "00000000-0000-0000-0000-000000000000".replace('0', "[0-9a-f]"),
+        }
+    }
 }
 
 /// What a division by it or of it gives elsewhere.
@@ -311,6 +424,12 @@ impl Printer<'_> {
                 (Kind::Truth, Kind::Text, _, _) => {
                     return refuse(
                         "a truth value is not compared with a text: write it alone, with NOT, or compare it with TRUE or FALSE"
+                            .to_owned(),
+                    );
+                }
+                (Kind::Truth, Kind::Number, ..) if !truths => {
+                    return refuse(
+                        "a truth value is not compared with a number: write it alone, with NOT, or compare it with TRUE or FALSE"
                             .to_owned(),
                     );
                 }

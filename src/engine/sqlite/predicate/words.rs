@@ -1,13 +1,7 @@
 //! Literals, patterns and other words of a statement.
 
-use super::{NUMBERS, Printed, refuse};
-use crate::{engine::EngineError, policy::predicate::Expr};
-
-pub(super) fn absolute(value: &str) -> String {
-    format!(
-        "(CASE WHEN typeof({value}) NOT IN {NUMBERS} THEN NULL WHEN {value} < 0 THEN - {value} ELSE {value} END)"
-    )
-}
+use super::{Printed, refuse};
+use crate::engine::EngineError;
 
 /// A pattern of LIKE as one of GLOB.
 pub(super) fn glob(pattern: &str, escape: char) -> Printed {
@@ -45,10 +39,6 @@ pub(super) fn glob(pattern: &str, escape: char) -> Printed {
 
 pub(super) fn is_whole(digits: &str) -> bool {
     !digits.is_empty() && digits.len() <= 9 && digits.bytes().all(|digit| digit.is_ascii_digit())
-}
-
-pub(super) fn is_fraction(expr: &Expr) -> bool {
-    matches!(expr, Expr::Number(digits) if !digits.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 /// The driver ends a statement at its first NUL: what follows would silently be lost.

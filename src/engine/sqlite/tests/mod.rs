@@ -1,5 +1,6 @@
 //! What the conditions mean, asked of SQLite itself.
 
+mod doubts;
 mod expiry;
 mod plans;
 mod predicate;

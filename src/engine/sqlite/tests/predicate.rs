@@ -19,8 +19,8 @@ const ROWS: &str = r#"
       (5, 1, 'OPEN',   -9223372036854775808, 'f', x'00ff',                                            x'41', 'no');
 "#;
 
-/// The ids of the rows that a sweep with this `where` takes.
-async fn taken(text: &str) -> Result<Vec<i64>, EngineError> {
+/// The ids of the rows that a sweep with this `where` takes, and of those of which nobody knows.
+async fn sorted(text: &str) -> Result<[Vec<i64>; 2], EngineError> {
     let database = Database::new(ROWS).await;
     let mut plan = database
         .plan("x", "at", Encoding::EpochSeconds, "2024-01-01T00:00:00Z")
@@ -29,14 +29,16 @@ async fn taken(text: &str) -> Result<Vec<i64>, EngineError> {
     database.engine.check_plan(&plan).await?;
     database.sweep(&plan).await?;
     let left = database.ids("SELECT id FROM x").await;
-    // As a hold it keeps exactly those rows.
+    // As a hold it keeps those rows, and those of which nobody knows.
     let database = Database::new(ROWS).await;
     plan.holds = plan.filter.take().into_iter().collect();
     database.sweep(&plan).await?;
     let kept = database.ids("SELECT id FROM x").await;
-    let taken: Vec<i64> = (1..=5).filter(|id| !left.contains(id)).collect();
-    assert_eq!(kept, taken, "{text}");
-    Ok(taken)
+    let (doubtful, taken): (Vec<i64>, Vec<i64>) = (1..=5)
+        .filter(|id| !left.contains(id) || kept.contains(id))
+        .partition(|id| left.contains(id));
+    assert!(taken.iter().all(|id| kept.contains(id)), "{text}");
+    Ok([taken, doubtful])
 }
 
 #[rstest]
@@ -53,47 +55,14 @@ async fn taken(text: &str) -> Result<Vec<i64>, EngineError> {
 #[case("name LIKE '%c*?['", &[3])]
 #[case("name LIKE '_pen'", &[1])]
 #[case("name LIKE 'a?b%'", &[])]
-#[case("amount > 4", &[1, 2])]
-#[case("4 < amount", &[1, 2])]
-#[case("amount > '4'", &[1, 2])]
-#[case("amount >= 5 AND amount < 10", &[1])]
-#[case("amount BETWEEN 5 AND 10", &[1, 2])]
-#[case("amount NOT BETWEEN 5 AND 9", &[2, 5])]
-#[case("amount <> 5", &[2, 3, 5])]
-#[case("amount IN (5, 10)", &[1, 2])]
-#[case("amount NOT IN (5, NULL)", &[])]
 #[case("amount IS NULL", &[4])]
 #[case("amount IS NOT NULL", &[1, 2, 3, 5])]
-#[case("amount IS DISTINCT FROM 5", &[2, 3, 4, 5])]
-#[case("amount IS NOT DISTINCT FROM NULL", &[4])]
-#[case("amount / 2 = 2.5", &[1])]
 #[case("id / 2 = 1", &[2, 3])]
-#[case("amount % 3 = 1", &[2])]
-#[case("amount / 0 = 1", &[])]
-#[case("abs(amount) = 5", &[1])]
-#[case("abs(amount) > 9000000000000000000", &[5])]
-#[case("- amount = -10", &[2])]
-#[case("loose > 6", &[3])]
-#[case("loose > 'Z'", &[1])]
-// A text in a column of numbers, and a blob in a column of texts: in doubt a row stays.
-#[case("coalesce(amount, 0) > 4", &[1, 2])]
-#[case("greatest(amount, 7) > 6", &[1, 2, 4, 5])]
-#[case("NOT (nullif(amount, 5) < 4)", &[2])]
-#[case("amount > id", &[1, 2])]
-#[case("loose > name", &[1])]
-#[case("loose >= coalesce(amount, 0)", &[])]
-#[case("amount + 1 > 0", &[1, 2])]
-#[case("amount * 2 = 0", &[])]
-#[case("- amount = 0", &[])]
-#[case("coalesce(amount, 0) + 1 = 1", &[4])]
-#[case("loose % 2 = 1", &[2])]
-#[case("length(name) - amount > 0", &[5])]
 // Truth values, kept as numbers and as words.
 #[case("coalesce(flag, FALSE)", &[1, 3])]
 #[case("NOT coalesce(flag, FALSE)", &[2, 4, 5])]
 #[case("NOT coalesce(flag, \"true\")", &[2, 4, 5])]
 #[case("nullif(flag, TRUE) IS NULL", &[1, 3, 4])]
-#[case("flag <> (amount > 4)", &[2])]
 #[case("flag = (id IN (1, 3))", &[1, 2, 3, 5])]
 #[case("flag IN (id > 1, NULL)", &[3])]
 #[case("greatest(flag, FALSE)", &[1, 3])]
@@ -110,7 +79,6 @@ async fn taken(text: &str) -> Result<Vec<i64>, EngineError> {
 #[case("flag <> TRUE", &[2, 5])]
 #[case("flag IN (FALSE)", &[2, 5])]
 #[case("flag IS DISTINCT FROM FALSE", &[1, 3, 4])]
-#[case("flag AND amount > 1", &[1])]
 #[case("flag <> 1", &[2, 5])]
 // A text among truth values is the one that it spells.
 #[case("coalesce(flag, 'true')", &[1, 3, 4])]
@@ -120,12 +88,6 @@ async fn taken(text: &str) -> Result<Vec<i64>, EngineError> {
 #[case("greatest(flag, 'on')", &[1, 2, 3, 4, 5])]
 #[case("coalesce(flag, 1)", &[1, 3, 4])]
 #[case("name = 'Open' OR flag = FALSE", &[1, 2, 5])]
-#[case("doc ->> 's' = 'x'", &[1])]
-#[case("doc ->> 't' = 'true'", &[1])]
-#[case("doc ->> 'd' = '1.50'", &[1])]
-#[case("doc ->> 'n' IS NULL", &[1, 2, 3, 4, 5])]
-#[case("doc -> 'a' ->> 'b' = '2'", &[2])]
-#[case("doc -> 'list' ->> 1 = '2'", &[2])]
 #[case("lower(name) = 'open'", &[1, 5])]
 #[case("upper(name) LIKE 'OP%'", &[1, 5])]
 #[case("length(name) = 6", &[2])]
@@ -139,14 +101,63 @@ async fn taken(text: &str) -> Result<Vec<i64>, EngineError> {
 #[case("coalesce(name, 'none') = 'none'", &[4])]
 #[case("coalesce(name) = 'Open'", &[1])]
 #[case("nullif(name, 'Open') IS NULL", &[1, 4])]
-#[case("greatest(amount, 7, NULL) = 7", &[1, 4, 5])]
-#[case("least(amount, 7, NULL) = 7", &[2, 3, 4])]
 #[case("name || '!' = 'Open!'", &[1])]
 // A column of that name does not change what truth is.
 #[case("\"true\" = 'no' AND flag IS TRUE", &[1, 3])]
 #[tokio::test]
 async fn an_expression_takes_these_rows(#[case] text: &str, #[case] ids: &[i64]) {
-    assert_eq!(taken(text).await.unwrap(), ids, "{text}");
+    assert_eq!(sorted(text).await.unwrap(), [ids, &[]], "{text}");
+}
+
+// A text in a column of numbers, a blob or no document among documents, a division by zero, fractions that are near to each other: PostgreSQL
+// would hold the row, or fail, and the row stays, whether the condition is a `where` or a hold.
+#[rstest]
+#[case("amount > 4", &[1, 2], &[3])]
+#[case("4 < amount", &[1, 2], &[3])]
+#[case("amount > '4'", &[1, 2], &[3])]
+#[case("amount >= 5 AND amount < 10", &[1], &[3])]
+#[case("amount BETWEEN 5 AND 10", &[1, 2], &[3])]
+#[case("amount NOT BETWEEN 5 AND 9", &[2, 5], &[3])]
+#[case("amount <> 5", &[2, 5], &[3])]
+#[case("amount IN (5, 10)", &[1, 2], &[3])]
+#[case("amount NOT IN (5, NULL)", &[], &[3])]
+#[case("amount IS DISTINCT FROM 5", &[2, 4, 5], &[3])]
+#[case("amount IS NOT DISTINCT FROM NULL", &[4], &[3])]
+#[case("amount / 2 = 2.5", &[], &[1, 3])]
+#[case("amount / 0 = 1", &[], &[1, 2, 3, 4, 5])]
+#[case("abs(amount) = 5", &[1], &[3])]
+#[case("abs(amount) > 9000000000000000000", &[5], &[3])]
+#[case("- amount = -10", &[2], &[3])]
+#[case("loose > 6", &[3], &[1, 5])]
+#[case("loose > 'Z'", &[1], &[2, 3, 5])]
+#[case("coalesce(amount, 0) > 4", &[1, 2], &[3])]
+#[case("greatest(amount, 7) > 6", &[1, 2, 4, 5], &[3])]
+#[case("NOT (nullif(amount, 5) < 4)", &[2], &[3])]
+#[case("amount > id", &[1, 2], &[3])]
+#[case("loose > name", &[1], &[2, 3, 5])]
+#[case("loose >= coalesce(amount, 0)", &[], &[1, 3, 5])]
+#[case("amount + 1 > 0", &[1, 2], &[3])]
+#[case("amount * 2 = 0", &[], &[3])]
+#[case("- amount = 0", &[], &[3])]
+#[case("coalesce(amount, 0) + 1 = 1", &[4], &[3])]
+#[case("length(name) - amount > 0", &[5], &[3])]
+#[case("flag <> (amount > 4)", &[2], &[3])]
+#[case("flag AND amount > 1", &[1], &[3])]
+#[case("doc ->> 's' = 'x'", &[1], &[3, 5])]
+#[case("doc ->> 't' = 'true'", &[1], &[3, 5])]
+#[case("doc ->> 'd' = '1.50'", &[1], &[3, 5])]
+#[case("doc ->> 'n' IS NULL", &[1, 2, 4], &[3, 5])]
+#[case("doc -> 'a' ->> 'b' = '2'", &[2], &[3, 5])]
+#[case("doc -> 'list' ->> 1 = '2'", &[2], &[3, 5])]
+#[case("greatest(amount, 7, NULL) = 7", &[1, 4, 5], &[3])]
+#[case("least(amount, 7, NULL) = 7", &[2, 4], &[3])]
+#[tokio::test]
+async fn a_row_of_which_nobody_knows_stays(
+    #[case] text: &str,
+    #[case] ids: &[i64],
+    #[case] doubtful: &[i64],
+) {
+    assert_eq!(sorted(text).await.unwrap(), [ids, doubtful], "{text}");
 }
 
 /// Texts of digits become numbers in all of these columns but `word`.
@@ -194,7 +205,7 @@ async fn taken_of_digits(text: &str) -> Result<Vec<i64>, EngineError> {
 #[case("coalesce(paid, 1) / 100 > 0.5", &[1])]
 #[case("owner / editor = 0.875", &[])]
 #[case("owner / editor = 0", &[1, 3])]
-#[case("1.0 * owner / editor = 0.875", &[1])]
+#[case("1.0 * owner / editor > 0.87", &[1, 2])]
 #[case("1.0 * loose / 100 > 0.5", &[1])]
 #[tokio::test]
 async fn texts_of_digits_and_fractions_mean_what_they_mean_elsewhere(
@@ -262,6 +273,8 @@ async fn what_digits_would_change_is_refused(#[case] text: &str, #[case] says: &
 #[case("lower(name) = 5", "never equal")]
 #[case("amount + 1 = '6'", "never equal")]
 #[case("amount % 1.5 = 1", "whole numbers only")]
+#[case("amount % 3 = 1", "whole numbers only")]
+#[case("loose % 2 = 1", "whole numbers only")]
 #[case("left(name, amount) = 'x'", "a number of characters")]
 #[case("left(name, -1) = 'x'", "a number of characters")]
 #[case("doc -> '$.a' IS NULL", "a path")]
@@ -289,7 +302,7 @@ async fn what_digits_would_change_is_refused(#[case] text: &str, #[case] says: &
 #[case("lower(name) -> 'a' IS NULL", "begin at a column")]
 #[tokio::test]
 async fn what_cannot_mean_the_same_is_refused(#[case] text: &str, #[case] says: &str) {
-    let error = taken(text).await.unwrap_err();
+    let error = sorted(text).await.unwrap_err();
 
     assert_eq!(error.category(), "predicate", "{error}");
     assert!(error.to_string().contains(says), "{error}");
@@ -302,7 +315,7 @@ async fn what_cannot_mean_the_same_is_refused(#[case] text: &str, #[case] says: 
 #[case::greatest(format!("greatest({}) = 1", vec!["amount"; 501].join(", ")), "at most 100 values")]
 #[tokio::test]
 async fn what_sqlite_has_no_room_for_is_refused(#[case] text: String, #[case] says: &str) {
-    let error = taken(&text).await.unwrap_err().to_string();
+    let error = sorted(&text).await.unwrap_err().to_string();
 
     assert!(error.contains(says), "{error}");
 }
@@ -321,8 +334,9 @@ async fn what_stands_in_itself_is_printed_once(#[case] call: &str) {
 
     let printed = print_predicate(&predicate, &[("amount".to_owned(), "NUMERIC".to_owned())]);
 
-    assert!(printed.unwrap().len() < 200 * 10);
-    assert!(taken(&text).await.is_ok());
+    // What is in doubt mentions once more what it stands in.
+    assert!(printed.unwrap()[0].len() < 200 * 10 * 10);
+    assert!(sorted(&text).await.is_ok());
 }
 
 proptest::proptest! {
@@ -339,12 +353,14 @@ proptest::proptest! {
             super::super::predicate::columns(&predicate, &mut expected);
             expected.sort_unstable();
             expected.dedup();
-            let read = judge::columns(&printed).map(|mut names| {
-                names.sort_unstable();
-                names.dedup();
-                names
-            });
-            proptest::prop_assert_eq!(read, Ok(expected), "{} printed as {}", source, printed);
+            for printed in printed {
+                let read = judge::columns(&printed).map(|mut names| {
+                    names.sort_unstable();
+                    names.dedup();
+                    names
+                });
+                proptest::prop_assert_eq!(read.as_ref(), Ok(&expected), "{} printed as {}", source, printed);
+            }
         }
     }
 }

@@ -192,6 +192,7 @@ mod tests {
                 distinct,
                 ..BtreeColumn::default()
             }],
+            different_keys: None,
             seen: Some("2026-11-20T10:00:00Z".parse::<Timestamp>().unwrap()),
         });
         facts

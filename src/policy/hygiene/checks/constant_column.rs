@@ -241,10 +241,11 @@ mod tests {
         of_key.indexes = vec![Index {
             table: 1,
             unique: true,
-            keys: vec![IndexKey {
+            keys: [IndexKey {
                 column: 1,
                 ..IndexKey::default()
-            }],
+            }]
+            .into(),
             ..Index::default()
         }];
         assert_eq!(found(&of_key), ["public.t.null"]);

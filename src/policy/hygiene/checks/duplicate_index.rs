@@ -118,8 +118,8 @@ fn worth(index: &Index) -> (Reverse<[bool; 7]>, &str) {
 mod tests {
     use super::*;
     use crate::policy::hygiene::{
-        checks::samples::{self, index},
-        facts::{ForeignKey, IndexKey},
+        checks::samples::{self, index, keys_of},
+        facts::{Definition, ForeignKey, IndexKey, Rare},
     };
 
     fn found(indexes: Vec<Index>) -> Vec<Finding> {
@@ -137,7 +137,7 @@ mod tests {
         let mut findings = found(vec![
             Index {
                 pages: 200,
-                definition: Some("CREATE INDEX t_a2 ON public.t USING btree (a)".into()),
+                definition: samples::made_by("CREATE INDEX t_a2 ON public.t USING btree (a)"),
                 ..index(2, "t_a2", &[1])
             },
             index(3, "t_a1", &[1]),
@@ -163,7 +163,7 @@ mod tests {
         let primary = Index {
             primary: true,
             unique: true,
-            constraint: Some("t_pkey".to_owned()),
+            constraint: Some("t_pkey".into()),
             ..index(1, "t_pkey", &[1])
         };
 
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn read_backwards_it_is_the_same_index() {
         let mut backwards = index(2, "t_a_desc", &[1]);
-        backwards.keys[0].options = 3;
+        keys_of(&mut backwards)[0].options = 3;
 
         assert_eq!(ids(vec![index(1, "t_a", &[1]), backwards]).len(), 1);
     }
@@ -186,19 +186,25 @@ mod tests {
         type Change = fn(&mut Index);
         let changes: [(&str, Change); 9] = [
             ("a partial index", |index| {
-                index.predicate = Some("1".to_owned())
+                index.predicate = Some("1".into())
             }),
             ("an operator class", |index| {
-                index.keys[0].operator_class = 7
+                keys_of(index)[0].operator_class = 7
             }),
-            ("a collation", |index| index.keys[0].collation = 7),
-            ("NULLs first", |index| index.keys[0].options = 2),
+            ("a collation", |index| keys_of(index)[0].collation = 7),
+            ("NULLs first", |index| keys_of(index)[0].options = 2),
             ("a direction of one column", |index| {
-                index.keys[1].options = 3
+                keys_of(index)[1].options = 3
             }),
-            ("included columns", |index| index.included = vec![3]),
+            ("included columns", |index| {
+                index.rare = Rare {
+                    included: vec![3],
+                    ..Rare::default()
+                }
+                .boxed();
+            }),
             ("the access method", |index| index.method = "hash".into()),
-            ("the order of columns", |index| index.keys.reverse()),
+            ("the order of columns", |index| keys_of(index).reverse()),
             ("not valid", |index| index.valid = false),
         ];
         for (name, change) in changes {
@@ -213,7 +219,11 @@ mod tests {
     fn parameters_make_another_index_only_where_they_change_what_it_finds() {
         let brin = |id, name, pages: &str| Index {
             method: "brin".into(),
-            parameters: Some(format!("{{pages_per_range={pages}}}")),
+            rare: Rare {
+                parameters: Some(format!("{{pages_per_range={pages}}}")),
+                ..Rare::default()
+            }
+            .boxed(),
             ..index(id, name, &[1])
         };
 
@@ -224,7 +234,7 @@ mod tests {
     #[test]
     fn expressions_are_compared_and_not_only_counted() {
         let lower = |id, name, expression: &str| Index {
-            expressions: Some(expression.to_owned()),
+            rare: samples::expressions(expression),
             ..index(id, name, &[0])
         };
 
@@ -255,10 +265,10 @@ mod tests {
 
     #[test]
     fn an_exclusion_constraint_is_no_duplicate_of_anything() {
-        let exclusion = |id, name| Index {
+        let exclusion = |id, name: &str| Index {
             method: "gist".into(),
             exclusion: true,
-            constraint: Some(String::from(name)),
+            constraint: Some(name.into()),
             ..index(id, name, &[1])
         };
 
@@ -270,7 +280,7 @@ mod tests {
         let primary = Index {
             primary: true,
             unique: true,
-            constraint: Some("t_pkey".to_owned()),
+            constraint: Some("t_pkey".into()),
             ..index(1, "t_pkey", &[1])
         };
         let referred = Index {
@@ -320,15 +330,14 @@ mod tests {
     fn a_duplicate_constraint_is_dropped_by_its_name() {
         let unique = |id, name: &str| Index {
             unique: true,
-            constraint: Some(name.to_owned()),
-            definition: Some(
-                format!(
+            constraint: Some(name.into()),
+            definition: Some(Box::new(Definition {
+                statement: format!(
                     "CREATE UNIQUE INDEX {name} ON public.t USING btree (a) WITH (fillfactor='70')"
-                )
-                .into(),
-            ),
-            constraint_definition: Some(format!("UNIQUE USING INDEX {name}").into()),
-            marks: vec!["COMMENT ON INDEX public.t_a_key1 IS 'x';".to_owned()].into(),
+                ),
+                constraint: Some(format!("UNIQUE USING INDEX {name}")),
+                marks: vec!["COMMENT ON INDEX public.t_a_key1 IS 'x';".to_owned()],
+            })),
             ..index(id, name, &[1])
         };
 
@@ -399,10 +408,11 @@ mod tests {
     #[test]
     fn keys_are_what_is_compared_and_not_their_count() {
         let one = Index {
-            keys: vec![IndexKey {
+            keys: [IndexKey {
                 column: 2,
                 ..IndexKey::default()
-            }],
+            }]
+            .into(),
             ..index(2, "b", &[1])
         };
 

@@ -153,7 +153,7 @@ fn nearly<'a>(
             } else {
                 "does, but compares texts by another collation"
             };
-            (index.name.as_str(), why)
+            (&*index.name, why)
         })
         .collect();
     nearly.sort_unstable();
@@ -232,8 +232,8 @@ fn advice(indexes: &Indexes<'_>, names: &mut Names<'_>, wanted: &Wanted<'_>) -> 
 mod tests {
     use super::*;
     use crate::policy::hygiene::{
-        checks::samples::{self, index, table},
-        facts::{ForeignKeyPart, Index},
+        checks::samples::{self, index, keys_of, table},
+        facts::{ForeignKeyPart, Index, Rare},
     };
 
     /// `public.t (columns)` refers to `public.parent`; the columns are called a, b, c.
@@ -307,8 +307,12 @@ mod tests {
     #[test]
     fn a_partial_index_serves_it_when_it_leaves_out_only_rows_that_refer_to_nothing() {
         let partial = |not_null: Option<Vec<i16>>| Index {
-            predicate: Some("1".to_owned()),
-            not_null,
+            predicate: Some("1".into()),
+            rare: Rare {
+                not_null,
+                ..Rare::default()
+            }
+            .boxed(),
             ..index(1, "t_i", &[1])
         };
 
@@ -338,7 +342,7 @@ mod tests {
         assert!(found[0].evidence.ends_with("t_i does, but is not valid"));
 
         let mut other = index(1, "t_i", &[1]);
-        other.keys[0].collation = 950;
+        keys_of(&mut other)[0].collation = 950;
         let mut facts = referring_by(&[1], vec![other]);
         facts.foreign_keys[0].collations = vec![100];
         let found = found_in(&facts);

@@ -19,22 +19,35 @@ const CRITICAL: u8 = 90;
 
 pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
     for sequence in &facts.sequences {
-        let Some(last) = sequence.last else {
-            continue;
-        };
-        let narrowest = sequence
-            .columns
-            .iter()
-            .filter(|column| column.by != Feed::Reference)
-            .min_by_key(|column| rank(facts, column));
-        findings.extend(finding(facts, sequence, last, narrowest));
-        for column in &sequence.columns {
-            if column.by == Feed::Reference {
-                findings.extend(finding(facts, sequence, last, Some(column)));
-            }
+        for (last, column) in ends(facts, sequence) {
+            findings.extend(finding(facts, sequence, last, column));
         }
     }
     super::integer_keys::check(facts, findings);
+}
+
+/// The check says something of a sequence.
+pub(in crate::policy::hygiene) fn is_near_an_end(facts: &Facts, sequence: &Sequence) -> bool {
+    ends(facts, sequence).any(|(last, column)| {
+        let way = Way::new(sequence, last, column);
+        way.is_some_and(|way| severity(way.percent).is_some())
+    })
+}
+
+/// How far a sequence is, and what may end: the narrowest of its columns, and each that refers to one.
+fn ends<'s>(
+    facts: &Facts,
+    sequence: &'s Sequence,
+) -> impl Iterator<Item = (i64, Option<&'s FedColumn>)> {
+    let columns = sequence.columns.iter();
+    let (referring, fed): (Vec<_>, Vec<_>) =
+        columns.partition(|column| column.by == Feed::Reference);
+    let narrowest = fed.into_iter().min_by_key(|column| rank(facts, column));
+    let all = std::iter::once(narrowest).chain(referring.into_iter().map(Some));
+    let all = sequence
+        .last
+        .map(|last| all.map(move |column| (last, column)));
+    all.into_iter().flatten()
 }
 
 /// By whole percent of the numbers that are used; `None`: there is time.
@@ -323,6 +336,31 @@ mod tests {
 
         let severities: Vec<Severity> = findings.iter().map(|finding| finding.severity).collect();
         assert_eq!(severities, Vec::from_iter(severity));
+    }
+
+    #[rstest]
+    #[case(sequence(INT4, 1_503_238_553), Some(INT4), 0)]
+    #[case(sequence(INT4, 1_503_238_554), Some(INT4), 1)]
+    // The column ends before its sequence.
+    #[case(sequence(INT8, 30_000), Some(INT2), 1)]
+    #[case(Sequence { last: None, ..sequence(INT4, 0) }, Some(INT4), 0)]
+    fn only_sequences_of_which_nothing_is_said_are_left_out(
+        #[case] sequence: Sequence,
+        #[case] max: Option<i64>,
+        #[case] kept: usize,
+    ) {
+        for by in [Feed::Identity, Feed::Reference] {
+            let sequence = feeding(sequence.clone(), max, by);
+            let mut facts = Facts {
+                sequences: vec![sequence.clone()],
+                ..Facts::default()
+            };
+
+            crate::policy::hygiene::lighten(&mut facts);
+
+            assert_eq!(facts.sequences.len(), kept);
+            assert_eq!(found(sequence).is_empty(), kept == 0);
+        }
     }
 
     #[test]

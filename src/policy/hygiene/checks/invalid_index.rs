@@ -8,7 +8,7 @@ use crate::policy::hygiene::{
     facts::{Index, Table},
     indexes::{Indexes, size},
     sql_name,
-    statements::{Made, Names, definition_tail},
+    statements::{Made, Names, constraint_definition, definition_tail},
 };
 
 /// So many partitions are named, and get their statements.
@@ -188,7 +188,7 @@ fn completion(
         None => format!("{}_{}", partition.name, index.name),
     };
     let constraint = match index.constraint {
-        Some(_) => Some(index.constraint_definition.as_deref()?),
+        Some(_) => Some(constraint_definition(index)?),
         None => None,
     };
     let made = Made {
@@ -296,10 +296,10 @@ mod tests {
     #[test]
     fn a_partitioned_index_names_the_partitions_that_lack_theirs() {
         let mut facts = samples::partitioned(&["p_a"], &[1]);
-        facts.indexes.retain(|index| index.name != "p_a_2");
+        facts.indexes.retain(|index| &*index.name != "p_a_2");
         facts.indexes[0].valid = false;
         facts.indexes[0].definition =
-            Some("CREATE INDEX p_a ON ONLY public.p USING btree (a)".into());
+            samples::made_by("CREATE INDEX p_a ON ONLY public.p USING btree (a)");
 
         let findings = found_in(&facts);
 

@@ -8,7 +8,7 @@ mod duplicate_index;
 mod empty_table;
 mod foreign_key_without_index;
 mod freeze_age;
-mod integer_exhaustion;
+pub(super) mod integer_exhaustion;
 mod integer_keys;
 mod invalid_index;
 #[cfg(test)]

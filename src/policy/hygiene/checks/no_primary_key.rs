@@ -165,7 +165,7 @@ fn convertible<'a>(facts: &'a Facts, key: &TotalKey) -> Option<&'a Index> {
     let is_convertible = key.is_plain
         && index.constraint.is_none()
         && &*index.method == "btree"
-        && index.included.is_empty()
+        && index.included().is_empty()
         && index.keys.iter().all(|key| key.options == 0);
     is_convertible.then_some(index)
 }
@@ -181,13 +181,13 @@ pub(super) fn converted(facts: &Facts) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::hygiene::checks::made_up::*;
+    use crate::policy::hygiene::checks::{made_up::*, samples};
 
     fn primary(table: u32) -> Index {
         Index {
             id: table + 1_000,
             table,
-            name: "pk".to_owned(),
+            name: "pk".into(),
             primary: true,
             unique: true,
             valid: true,
@@ -231,11 +231,11 @@ mod tests {
         facts.indexes = vec![Index {
             id: 500,
             table: 1,
-            name: "t_a".to_owned(),
+            name: "t_a".into(),
             method: "btree".into(),
             unique: true,
             valid: true,
-            definition: Some("CREATE UNIQUE INDEX t_a ON public.t USING btree (a)".into()),
+            definition: samples::made_by("CREATE UNIQUE INDEX t_a ON public.t USING btree (a)"),
             ..Index::default()
         }];
 

@@ -79,7 +79,7 @@ pub(super) fn pairs<'a>(indexes: &Indexes<'a>) -> Vec<(&'a Index, &'a Index)> {
                     !may_go(longer) || !table.iter().any(|longest| covers(longest, longer))
                 })
                 // The shortest of those that stay; names decide, so that the finding does not change.
-                .min_by_key(|longer| (longer.keys.len() + longer.included.len(), &longer.name));
+                .min_by_key(|longer| (longer.keys.len() + longer.included().len(), &longer.name));
             if let Some(longer) = longest {
                 pairs.push((*index, *longer));
             }
@@ -99,7 +99,10 @@ fn may_go(index: &Index) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::hygiene::checks::samples::{self, index};
+    use crate::policy::hygiene::{
+        checks::samples::{self, index, keys_of},
+        facts::Rare,
+    };
 
     fn found_in(facts: &Facts) -> Vec<Finding> {
         let mut findings = Vec::new();
@@ -161,7 +164,7 @@ mod tests {
         };
         let exclusion = Index {
             exclusion: true,
-            constraint: Some("t_a".to_owned()),
+            constraint: Some("t_a".into()),
             ..index(1, "t_a", &[1])
         };
 
@@ -173,13 +176,15 @@ mod tests {
     fn whatever_a_search_could_miss_keeps_it() {
         type Change = fn(&mut Index);
         let changes: [(&str, Change); 8] = [
-            ("another first column", |long| long.keys.reverse()),
+            ("another first column", |long| keys_of(long).reverse()),
             ("a partial longer one", |long| {
-                long.predicate = Some("1".to_owned())
+                long.predicate = Some("1".into())
             }),
-            ("an operator class", |long| long.keys[0].operator_class = 7),
-            ("a collation", |long| long.keys[0].collation = 7),
-            ("NULLs first", |long| long.keys[0].options = 2),
+            ("an operator class", |long| {
+                keys_of(long)[0].operator_class = 7
+            }),
+            ("a collation", |long| keys_of(long)[0].collation = 7),
+            ("NULLs first", |long| keys_of(long)[0].options = 2),
             ("a hash", |long| long.method = "hash".into()),
             ("unfinished", |long| long.valid = false),
             ("half dropped", |long| long.dropping = true),
@@ -195,7 +200,7 @@ mod tests {
     #[test]
     fn a_partial_index_is_not_redundant_beside_a_whole_one() {
         let partial = Index {
-            predicate: Some("1".to_owned()),
+            predicate: Some("1".into()),
             ..index(1, "t_a_open", &[1])
         };
 
@@ -205,14 +210,22 @@ mod tests {
     #[test]
     fn included_columns_must_be_in_the_longer_one_too() {
         let short = |included: &[i16]| Index {
-            included: included.to_vec(),
+            rare: Rare {
+                included: included.to_vec(),
+                ..Rare::default()
+            }
+            .boxed(),
             ..index(1, "t_a", &[1])
         };
 
         assert_eq!(ids(vec![short(&[2]), index(2, "t_ab", &[1, 2])]).len(), 1);
         assert!(ids(vec![short(&[3]), index(2, "t_ab", &[1, 2])]).is_empty());
         let wider = Index {
-            included: vec![2, 3],
+            rare: Rare {
+                included: vec![2, 3],
+                ..Rare::default()
+            }
+            .boxed(),
             ..index(2, "t_a_more", &[1])
         };
         assert_eq!(
@@ -224,15 +237,15 @@ mod tests {
     #[test]
     fn an_expression_is_redundant_only_before_plain_columns() {
         let short = Index {
-            expressions: Some("lower".to_owned()),
+            rare: samples::expressions("lower"),
             ..index(1, "t_lower", &[0])
         };
         let long = Index {
-            expressions: Some("lower".to_owned()),
+            rare: samples::expressions("lower"),
             ..index(2, "t_lower_a", &[0, 1])
         };
         let other = Index {
-            expressions: Some("upper".to_owned()),
+            rare: samples::expressions("upper"),
             ..long.clone()
         };
 

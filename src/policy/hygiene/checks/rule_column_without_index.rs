@@ -144,13 +144,14 @@ mod tests {
             table: 1,
             valid: true,
             method: method.into(),
-            keys: vec![
+            keys: [
                 IndexKey {
                     column,
                     ..IndexKey::default()
                 },
                 IndexKey::default(),
-            ],
+            ]
+            .into(),
             ..Index::default()
         }
     }
@@ -195,7 +196,7 @@ mod tests {
         assert_eq!(run(check, &second, &rule(Some(0.01))).len(), 1);
         let mut partial = facts();
         partial.indexes = vec![Index {
-            predicate: Some("at > 0".to_owned()),
+            predicate: Some("at > 0".into()),
             ..index(3, "btree")
         }];
         assert_eq!(run(check, &partial, &rule(Some(0.01))).len(), 1);

@@ -1,6 +1,8 @@
 //! Made-up databases for the tests of the checks about indexes.
 
-use crate::policy::hygiene::facts::{Facts, Index, IndexKey, Kind, Table};
+use std::sync::Arc;
+
+use crate::policy::hygiene::facts::{Definition, Facts, Index, IndexKey, Kind, Rare, Table};
 
 /// The number of `public.t`.
 pub(super) const TABLE: u32 = 100;
@@ -15,7 +17,7 @@ pub(super) fn index(id: u32, name: &str, columns: &[i16]) -> Index {
         id,
         table: TABLE,
         schema: "public".into(),
-        name: name.to_owned(),
+        name: name.into(),
         method: "btree".into(),
         valid: true,
         ready: true,
@@ -28,6 +30,28 @@ pub(super) fn index(id: u32, name: &str, columns: &[i16]) -> Index {
             .collect(),
         ..Index::default()
     }
+}
+
+/// The keys of an index, to be changed.
+pub(super) fn keys_of(index: &mut Index) -> &mut [IndexKey] {
+    Arc::make_mut(&mut index.keys)
+}
+
+/// That an index has such expressions, and nothing else that is rare.
+pub(super) fn expressions(tree: &str) -> Option<Box<Rare>> {
+    Rare {
+        expressions: Some(tree.to_owned()),
+        ..Rare::default()
+    }
+    .boxed()
+}
+
+/// That an index is made by a statement alone.
+pub(super) fn made_by(statement: &str) -> Option<Box<Definition>> {
+    Some(Box::new(Definition {
+        statement: statement.to_owned(),
+        ..Definition::default()
+    }))
 }
 
 /// A table of that number and name.

@@ -66,7 +66,7 @@ fn serves_the_policy(indexes: &Indexes<'_>, index: &Index, context: &Context) ->
 
 fn advice(indexes: &Indexes<'_>, index: &Index) -> Advice {
     let mut text = "drop it, if replicas and rare jobs do not use it either".to_owned();
-    if index.expressions.is_some() {
+    if index.expressions().is_some() {
         text.push_str(
             "; the planner also takes statistics from its expressions: before the drop, CREATE STATISTICS … ON (expression) and ANALYZE keep them",
         );
@@ -149,7 +149,7 @@ mod tests {
         Index {
             usage: unused(100),
             pages: 2000,
-            definition: Some("CREATE INDEX t_a ON public.t USING btree (a)".into()),
+            definition: samples::made_by("CREATE INDEX t_a ON public.t USING btree (a)"),
             ..index(1, "t_a", &[1])
         }
     }
@@ -205,9 +205,7 @@ mod tests {
             ("a primary key", |index| index.primary = true),
             ("unique", |index| index.unique = true),
             ("an exclusion constraint", |index| index.exclusion = true),
-            ("a constraint", |index| {
-                index.constraint = Some("c".to_owned())
-            }),
+            ("a constraint", |index| index.constraint = Some("c".into())),
             ("the replica identity", |index| {
                 index.replica_identity = true
             }),
@@ -278,7 +276,7 @@ mod tests {
     #[test]
     fn statistics_of_expressions_are_spoken_of() {
         let expression = Index {
-            expressions: Some("lower".to_owned()),
+            rare: samples::expressions("lower"),
             ..unused_index()
         };
 

@@ -38,13 +38,13 @@ fn swept(roots: &[u32], change: impl Fn(&mut Facts)) -> Observed {
 fn what_rises_only_while_the_operator_sweeps_is_neither_used_nor_unused() {
     let observed = swept(&[TABLE], |_| ());
 
-    for observation in [&observed.tables[&TABLE], &observed.indexes[&INDEX]] {
-        let Usage::Unknown(why) = observation.usage else {
-            panic!("{observation:?}");
+    for usage in [table(&observed), index(&observed)] {
+        let Usage::Unknown(why) = usage else {
+            panic!("{usage:?}");
         };
         assert!(why.contains("the operator itself swept"), "{why}");
-        assert_eq!(observation.coverage_since, Some(at(100)));
     }
+    assert_eq!(observed.tables[&TABLE].coverage_since, Some(at(100)));
 }
 
 #[test]
@@ -136,16 +136,12 @@ fn swept_nightly(
 fn what_only_the_operators_sweeps_touch_is_unused_with_full_coverage() {
     let observed = swept_nightly(&mut Memory::default(), 0..=100, |_| 0);
 
-    for observation in [&observed.tables[&TABLE], &observed.indexes[&INDEX]] {
-        assert_eq!(
-            observation.usage,
-            Usage::Unused {
-                since: at(0),
-                days: 100
-            }
-        );
-        assert_eq!(observation.coverage_percent, Some(100));
-    }
+    let unused = Usage::Unused {
+        since: at(0),
+        days: 100,
+    };
+    assert_eq!([table(&observed), index(&observed)], [&unused, &unused]);
+    assert_eq!(observed.tables[&TABLE].coverage_percent, Some(100));
 }
 
 #[test]
@@ -324,7 +320,7 @@ fn our_part_goes_along_with_an_index_that_is_rebuilt_concurrently() {
     let observed = look(&mut memory, &rebuilt);
 
     assert_eq!(
-        observed.indexes[&999].usage,
+        observed.indexes[&999],
         Usage::Unused {
             since: at(0),
             days: 100

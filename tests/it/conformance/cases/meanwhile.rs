@@ -10,6 +10,31 @@ const FIVE: &str = "CREATE TABLE t (id int PRIMARY KEY, at timestamptz, note tex
 const MANY: &str = "CREATE TABLE t (id int, at timestamptz, pad text);
     INSERT INTO t SELECT n, CASE n % 2 WHEN 0 THEN {old} ELSE {new} END, repeat('x', 150) FROM generate_series(1, 4000) n";
 
+/// A partition with the expired row 1, and a table beside it with the expired rows 2 and 3.
+const BESIDE: &str = "CREATE TABLE t (id int, at timestamptz) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF t FOR VALUES IN (1);
+    INSERT INTO t VALUES (1, {old}); CREATE TABLE l (id int, at timestamptz); INSERT INTO l VALUES (2, {old}), (3, {old})";
+const ATTACH: &str = "ALTER TABLE t ATTACH PARTITION l FOR VALUES IN (2, 3)";
+
+/// Another policy has a rule on `l`.
+fn owned() -> Case {
+    Case::of(BESIDE).own_database().policy("{database: {secretRef: {name: db}, ledger: Auto}}").with_ledger(
+        "INSERT INTO {ledger}claim (table_id, table_name, policy, rule, since) SELECT oid, 'public.l', 'shop/other', 'logs', {now} FROM pg_class WHERE relname = 'l'",
+    )
+}
+
+/// [`MANY`], and a table beside them that refers to row 3900 as those of a referring table do.
+fn referred_to(key: &str) -> Case {
+    Case::of(&format!(
+        "{MANY}; ALTER TABLE t ADD PRIMARY KEY (id);
+         CREATE TABLE child (t_id int REFERENCES t {key}, kind int) PARTITION BY LIST (kind); CREATE TABLE c1 PARTITION OF child FOR VALUES IN (1);
+         INSERT INTO child VALUES (2, 1); CREATE TABLE l (t_id int, kind int); INSERT INTO l VALUES (3900, 2)"
+    ))
+    .rule("{dependents: Cascade}")
+    .rows("SELECT count(*)::text FROM t UNION ALL SELECT 'l' || coalesce(t_id, 0) FROM l")
+    .policy("{pace: {maxRowsPerSecond: 200}}")
+    .after_first_chunk("ALTER TABLE child ATTACH PARTITION l FOR VALUES IN (2)")
+}
+
 fn many() -> Case {
     Case::of(MANY)
         .rows("SELECT count(*)::text FROM t")
@@ -84,6 +109,16 @@ cases! {
     a_partition_is_attached_between_chunks: Case::of("CREATE TABLE t (id int, at timestamptz) PARTITION BY LIST (id);
         CREATE TABLE p1 PARTITION OF t FOR VALUES IN (1); INSERT INTO t VALUES (1, {old})").after_first_chunk("CREATE TABLE p2 (id int, at timestamptz);
         INSERT INTO p2 VALUES (2, {old}), (3, {new}); ALTER TABLE t ATTACH PARTITION p2 FOR VALUES IN (2, 3)").reported(2, 0, 0).stays("3");
+    a_held_table_is_attached: Case::of(BESIDE).hold("{table: l}").meanwhile(ATTACH).held_or_owned_since().stays("1 2 3");
+    a_held_table_is_attached_between_chunks: Case::of(BESIDE).hold("{table: l}").after_first_chunk(ATTACH).held_or_owned_since().stays("2 3");
+    a_table_with_a_held_row_is_attached: Case::of(BESIDE).hold("{table: l, where: id = 2}").meanwhile(ATTACH).reported(2, 0, 0).stays("2");
+    a_table_with_a_held_row_is_attached_between_chunks: Case::of(BESIDE).hold("{table: l, where: id = 2}").after_first_chunk(ATTACH)
+        .reported(2, 0, 0).stays("2");
+    a_table_of_another_policy_is_attached: owned().meanwhile(ATTACH).held_or_owned_since().stays("1 2 3");
+    a_table_of_another_policy_is_attached_between_chunks: owned().after_first_chunk(ATTACH).held_or_owned_since().stays("2 3");
+    a_held_table_is_attached_to_one_that_cascades: referred_to("ON DELETE CASCADE").hold("{table: l}").reported(2000, 1, 1).stays("l3900 2001");
+    a_held_table_is_attached_to_one_that_is_set: referred_to("ON DELETE SET NULL").hold("{table: l}").reported(1999, 1, 1).stays("l3900 2001");
+    a_table_is_attached_to_one_that_cascades: referred_to("ON DELETE CASCADE").reported(2002, 0, 0).stays("2000");
     a_partition_is_detached: Case::of("CREATE TABLE t (id int, at timestamptz) PARTITION BY LIST (id);
         CREATE TABLE p1 PARTITION OF t FOR VALUES IN (1); CREATE TABLE p2 PARTITION OF t FOR VALUES IN (2); INSERT INTO t VALUES (1, {old}), (2, {old})")
         .rows("SELECT id::text FROM t UNION ALL SELECT id::text FROM p2").meanwhile("ALTER TABLE t DETACH PARTITION p2").stays("2").reported(1, 0, 0);

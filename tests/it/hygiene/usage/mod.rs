@@ -112,21 +112,15 @@ impl Looked {
 
     pub(super) fn index(&self, name: &str) -> &Usage {
         let mut indexes = self.facts.indexes.iter();
-        let index = indexes.find(|index| index.name == name).unwrap();
-        &self.observed.indexes[&index.id].usage
+        let index = indexes.find(|index| &*index.name == name).unwrap();
+        &self.observed.indexes[&index.id]
     }
 
     fn assert_nothing_is_unused(&self) {
-        let all = self
-            .observed
-            .tables
-            .values()
-            .chain(self.observed.indexes.values());
-        for observation in all {
-            assert!(
-                !matches!(observation.usage, Usage::Unused { .. }),
-                "{observation:?}"
-            );
+        let tables = self.observed.tables.values();
+        let tables = tables.map(|observation| &observation.usage);
+        for usage in tables.chain(self.observed.indexes.values()) {
+            assert!(!matches!(usage, Usage::Unused { .. }), "{usage:?}");
         }
     }
 }
