@@ -361,7 +361,7 @@ pub struct UnfinishedRule {
     /// The database's own number of the table, once the rule has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_id: Option<i64>,
-    /// Rows that the table held when the sweep began: what maxPercent is a percentage of.
+    /// Rows that the table held when the sweep began, once they were counted: what maxPercent is a percentage of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_at_start: Option<i64>,
     /// Rows that are known to be gone.

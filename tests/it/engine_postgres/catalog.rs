@@ -383,3 +383,55 @@ async fn a_table_that_somebody_locks_against_everybody_does_not_stop_an_audit() 
     assert!(plan.table.leaves[0].pages > 0);
     engine.statistics(&plan).await.unwrap();
 }
+
+#[tokio::test]
+async fn only_rows_that_nothing_can_have_deleted_since_the_statistics_are_sure() {
+    let database = Postgres::shared().database("sure").await;
+    let engine = engine(&database.url);
+    let sure = async |rows: u64| {
+        let what = format!("{rows} rows to be sure");
+        eventually(Duration::from_secs(20), &what, async || {
+            match facts(&engine, "public", "t").await.rows_at_least() {
+                sure if sure == rows => Ok(()),
+                sure => Err(sure),
+            }
+        })
+        .await;
+    };
+    // A session reports what it did a little later.
+    let reported = async |rows: i64| {
+        eventually(Duration::from_secs(20), "the inserts", async || {
+            let counted = "SELECT pg_stat_get_tuples_inserted('t'::regclass)";
+            match database.scalar::<i64>(counted).await {
+                counted if counted == rows => Ok(()),
+                counted => Err(counted),
+            }
+        })
+        .await;
+    };
+
+    database.execute(&filled("t", 1_000)).await;
+    reported(1_000).await;
+    sure(0).await;
+    database.execute("ANALYZE t").await;
+    sure(900).await;
+    database.execute("DELETE FROM t WHERE id <= 300").await;
+    sure(630).await;
+    database
+        .execute("UPDATE t SET pad = 'x' WHERE id <= 500")
+        .await;
+    sure(450).await;
+    database.execute("VACUUM (ANALYZE) t").await;
+    sure(630).await;
+    database
+        .execute("TRUNCATE t; INSERT INTO t SELECT n, now(), 'x' FROM generate_series(1, 5000) n")
+        .await;
+    reported(6_000).await;
+    sure(0).await;
+    database.execute("ANALYZE t").await;
+    sure(4_500).await;
+    database
+        .execute("SELECT pg_stat_reset_single_table_counters('t'::regclass)")
+        .await;
+    sure(0).await;
+}

@@ -123,7 +123,7 @@ async fn chunks_that_take_longer_become_smaller_and_the_sweep_comes_to_its_end()
 
 /// A condition that takes some microseconds a row.
 fn dear() -> String {
-    let (open, close) = ("lower(upper(".repeat(8), "))".repeat(8));
+    let (open, close) = ("lower(upper(".repeat(12), "))".repeat(12));
     format!("{open}pad{close} <> 'y'")
 }
 
@@ -131,6 +131,10 @@ fn dear() -> String {
 async fn a_count_that_takes_too_long_for_one_statement_is_made_in_parts() {
     let database = Postgres::shared().database("parts").await;
     database.execute(&filled("t", 300_000)).await;
+    // One process alone reads the table.
+    database
+        .execute("ALTER TABLE t SET (parallel_workers = 0)")
+        .await;
     let engine = engine(&database.url).with_count_timeout(Duration::from_millis(400));
     let mut plan = plan(&engine, "t", "at").await;
     let condition = dear();
