@@ -346,7 +346,7 @@ async fn a_hold_on_a_table_that_is_reached_keeps_everything_above_it() {
 
 #[tokio::test]
 async fn a_referring_table_that_is_made_anew_under_way_is_still_counted() {
-    let make = "CREATE TABLE items (log REFERENCES logs ON DELETE CASCADE); INSERT INTO items SELECT id FROM logs;";
+    let make = "CREATE TABLE items (log REFERENCES logs ON DELETE CASCADE); CREATE INDEX items_log ON items (log); INSERT INTO items SELECT id FROM logs;";
     let database = Database::new(&format!("{} {make}", filled("logs", 20_000))).await;
     let plan = plan(&database, Dependents::Cascade).await;
     let mut walk = open(&database.engine(), &plan, None).await.unwrap();
