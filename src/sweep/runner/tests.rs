@@ -47,6 +47,8 @@ struct Table {
     rows_at_least: u64,
     others: u64,
     row_counts: u32,
+    /// Rows in a part that came under way.
+    attached: u64,
 }
 
 #[derive(Clone, Default)]
@@ -64,8 +66,10 @@ impl Fake {
     }
 
     fn counted(&self) -> Counted {
+        let attached = self.with(|table| table.attached);
         Counted {
-            expired: self.left(),
+            expired: self.left() + attached,
+            attached,
             ..Counted::default()
         }
     }
@@ -755,6 +759,21 @@ async fn whoever_waits_behind_a_chunk_gets_a_longer_rest() {
             .iter()
             .all(|why| why == "WaitersBehindUs")
     );
+}
+
+#[tokio::test]
+async fn rows_of_a_part_that_came_under_way_are_for_a_new_plan() {
+    let fake = Fake::new(vec![10; 3]);
+    fake.with(|table| table.attached = 5);
+
+    let report = sweep(&fake, unlimited(), Some(35), &Watcher::default()).await;
+
+    assert!(
+        matches!(report.end, RuleEnd::Stopped(StopReason::PartsChanged)),
+        "{:?}",
+        report.end
+    );
+    assert_eq!((report.rows_deleted, report.progress.done), (30, false));
 }
 
 fn beside_a_ledger() -> Fake {
