@@ -212,7 +212,8 @@ impl SweepTask {
             return;
         }
         state.last_try = idle.then(|| how.clone());
-        if result.is_ok() || state.trouble.is_none() {
+        let unreachable = result.as_ref().is_err_and(Failure::is_of_the_database);
+        if result.is_ok() || (unreachable && state.trouble.is_none()) {
             // The numbers have changed, or whether the database can be reached: look at it soon.
             state.next_audit = now;
         }
@@ -324,6 +325,15 @@ impl Failure {
     /// The sweep cannot go on, whatever becomes right again.
     fn is_final(&self) -> bool {
         matches!(self, Self::Sweep(SweepError::Refused(refusal)) if refusal.reason == reason::ANOTHER_DATABASE)
+    }
+
+    /// The database did not answer as it should: nobody let the operator in, or the connection ended.
+    fn is_of_the_database(&self) -> bool {
+        matches!(
+            self,
+            Self::Database(DatabaseError::Resolve(_) | DatabaseError::Engine(_))
+                | Self::Sweep(SweepError::Engine(_))
+        )
     }
 
     fn outcome(&self) -> Outcome {

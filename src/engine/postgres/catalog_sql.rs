@@ -64,14 +64,23 @@ JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace rn ON rn.oid = r.relnam
 WHERE k.contype = 'f' AND k.confrelid = ANY ($1) ORDER BY k.oid";
 
 /// `$1`: foreign keys that set columns when a row is deleted. Those whose change of a column goes further: another key that refers to
-/// the column has an `ON UPDATE`, or should keep it from being changed and is switched off. 15 brought lists of columns to be set.
+/// the column, or to one that is generated, has an `ON UPDATE`, or should keep it from being changed and is switched off; or the column
+/// decides about the row's partition: a row that moves is deleted where it was, with whatever refers to it there. 15 brought lists of
+/// columns to be set.
 pub(super) const SPREADING: &str = "\
-SELECT DISTINCT k.oid AS id FROM pg_constraint k \
-JOIN pg_constraint u ON u.confrelid = k.conrelid AND u.contype = 'f' AND u.confkey && coalesce( \
-  (SELECT array_agg(c::int2) FROM jsonb_array_elements_text(nullif(to_jsonb(k) -> 'confdelsetcols', 'null'::jsonb)) AS c), k.conkey) \
-WHERE k.oid = ANY ($1) AND (u.confupdtype NOT IN ('a', 'r') OR EXISTS ( \
-  SELECT FROM pg_trigger t WHERE t.tgconstraint = u.oid AND t.tgrelid = u.confrelid AND (t.tgtype & 16) <> 0 \
-    AND t.tgenabled NOT IN ('O', 'A')))";
+SELECT k.oid AS id FROM pg_constraint k CROSS JOIN LATERAL (SELECT coalesce( \
+  (SELECT array_agg(c::int2) FROM jsonb_array_elements_text(nullif(to_jsonb(k) -> 'confdelsetcols', 'null'::jsonb)) AS c), \
+  k.conkey) AS columns) AS s \
+WHERE k.oid = ANY ($1) AND (EXISTS ( \
+  SELECT FROM pg_constraint u WHERE u.confrelid = k.conrelid AND u.contype = 'f' \
+    AND (u.confkey && s.columns OR EXISTS (SELECT FROM pg_attribute g \
+      WHERE g.attrelid = k.conrelid AND g.attnum = ANY (u.confkey) AND g.attgenerated <> '')) \
+    AND (u.confupdtype NOT IN ('a', 'r') OR EXISTS (SELECT FROM pg_trigger t \
+      WHERE t.tgconstraint = u.oid AND t.tgrelid = u.confrelid AND (t.tgtype & 16) <> 0 AND t.tgenabled NOT IN ('O', 'A')))) \
+  OR EXISTS (SELECT FROM pg_partition_ancestors(k.conrelid) AS a JOIN pg_partitioned_table p ON p.partrelid = a.relid \
+    WHERE 0 = ANY (p.partattrs) OR EXISTS ( \
+      SELECT FROM pg_attribute c JOIN pg_attribute d ON d.attrelid = p.partrelid AND d.attname = c.attname \
+      WHERE c.attrelid = k.conrelid AND c.attnum = ANY (s.columns) AND d.attnum = ANY (p.partattrs))))";
 
 macro_rules! published {
     ($by_schema:literal) => {

@@ -174,7 +174,7 @@ pub(super) fn running(server: &Server, doing: Doing<'_>, error: &sqlx::Error) ->
     };
     let subject = || doing.table.unwrap_or(doing.what).to_owned();
     match said.code() {
-        LOCK_NOT_AVAILABLE | DEADLOCK | MOVED => EngineError::LockTimeout { what: subject() },
+        LOCK_NOT_AVAILABLE | DEADLOCK => EngineError::LockTimeout { what: subject() },
         "57014" => EngineError::StatementTimeout {
             what: subject(),
             limit: format!("{:?} (database.statementTimeout)", doing.statement_timeout),

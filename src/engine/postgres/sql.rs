@@ -135,7 +135,8 @@ impl Begin {
         );
         if self.sequential {
             out.push_str(
-                "; SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off",
+                "; SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off; \
+                 SET LOCAL enable_tidscan = on",
             );
         }
     }

@@ -214,6 +214,68 @@ async fn what_is_set_to_null_is_not_set_further_on(#[case] on_update: &str, #[ca
     assert_eq!(kept, left);
 }
 
+/// A row whose partition key is set to NULL moves: it is deleted where it was, with what refers to it there.
+#[rstest]
+#[case::that_moves_with_it("LIST (parent_id)", "1 2")]
+#[case::that_moves_with_an_expression("LIST ((parent_id + 0))", "1 2")]
+#[case::that_stays("LIST (kind)", "")]
+#[tokio::test]
+async fn a_row_that_setting_its_key_would_move_to_another_partition_keeps_its_parent(
+    #[case] by: &str,
+    #[case] left: &str,
+) {
+    let database = Postgres::shared().database("moves").await;
+    database
+        .execute(&format!(
+            "{} CREATE TABLE child (id int, kind int DEFAULT 1, parent_id int REFERENCES parent ON DELETE SET NULL) PARTITION BY {by};
+             CREATE TABLE child_one PARTITION OF child (UNIQUE (id)) FOR VALUES IN (1, 2);
+             CREATE TABLE child_other PARTITION OF child DEFAULT;
+             CREATE TABLE grand (child_id int REFERENCES child_one (id) ON DELETE CASCADE);
+             INSERT INTO child (id, parent_id) VALUES (7, 1), (8, 2); INSERT INTO grand VALUES (7), (8);",
+            parents(10)
+        ))
+        .await;
+    let engine = engine(&database.url);
+    let plan = planned(&engine, Dependents::Cascade).await;
+
+    run(&engine, &plan, 1).await.unwrap();
+
+    assert_eq!(
+        database.scalar::<i64>("SELECT count(*) FROM grand").await,
+        2
+    );
+    let kept = ids(&database, "SELECT id FROM parent WHERE id < 10").await;
+    assert_eq!(kept, left);
+}
+
+#[tokio::test]
+async fn a_key_on_a_generated_column_that_follows_is_seen() {
+    let database = Postgres::shared().database("generated").await;
+    database
+        .execute(&format!(
+            "{} CREATE TABLE child (parent_id int REFERENCES parent ON DELETE SET NULL, g int GENERATED ALWAYS AS (coalesce(parent_id, 0) * 10) STORED UNIQUE);
+             CREATE TABLE grand (g int REFERENCES child (g) ON UPDATE CASCADE);
+             INSERT INTO child VALUES (1); INSERT INTO grand VALUES (10);",
+            parents(10)
+        ))
+        .await;
+    let engine = engine(&database.url);
+    let plan = planned(&engine, Dependents::Cascade).await;
+
+    run(&engine, &plan, 1).await.unwrap();
+
+    assert_eq!(
+        database
+            .scalar::<i64>("SELECT count(*) FROM grand WHERE g = 10")
+            .await,
+        1
+    );
+    assert_eq!(
+        ids(&database, "SELECT id FROM parent WHERE id < 10").await,
+        "1"
+    );
+}
+
 #[tokio::test]
 async fn columns_that_a_key_does_not_set_are_followed_by_nobody() {
     let database = Postgres::shared().database("setcols").await;

@@ -5,7 +5,9 @@ use std::{cell::RefCell, collections::BTreeSet};
 
 use super::{
     NUMBERS, Printer, folds_case,
-    kinds::{Affinity, Form, Kind, Share, chooses, chosen, declared, is_number_text, kind},
+    kinds::{
+        Affinity, Form, Kind, Share, chooses, chosen, declared, is_number_text, is_padded, kind,
+    },
     parts, refuse,
 };
 use crate::{engine::EngineError, policy::predicate::Expr};
@@ -14,6 +16,9 @@ use crate::{engine::EngineError, policy::predicate::Expr};
 pub(super) const SPACE: &str = "' \t\n\u{b}\u{c}\r'";
 const TRUE_WORDS: &str = "('t', 'tr', 'tru', 'true', 'y', 'ye', 'yes', 'on', '1')";
 const FALSE_WORDS: &str = "('f', 'fa', 'fal', 'fals', 'false', 'n', 'no', 'of', 'off', '0')";
+/// Letters beyond ASCII of which lower() or upper() make ASCII ones elsewhere.
+pub(super) const FOLD_TO_ASCII: &str =
+    "\u{130}\u{131}\u{17f}\u{212a}\u{df}\u{1e9e}\u{149}\u{1f0}\u{1e96}-\u{1e9a}\u{fb00}-\u{fb06}";
 /// Columns that a comparison may choose among where their types say nothing: each is compared with each.
 const MAX_UNTYPED: usize = 8;
 
@@ -79,6 +84,7 @@ impl Printer<'_> {
             self.leaves(expr, &mut leaves);
         }
         self.of_one_form(&leaves)?;
+        self.of_one_length(&leaves)?;
         let meant = |wanted| leaves.iter().any(|leaf| self.meant(leaf) == wanted);
         let (numbers, texts) = (meant(Kind::Number), meant(Kind::Text));
         if numbers && texts {
@@ -114,7 +120,24 @@ impl Printer<'_> {
         self.alike_in_a_row(&untyped)
     }
 
-    /// A text beside numbers is a number in quotes, or, where one only asks whether they are equal, one that a row holds.
+    /// Blanks at the end do not count elsewhere where a column is padded with them.
+    fn of_one_length(&self, leaves: &[&Expr]) -> Result<(), EngineError> {
+        let padded = leaves.iter().any(|leaf| match leaf {
+            Expr::Column(name) => self.column(name).is_some_and(is_padded),
+            _ => false,
+        });
+        let blank = leaves
+            .iter()
+            .find(|leaf| matches!(leaf, Expr::Text(text) if text.ends_with(' ')));
+        match blank {
+            Some(Expr::Text(text)) if padded => refuse(format!(
+                "'{text}' ends with a blank, which does not count beside a column that is declared as CHAR: write it without"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// A text beside numbers is a number in quotes.
     fn texts_among_numbers(&self, leaves: &[&Expr], ordered: bool) -> Result<(), EngineError> {
         for leaf in leaves {
             match leaf {
@@ -124,10 +147,14 @@ impl Printer<'_> {
                     ));
                 }
                 Expr::Text(_) => {}
-                _ if ordered && self.meant(leaf) == Kind::Text => {
+                _ if self.meant(leaf) == Kind::Text => {
                     return refuse(
-                        "numbers and texts have no order among each other: write numbers without quotes and texts in single quotes"
-                            .to_owned(),
+                        if ordered {
+                            "numbers and texts have no order among each other: write numbers without quotes and texts in single quotes"
+                        } else {
+                            "a number and a text that a row holds are never equal elsewhere: compare numbers with numbers and texts with texts"
+                        }
+                        .to_owned(),
                     );
                 }
                 _ => {}
@@ -213,22 +240,38 @@ impl Printer<'_> {
         Ok(())
     }
 
-    /// Of letters beyond ASCII SQLite knows no case: they are in doubt where two values are compared, one of which was folded. An
-    /// ASCII literal they are not equal to either way.
+    /// Of letters beyond ASCII SQLite knows no case: they are in doubt where two values are compared, one of which was folded. Equal to
+    /// an ASCII literal are only few of them.
     pub(super) fn foldable(&self, left: &Expr, right: &Expr) -> Result<(), EngineError> {
         let literals = |expr: &Expr| {
             let mut leaves = Vec::new();
             self.leaves(expr, &mut leaves);
             leaves.iter().all(|leaf| matches!(leaf, Expr::Text(_)))
         };
-        if !(folds_case(left) || folds_case(right)) || literals(left) || literals(right) {
+        if !(folds_case(left) || folds_case(right)) {
             return Ok(());
         }
-        let mut open = vec![left, right];
+        let letters = if literals(left) || literals(right) {
+            FOLD_TO_ASCII
+        } else {
+            "^\u{1}-\u{7f}"
+        };
+        self.letters_in_doubt(&[left, right], letters)
+    }
+
+    /// Rows are in doubt in which a column holds one of `letters`, a class of GLOB, or one that a JSON document may spell as an escape.
+    pub(super) fn letters_in_doubt(
+        &self,
+        exprs: &[&Expr],
+        letters: &str,
+    ) -> Result<(), EngineError> {
+        let mut open = exprs.to_vec();
         while let Some(expr) = open.pop() {
             if let Expr::Column(name) = expr {
                 let c = self.raw(name)?;
-                self.doubts.add(format!("{c} GLOB '*[^\u{1}-\u{7f}]*'"));
+                self.doubts.add(format!(
+                    "({c} GLOB '*[{letters}]*' OR instr({c}, '\\u') > 0)"
+                ));
             }
             open.extend(parts(expr));
         }
@@ -243,7 +286,7 @@ impl Printer<'_> {
         };
         if declared(column) == Kind::Text {
             self.doubts.add(format!("typeof({c}) = 'blob'"));
-            if super::kinds::is_padded(column) {
+            if is_padded(column) {
                 // Blanks at the end do not count elsewhere.
                 self.doubts.add(format!("{c} GLOB '* '"));
             }

@@ -60,6 +60,10 @@ impl Printer<'_> {
         };
         if shares == (Share::Whole, Share::Whole) {
             self.overflows(&printed);
+        } else {
+            // Infinite ones make NULL of some calculations.
+            self.doubts
+                .add(format!("{printed} NOT BETWEEN -9e300 AND 9e300"));
         }
         Ok(printed)
     }

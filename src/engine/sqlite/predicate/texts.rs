@@ -2,6 +2,8 @@
 
 use super::{
     Printed, Printer,
+    doubt::FOLD_TO_ASCII,
+    folds_case,
     kinds::{Affinity, Kind, Share, chooses, chosen, declared, kind},
     refuse,
     words::{checked, glob, is_whole},
@@ -74,6 +76,9 @@ impl Printer<'_> {
         };
         let mut glob = glob(checked(pattern)?, escape.unwrap_or('\\'))?;
         let mut tested = self.text_of(expr, false)?;
+        if case_insensitive || folds_case(expr) {
+            self.letters_in_doubt(&[expr], FOLD_TO_ASCII)?;
+        }
         if case_insensitive {
             glob = glob.to_ascii_lowercase();
             tested = format!("lower({tested})");
