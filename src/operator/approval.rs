@@ -44,6 +44,7 @@ pub fn is_approved(
 pub fn drop_stale(
     status: &mut RetentionPolicyStatus,
     spec: &RetentionPolicySpec,
+    generation: i64,
     unfinished: Option<&SweepState>,
     now: Timestamp,
 ) {
@@ -59,10 +60,10 @@ pub fn drop_stale(
         .plan_hash
         .as_deref()
         .is_some_and(|hash| plan_of(hash) == plan);
-    let is_over = pending
-        .sweep
-        .as_ref()
-        .is_some_and(|id| unfinished.is_none_or(|sweep| sweep.id != *id));
+    let is_over = pending.sweep.as_ref().is_some_and(|id| {
+        // Under a new spec it takes no approval of before.
+        unfinished.is_none_or(|sweep| sweep.id != *id || sweep.generation != generation)
+    });
     if lapsed || !is_asked || is_over || is_elsewhere(status, pending) {
         status.pending_approval = None;
     }
@@ -148,6 +149,7 @@ pub fn apply(status: &mut RetentionPolicyStatus, sweep: Option<&mut SweepState>,
                 cutoff.unwrap_or(Cutoff::Instant(Timestamp::UNIX_EPOCH)),
             )
         });
+        progress.table_id = Some(table);
         progress.rows_approved = Some(approved_rows(rows));
         progress.done = false;
         sweep.put(progress);
@@ -305,7 +307,7 @@ mod tests {
         let spec = spec("30d");
         let mut status = blocked(&spec);
         change(&mut status);
-        drop_stale(&mut status, &spec, None, at("2026-11-23T00:00:00Z"));
+        drop_stale(&mut status, &spec, 1, None, at("2026-11-23T00:00:00Z"));
         status.pending_approval.is_some()
     }
 
@@ -314,7 +316,7 @@ mod tests {
         let asked = spec("30d");
         let kept = |spec: &RetentionPolicySpec, now: &str| {
             let mut status = blocked(&asked);
-            drop_stale(&mut status, spec, None, at(now));
+            drop_stale(&mut status, spec, 1, None, at(now));
             status.pending_approval.is_some()
         };
         assert!(kept(&asked, "2026-11-28T00:00:00Z"));
@@ -347,17 +349,24 @@ mod tests {
     fn a_question_of_a_sweep_that_would_go_on_is_over_with_it() {
         let spec = spec("30d");
         let sweep = SweepState::begin(Trigger::Request, at("2026-11-22T00:00:00Z"), 1);
-        let kept = |unfinished: Option<&SweepState>| {
+        let kept = |unfinished: Option<&SweepState>, generation| {
             let mut status = blocked(&spec);
             if let Some(pending) = &mut status.pending_approval {
                 pending.sweep = Some(sweep.id.clone());
             }
-            drop_stale(&mut status, &spec, unfinished, at("2026-11-23T00:00:00Z"));
+            drop_stale(
+                &mut status,
+                &spec,
+                generation,
+                unfinished,
+                at("2026-11-23T00:00:00Z"),
+            );
             status.pending_approval.is_some()
         };
         let other = SweepState::begin(Trigger::Request, at("2026-11-23T00:00:00Z"), 1);
-        assert!(kept(Some(&sweep)));
-        assert!(!kept(Some(&other)) && !kept(None));
+        assert!(kept(Some(&sweep), 1));
+        assert!(!kept(Some(&other), 1) && !kept(None, 1));
+        assert!(!kept(Some(&sweep), 2), "it would lose the approval");
     }
 
     fn sweep() -> SweepState {
@@ -481,7 +490,7 @@ mod tests {
         let now = at("2026-11-22T03:00:01Z");
 
         after_sweep(&mut status, &policy, &sweep, &report(), now);
-        drop_stale(&mut status, &policy.spec, None, now);
+        drop_stale(&mut status, &policy.spec, 1, None, now);
 
         let pending = status.pending_approval.expect("a question");
         assert_eq!(pending.database.as_deref(), Some("1/3"));
@@ -497,7 +506,7 @@ mod tests {
         ask_anew(&mut status, now);
 
         assert!(!is_approved(&status, Some(&name), now));
-        drop_stale(&mut status, &spec("30d"), None, now);
+        drop_stale(&mut status, &spec("30d"), 1, None, now);
         assert!(is_approved(&status, Some(&asked(&status)), now));
     }
 }

@@ -63,6 +63,8 @@ pub struct StartSweep {
     pub trigger: Trigger,
     /// Go on with the unfinished one.
     pub resume: bool,
+    /// The plan that waits was approved: the sweep may take what was asked for.
+    pub approved: bool,
     /// The end of the window; `None`: nothing ends it.
     pub until: Option<Timestamp>,
 }
@@ -246,14 +248,27 @@ fn decide_sweep(situation: &Situation<'_>, decision: &mut Decision) {
     let start = |trigger, until| StartSweep {
         trigger,
         resume: situation.unfinished.is_some(),
+        approved: false,
         until,
     };
     decision.sweep = if requested {
         Some(start(Trigger::Request, None))
     } else if situation.approved && (open_tick || policy.schedule.is_none() || until.is_some()) {
-        Some(start(Trigger::Approval, until))
+        Some(StartSweep {
+            approved: true,
+            ..start(Trigger::Approval, until)
+        })
     } else if open_tick {
-        Some(start(Trigger::Schedule, until))
+        // What was approved stays so when its window has ended it.
+        let approved = situation
+            .unfinished
+            .is_some_and(|unfinished| unfinished.trigger == Trigger::Approval);
+        let trigger = if approved {
+            Trigger::Approval
+        } else {
+            Trigger::Schedule
+        };
+        Some(start(trigger, until))
     } else {
         resume(situation, window, decision)
     };
@@ -292,6 +307,7 @@ fn resume(
     Some(StartSweep {
         trigger,
         resume: true,
+        approved: false,
         until: window
             .filter(|_| trigger != Trigger::Request)
             .filter(|until| *until < Timestamp::MAX),
@@ -377,6 +393,7 @@ mod tests {
             Some(StartSweep {
                 trigger: Trigger::Schedule,
                 resume: false,
+                approved: false,
                 until: Some(at("2026-11-22T07:00:00Z"))
             })
         );
@@ -429,6 +446,7 @@ mod tests {
             Some(StartSweep {
                 trigger: Trigger::Request,
                 resume: false,
+                approved: false,
                 until: None
             })
         );
@@ -470,6 +488,18 @@ mod tests {
         let decision = decide(&late);
         assert_eq!(decision.sweep, None);
         assert_eq!(decision.armed_since, late.now);
+    }
+
+    #[test]
+    fn an_approved_sweep_is_one_in_the_next_window_too() {
+        let policy = policy(serde_json::json!({}));
+        let state = unfinished(Trigger::Approval);
+        let mut next = situation(&policy, "2026-11-23T03:00:00Z");
+        next.armed_since = at("2026-11-22T03:00:00Z");
+        next.unfinished = Some(&state);
+        let sweep = decide(&next).sweep.expect("a sweep");
+        assert_eq!((sweep.trigger, sweep.resume), (Trigger::Approval, true));
+        assert!(!sweep.approved, "what it asks for now, nobody has approved");
     }
 
     #[test]
@@ -524,6 +554,7 @@ mod tests {
             decide(&situation).sweep
         };
         let trigger = |sweep: Option<StartSweep>| sweep.map(|sweep| sweep.trigger);
+        assert!(approved("2026-11-22T06:00:00Z").is_some_and(|sweep| sweep.approved));
         assert_eq!(
             trigger(approved("2026-11-22T06:00:00Z")),
             Some(Trigger::Approval)
@@ -547,6 +578,7 @@ mod tests {
             Some(StartSweep {
                 trigger: Trigger::Schedule,
                 resume: true,
+                approved: false,
                 until: Some(at("2026-11-22T07:00:00Z"))
             })
         );
@@ -572,6 +604,7 @@ mod tests {
             Some(StartSweep {
                 trigger: Trigger::Request,
                 resume: true,
+                approved: false,
                 until: None
             })
         );
@@ -595,6 +628,7 @@ mod tests {
             Some(StartSweep {
                 trigger: Trigger::Schedule,
                 resume: true,
+                approved: false,
                 until: Some(at("2026-11-22T07:00:00Z"))
             })
         );

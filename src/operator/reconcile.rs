@@ -116,7 +116,7 @@ async fn look(
     state.unlisted = context.neighbours.waits_for_lists();
     state.crd_outdated = context.served_crd.outdated();
     let unfinished = state.unfinished.as_ref();
-    approval::drop_stale(&mut state.status, &policy.spec, unfinished, now);
+    approval::drop_stale(&mut state.status, &policy.spec, generation, unfinished, now);
     let annotations = policy.annotations();
     let approved_plan = annotations.get(annotation::APPROVED_PLAN);
     let approves_nothing = state.approves_nothing(approved_plan, now);
@@ -251,8 +251,66 @@ fn record(state: &mut PolicyState, decision: &Decision, generation: i64, now: Ti
                 state.unfinished = Some(SweepState::begin(start.trigger, now, generation));
             }
         }
-        if start.trigger == crate::sweep::Trigger::Approval {
+        if start.approved {
             approval::apply(&mut state.status, state.unfinished.as_mut(), now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{PendingApproval, PendingRule, RetentionPolicyStatus},
+        operator::decide::StartSweep,
+        sweep::Trigger,
+    };
+
+    /// A sweep that was approved goes on, and asks about another rule; nobody has answered, unless `approved`.
+    fn gone_on(approved: bool) -> PolicyState {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut state = PolicyState::from_status(1, RetentionPolicyStatus::default(), now);
+        state.unfinished = Some(SweepState::begin(Trigger::Approval, now, 1));
+        state.status.pending_approval = Some(PendingApproval {
+            rules: vec![PendingRule {
+                name: "logs".into(),
+                rows: Some(5),
+                table_id: Some(7),
+                ..PendingRule::default()
+            }],
+            ..PendingApproval::default()
+        });
+        let decision = Decision {
+            audit: false,
+            audit_wanted: false,
+            sweep: Some(StartSweep {
+                trigger: Trigger::Approval,
+                resume: true,
+                approved,
+                until: None,
+            }),
+            abandon: false,
+            ask_anew: false,
+            armed_since: now,
+            sweep_request: None,
+            audit_request: None,
+            refused: Vec::new(),
+            next_sweep: None,
+            wake: now,
+        };
+        record(&mut state, &decision, 1, now);
+        state
+    }
+
+    #[test]
+    fn a_sweep_that_was_approved_once_answers_no_later_question_by_going_on() {
+        let asks = gone_on(false);
+        assert!(asks.status.pending_approval.is_some() && asks.status.last_approval.is_none());
+        assert!(asks.unfinished.is_some_and(|sweep| sweep.rules.is_empty()));
+
+        let answered = gone_on(true);
+        assert!(answered.status.pending_approval.is_none());
+        let sweep = answered.unfinished.expect("the sweep");
+        assert_eq!(sweep.rules[0].rows_approved, Some(6));
     }
 }

@@ -324,7 +324,11 @@ fn goes_on(result: &Result<SweepReport, Failure>, sweep: &SweepState) -> bool {
 impl Failure {
     /// The sweep cannot go on, whatever becomes right again.
     fn is_final(&self) -> bool {
-        matches!(self, Self::Sweep(SweepError::Refused(refusal)) if refusal.reason == reason::ANOTHER_DATABASE)
+        match self {
+            Self::Sweep(SweepError::Refused(refusal)) => refusal.reason == reason::ANOTHER_DATABASE,
+            Self::Stopped(reason) => *reason == StopReason::PolicyDeleted,
+            _ => false,
+        }
     }
 
     /// The database did not answer as it should: nobody let the operator in, or the connection ended.
@@ -370,6 +374,7 @@ fn apply_failure(
     now: Timestamp,
 ) {
     let done: u64 = sweep.rules.iter().map(|rule| rule.rows_done).sum();
+    let archived: u64 = sweep.rules.iter().map(|rule| rule.rows_archived).sum();
     status.last_sweep = Some(SweepStatus {
         id: Some(sweep.id.clone()),
         trigger: Some(sweep.trigger.as_str().to_owned()),
@@ -377,6 +382,7 @@ fn apply_failure(
         completion_time: Some(whole_seconds(now)),
         outcome: Some(outcome.as_str().to_owned()),
         rows_deleted: Some(i64::try_from(done).unwrap_or(i64::MAX)),
+        rows_archived: Some(i64::try_from(archived).unwrap_or(i64::MAX)),
         message: Some(shorten(message, MAX_MESSAGE_BYTES)),
         ..SweepStatus::default()
     });
@@ -572,6 +578,16 @@ mod tests {
     #[case::its_login_is_refused_after_an_approval(Err(DatabaseError::Broken.into()), sweep(0, Some(9)), true)]
     #[case::its_login_was_never_good(Err(DatabaseError::Broken.into()), sweep(0, None), false)]
     #[case::the_clocks_differ_now(refused(reason::CLOCK_SKEW), sweep(7, None), true)]
+    #[case::its_policy_is_deleted(
+        Err(Failure::Stopped(StopReason::PolicyDeleted)),
+        sweep(7, Some(9)),
+        false
+    )]
+    #[case::its_policy_changed(
+        Err(Failure::Stopped(StopReason::PolicyChanged)),
+        sweep(7, None),
+        true
+    )]
     #[case::the_address_leads_elsewhere(
         refused(reason::ANOTHER_DATABASE),
         sweep(7, Some(9)),
