@@ -141,14 +141,11 @@ pub fn apply(status: &mut RetentionPolicyStatus, sweep: Option<&mut SweepState>,
             continue;
         }
         let cutoff = rule.cutoff.as_deref().and_then(|text| text.parse().ok());
-        let mut progress = known.cloned().unwrap_or_else(|| RuleProgress {
-            table_id: Some(table),
-            // A sweep that begins takes the cutoff of its begin.
-            ..RuleProgress::new(
-                rule.name.clone(),
-                cutoff.unwrap_or(Cutoff::Instant(Timestamp::UNIX_EPOCH)),
-            )
-        });
+        // A sweep that begins takes the cutoff of its begin.
+        let cutoff = cutoff.unwrap_or(Cutoff::Instant(Timestamp::UNIX_EPOCH));
+        let mut progress = known
+            .cloned()
+            .unwrap_or_else(|| RuleProgress::new(rule.name.clone(), cutoff));
         progress.table_id = Some(table);
         progress.rows_approved = Some(approved_rows(rows));
         progress.done = false;

@@ -19,6 +19,15 @@ pub async fn fill(database: &TestDatabase, table: &str, rows: i64) {
         .await;
 }
 
+/// Expired rows of the table `logs` that a hold with `id % 10 = 3` keeps; there are some.
+pub async fn held_logs(database: &TestDatabase) -> i64 {
+    let held = database
+        .scalar("SELECT count(*) FROM logs WHERE id % 10 = 3 AND at < now() - interval '30 days'")
+        .await;
+    assert!(held > 50, "{held}");
+    held
+}
+
 /// Deletes what is older than 30 days.
 pub fn rule(name: &str, table: &str) -> Value {
     json!({"name": name, "table": table, "column": "at", "expireAfter": "30d", "action": "Delete"})
