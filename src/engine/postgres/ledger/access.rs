@@ -8,7 +8,7 @@ use super::{
     super::{
         Settings, catalog,
         session::{Session, Sessions},
-        sql::{self, Sql},
+        sql::{self, Begin, Sql},
     },
     Identity, LOCK, PostgresLedger, ddl, failed, finish, grant, grant_making, key, memory, share,
 };
@@ -103,7 +103,12 @@ async fn look(
     sessions: &Arc<Sessions>,
     settings: &Settings,
 ) -> Result<(Found, Identity), EngineError> {
-    let mut session = sessions.begin(&settings.read()).await?;
+    // Of one moment: with tables of before another operator brought it up to date and the version of after, it would look broken.
+    let one_moment = Begin {
+        one_snapshot: true,
+        ..settings.read()
+    };
+    let mut session = sessions.begin(&one_moment).await?;
     let survey = survey(&mut session, &sessions.server().user).await;
     let found =
         survey.map_err(|reason| failed(sessions, settings, "looking for the ledger", &reason))?;
