@@ -159,18 +159,19 @@ impl Pacer {
     /// Pages for the next chunk: fewer near the end of what is expected to go, while much of the walk lies ahead.
     fn next_pages(&self, rows_deleted: u64, progress: (u64, u64)) -> u32 {
         let pages = self.sizer.next_pages();
+        let least = self.sizer.least_worthwhile_pages().min(pages);
         let Some(estimate) = self.estimate.filter(|_| is_much_ahead(progress)) else {
             return pages;
         };
         if rows_deleted.abs_diff(estimate) <= estimate / NEARLY {
-            return (pages / PROBE).max(1);
+            return (pages / PROBE).max(least);
         }
         let Some(ahead) = estimate.checked_sub(rows_deleted).filter(|_| self.rows > 0) else {
             return pages;
         };
         let needed = rounded(to_f64(ahead) * to_f64(self.pages) / to_f64(self.rows));
         let needed = u32::try_from(needed).unwrap_or(u32::MAX);
-        pages.min(needed.saturating_add(pages / MARGIN).max(1))
+        pages.min(needed.saturating_add(pages / MARGIN).max(least))
     }
 
     /// A chunk ran into the statement timeout. Whether the next one is smaller.

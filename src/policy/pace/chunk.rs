@@ -30,12 +30,23 @@ const STEADY: u32 = 16;
 const UNSEEN_PAGE: f64 = 5e-6;
 const UNSEEN_ROW: f64 = 4e-6;
 
+/// Seconds that a transaction is taken to cost before anything was seen, whatever it does: its statements' way to the server and
+/// back, and its commit.
+const UNSEEN_FIXED: f64 = 3e-4;
+
+/// A chunk that is this part of another one and took this part of its time shows what a transaction costs.
+const MUCH_SMALLER: f64 = 0.25;
+const HARDLY_LESS: f64 = 0.6;
+
+/// After so many smaller chunks the largest one is forgotten: it may have been of another time.
+const REMEMBERED: u32 = 32;
+
 /// Rows of a full page of narrow rows, where the table's density is not known.
 const UNSEEN_ROWS_PER_PAGE: f64 = 100.0;
 
 /// Sizes chunks so that the next one, at its worst, stays near the target.
 ///
-/// A chunk costs its pages walked and its rows deleted. Both costs are moving averages; how many rows a page will give is
+/// A chunk costs its transaction, its pages walked and its rows deleted. The three costs are moving averages; how many rows a page will give is
 /// not known beforehand, so the sizer keeps what the last chunks gave (the likely case) and the most that a page may give (the worst one).
 #[derive(Clone, Debug)]
 pub struct ChunkSizer {
@@ -67,10 +78,29 @@ pub struct ChunkSizer {
     whole: bool,
     /// Rows and seconds of the last chunk of at most a page.
     last_small: Option<(f64, f64)>,
-    /// Seconds that a chunk takes whatever its rows: what a transaction costs, its commit above all. Known only once parts showed it.
+    /// The largest of the last chunks of whole pages, and how many came after it.
+    largest: Option<(Seen, u32)>,
+    /// Seconds that a chunk takes whatever its pages and rows: what a transaction costs, its commit above all.
     fixed: f64,
     /// Parts of the same size in a row.
     steady: u32,
+}
+
+/// What a chunk was and took.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    pages: f64,
+    rows: f64,
+    /// Seconds.
+    took: f64,
+}
+
+impl Seen {
+    /// The other one's pages gave about as many rows as these.
+    fn is_as_dense_as(self, other: Self) -> bool {
+        let (this, other) = (self.rows * other.pages, other.rows * self.pages);
+        this <= 1.5 * other && other <= 1.5 * this
+    }
 }
 
 impl ChunkSizer {
@@ -92,7 +122,8 @@ impl ChunkSizer {
             part: None,
             whole: false,
             last_small: None,
-            fixed: 0.0,
+            largest: None,
+            fixed: UNSEEN_FIXED,
             steady: 0,
         }
     }
@@ -139,10 +170,8 @@ impl ChunkSizer {
         if self.part.is_some() {
             return 1;
         }
-        let likely = self.likely_density.unwrap_or(self.full_density);
-        let seconds_per_page = |density: f64| self.page_cost + density * self.row_cost;
-        let mut pages = (AIM * self.target / seconds_per_page(likely))
-            .min(WORST * self.target / seconds_per_page(self.full_density))
+        let mut pages = (self.room(AIM * self.target) / self.seconds_per_page(self.likely()))
+            .min(self.room(WORST * self.target) / self.seconds_per_page(self.full_density))
             / self.caution;
         if let Some(rows) = self.max_rows {
             pages = pages.min(rows / self.full_density.max(1.0));
@@ -150,16 +179,38 @@ impl ChunkSizer {
         to_pages(pages.min(self.ceiling).min(MAX_PAGES))
     }
 
+    /// Pages that take as long as the transaction around them: a smaller chunk is mostly overhead.
+    #[must_use]
+    pub fn least_worthwhile_pages(&self) -> u32 {
+        to_pages(self.fixed / self.seconds_per_page(self.likely()))
+    }
+
+    /// Seconds of a chunk of this length that are for its pages and rows: at least a third, or most of the time would go into commits.
+    fn room(&self, length: f64) -> f64 {
+        (length - self.fixed).max(0.5 * length.max(self.fixed))
+    }
+
+    fn seconds_per_page(&self, density: f64) -> f64 {
+        self.page_cost + density * self.row_cost
+    }
+
+    fn likely(&self) -> f64 {
+        self.likely_density.unwrap_or(self.full_density)
+    }
+
     /// Learns from a chunk.
     pub fn observe(&mut self, pages: u32, rows: u64, took: Duration) {
         let pages = f64::from(pages.max(1));
         let rows = to_f64(rows);
-        self.learn_costs(pages, rows, took.as_secs_f64());
+        self.learn_costs(Seen {
+            pages,
+            rows,
+            took: took.as_secs_f64(),
+        });
         self.learn_density(rows / pages);
         self.ceiling = self.ceiling.max(pages * GROWTH);
         self.seen = self.seen.saturating_add(1);
         let took = took.as_secs_f64();
-        self.fixed = self.fixed.min(took);
         if self.whole || pages > 1.0 || rows <= 1.0 {
             return;
         }
@@ -170,15 +221,21 @@ impl ChunkSizer {
     }
 
     /// Learns from a chunk that took `rows` rows of the at most `most` that it was given, of one page: the next one takes as many
-    /// as fit into the target, at most twice as many. What fewer rows do not make quicker is not theirs: of such a chunk at least a third is
-    /// for its rows, or most of the time would go into commits.
+    /// as fit into the target, at most twice as many. What fewer rows do not make quicker is not theirs.
     pub fn observe_part(&mut self, most: u32, rows: u64, took: Duration) {
         let took = took.as_secs_f64();
         let most = f64::from(most);
         let taken = to_f64(rows);
         let mut fits = most * 2.0;
         if rows > 0 {
-            self.learn_costs(1.0, taken, took);
+            let fixed = self.fixed;
+            self.largest = None;
+            self.learn_costs(Seen {
+                pages: 1.0,
+                rows: taken,
+                took,
+            });
+            self.fixed = fixed;
             self.seen = self.seen.saturating_add(1);
             let row = match self.last_small.replace((taken, took)) {
                 Some((rows, seconds)) if (rows - taken).abs() >= 1.0 => {
@@ -190,7 +247,7 @@ impl ChunkSizer {
                 }
             };
             self.fixed = took - row * taken;
-            let room = (self.target - self.fixed).max(0.5 * self.target.max(self.fixed));
+            let room = self.room(self.target);
             // Now and then a larger part shows anew what is the rows' and what is not.
             if self.steady < STEADY {
                 fits = fits.min(room / row.max(1e-9));
@@ -233,31 +290,57 @@ impl ChunkSizer {
         }
     }
 
-    /// Moves both costs towards what the chunk took, each by its share in the expected cost: a chunk without rows teaches
-    /// nothing about rows, one that deleted every row on its pages little about pages.
-    fn learn_costs(&mut self, pages: f64, rows: f64, took: f64) {
-        let for_pages = pages * self.page_cost;
-        let for_rows = rows * self.row_cost;
-        let expected = for_pages + for_rows;
-        let ratio = took / expected;
+    /// Moves the costs towards what the chunk took, each by its share in the expected cost: a chunk without rows teaches
+    /// nothing about rows, one that deleted every row on its pages little about pages, and a tiny one little but what a transaction costs.
+    fn learn_costs(&mut self, chunk: Seen) {
+        let for_pages = chunk.pages * self.page_cost;
+        let for_rows = chunk.rows * self.row_cost;
+        let expected = self.fixed + for_pages + for_rows;
+        let ratio = chunk.took / expected;
 
         // A single stall (a checkpoint, a lock) says little about the next chunk: it makes that one small and hardly moves the
         // averages. Only when chunks stay slow are they believed.
         let slow = ratio > 2.5 && self.seen >= 4;
         self.slow_streak = if slow { self.slow_streak + 1 } else { 0 };
         self.caution = if slow { ratio.min(8.0) } else { 1.0 };
-        let upper = if slow && self.slow_streak < 3 {
-            1.25
-        } else {
-            4.0
-        };
-        let step = ratio.clamp(0.1, upper) - 1.0;
-
+        let stall = slow && self.slow_streak < 3;
         let weight = if self.seen < 8 { 0.5 } else { 0.2 };
-        self.page_cost *= 1.0 + weight * step * (for_pages / expected);
-        self.row_cost *= 1.0 + weight * step * (for_rows / expected);
+        if stall || !self.tell_apart(chunk) {
+            let upper = if stall { 1.25 } else { 4.0 };
+            let step = weight * (ratio.clamp(0.1, upper) - 1.0) / expected;
+            self.fixed *= 1.0 + step * self.fixed;
+            self.page_cost *= 1.0 + step * for_pages;
+            self.row_cost *= 1.0 + step * for_rows;
+        }
+        let largest = self.largest.filter(|(largest, after)| {
+            !stall && largest.pages > chunk.pages && *after < REMEMBERED
+        });
+        self.largest = match largest {
+            Some((largest, after)) => Some((largest, after + 1)),
+            None => (!stall).then_some((chunk, 0)),
+        };
+        self.fixed = self.fixed.min(chunk.took).max(1e-6);
         self.page_cost = self.page_cost.clamp(1e-8, 3600.0);
         self.row_cost = self.row_cost.clamp(1e-8, 3600.0);
+    }
+
+    /// Where a much smaller chunk took hardly less time than a larger one of the same kind, most of that time is neither pages' nor
+    /// rows', but the transaction's. `false`: this one is no such chunk.
+    fn tell_apart(&mut self, chunk: Seen) -> bool {
+        let cost = |of: Seen| of.pages * self.page_cost + of.rows * self.row_cost;
+        let Some((larger, _)) = self.largest.filter(|(it, _)| it.is_as_dense_as(chunk)) else {
+            return false;
+        };
+        let (was, is) = (cost(larger), cost(chunk));
+        if is > MUCH_SMALLER * was || chunk.took < HARDLY_LESS * larger.took {
+            return false;
+        }
+        let slope = ((larger.took - chunk.took) / (was - is)).clamp(0.0, chunk.took / is);
+        self.fixed = chunk.took - slope * is;
+        let factor = slope.clamp(0.1, 1.0);
+        self.page_cost *= factor;
+        self.row_cost *= factor;
+        true
     }
 
     fn learn_density(&mut self, density: f64) {

@@ -255,6 +255,46 @@ fn a_slow_server_is_met_with_small_chunks() {
     assert!((0.7..=1.0).contains(&steady), "{steady}");
 }
 
+/// As a sweep makes them near the end of what it expects.
+#[test]
+fn what_a_tiny_chunk_takes_is_not_put_down_to_its_rows() {
+    let target = Duration::from_millis(4);
+    let mut sizer = ChunkSizer::new(target).with_rows_per_page(52.0);
+    let mut server = Server::new(7, 0.1);
+    server.fixed = 1e-3;
+    server.walk(&mut sizer, 6_000, 52.0);
+    let before = sizer.next_pages();
+    for _ in 0..300 {
+        let took = server.chunk(1, 52);
+        sizer.observe(1, 52, took);
+    }
+
+    let after = sizer.next_pages();
+    let live = server.walk(&mut sizer, 20_000, 0.0);
+
+    assert!(after > before / 2, "{after} of {before}");
+    assert!(
+        live.len() < 2 * 20_000 / before as usize,
+        "{} chunks",
+        live.len()
+    );
+    let worth = f64::from(sizer.least_worthwhile_pages());
+    assert!((60.0..=200.0).contains(&worth), "{worth}");
+}
+
+#[test]
+fn commits_that_take_longer_than_a_chunk_should_are_not_multiplied_by_tiny_chunks() {
+    let mut sizer = ChunkSizer::new(Duration::from_millis(5)).with_rows_per_page(75.0);
+    let mut server = Server::new(7, 0.1);
+    server.fixed = 25e-3;
+    server.walk(&mut sizer, 2_000, 75.0);
+
+    let lengths = server.walk(&mut sizer, 10_000, 75.0);
+
+    assert!(lengths.len() < 200, "{} chunks", lengths.len());
+    assert!(longest(&lengths) < Duration::from_millis(50));
+}
+
 #[test]
 fn one_stall_is_forgotten_at_once() {
     let mut sizer = ChunkSizer::new(TARGET).with_rows_per_page(75.0);
