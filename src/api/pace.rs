@@ -13,13 +13,13 @@ use super::cel;
 #[serde(rename_all = "camelCase")]
 pub struct Pace {
     /// Target length of one transaction, 1ms to 10s; the number of rows adapts to it. Default: 20ms, and
-    /// 5ms while the service is at work, unless maxDuty is stated.
+    /// 4ms while the service is at work, unless maxDuty is stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(validation = cel::duration("chunkDuration", "1ms", "10s", "20ms"))]
     pub chunk_duration: Option<String>,
     /// Percent of the time in which a sweep may work, 1 to 100; it opens up while the database is idle. Default: 25,
-    /// and 10 while the service is at work, unless chunkDuration is stated.
+    /// and 5 while the service is at work, unless chunkDuration is stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub max_duty: Option<i32>,
