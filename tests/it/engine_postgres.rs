@@ -5,6 +5,7 @@ mod blocked;
 mod catalog;
 mod crash;
 mod dependents;
+mod dependents_keys;
 mod dependents_meanwhile;
 mod dependents_shapes;
 mod dependents_unseen;
