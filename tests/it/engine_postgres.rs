@@ -1,6 +1,8 @@
 //! The PostgreSQL engine against real servers: what it reads, what it deletes, and what it leaves alone.
 
 mod archive_table;
+mod archive_table_meanwhile;
+mod archive_table_spoiled;
 mod blocked;
 mod catalog;
 mod crash;
@@ -25,6 +27,7 @@ mod refusals;
 mod relay;
 mod resumed;
 mod seen;
+mod slow;
 mod sweep;
 mod timeouts;
 
