@@ -136,7 +136,7 @@ pub struct Chunk {
     pub cascaded_rows: u64,
     /// Pages walked to their end.
     pub pages: u32,
-    /// Expired rows left because somebody held their lock, or because a row that stays refers to them.
+    /// Expired rows left because somebody held their lock, because a row that stays refers to them, or because one took too long.
     pub blocked_rows: u64,
     /// Bytes of write-ahead log that the server wrote meanwhile, whoever caused them.
     pub wal_bytes: u64,
@@ -304,6 +304,12 @@ pub trait TableSweep: Send {
     /// Deletes expired rows in the next range; the transaction stays open until [`commit`](Self::commit) or
     /// [`rollback`](Self::rollback). `None`: the walk is over.
     async fn delete_next(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError>;
+
+    /// Walks past the next expired row, whose delete takes longer than it may: a chunk that holds nothing but one blocked row, and is
+    /// committed like any other. `None`: the walk is over, or knows no single rows.
+    async fn leave_next(&mut self) -> Result<Option<Chunk>, EngineError> {
+        Ok(None)
+    }
 
     /// Commits the open chunk. An unknown outcome is resolved by asking the server on a new connection.
     async fn commit(&mut self) -> Result<CommitOutcome, EngineError>;

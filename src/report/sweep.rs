@@ -306,6 +306,7 @@ mod tests {
                 rows_deleted: 20,
                 rows_archived: 18,
                 blocked_rows: 2,
+                slow: None,
                 unreadable_rows: Some(3),
                 chunks: 4,
                 longest_chunk: Duration::from_millis(31),

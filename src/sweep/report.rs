@@ -33,6 +33,15 @@ pub enum RuleEnd {
     Unrecorded(String),
 }
 
+/// Rows that were left because deleting one of them alone takes longer than a statement may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowRows {
+    /// How many.
+    pub rows: u64,
+    /// The limit, and who set it.
+    pub limit: String,
+}
+
 /// What a sweep did to one rule's table.
 #[derive(Debug)]
 pub struct RuleReport {
@@ -45,8 +54,10 @@ pub struct RuleReport {
     pub rows_deleted: u64,
     /// Rows of these that were stored in an archive.
     pub rows_archived: u64,
-    /// Expired rows passed over because somebody held their lock, or because a row that stays refers to them.
+    /// Expired rows passed over because somebody held their lock, because a row that stays refers to them, or because they are among `slow`.
     pub blocked_rows: u64,
+    /// Rows of these whose delete took too long; `None`: there are none.
+    pub slow: Option<SlowRows>,
     /// Rows whose value is not of the column's encoding, counted at the end of the walk; `None`: not counted, or the column
     /// is of a time type.
     pub unreadable_rows: Option<u64>,
@@ -101,6 +112,7 @@ impl RuleReport {
             rows_deleted: 0,
             rows_archived: 0,
             blocked_rows: 0,
+            slow: None,
             unreadable_rows: None,
             chunks: 0,
             longest_chunk: Duration::ZERO,
@@ -240,7 +252,15 @@ impl SweepReport {
             match &rule.end {
                 RuleEnd::Complete { remaining: 0 } => {}
                 RuleEnd::Complete { remaining } => {
-                    parts.push(format!("{name}: {remaining} expired rows are still there"))
+                    let slow = rule.slow.as_ref().map_or_else(String::new, |slow| {
+                        format!(
+                            ", {} of them because deleting one takes longer than {}",
+                            slow.rows, slow.limit
+                        )
+                    });
+                    parts.push(format!(
+                        "{name}: {remaining} expired rows are still there{slow}"
+                    ));
                 }
                 RuleEnd::Stopped(reason) => parts.push(format!("{name}: stopped, {reason}")),
                 RuleEnd::Blocked { reason, .. } => parts.push(format!("{name}: {reason}")),

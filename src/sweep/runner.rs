@@ -8,6 +8,7 @@ use std::{
 use limits::{check_limits, count_rows_at_start};
 use passes::Passes;
 use referred::Referred;
+use slow::Slow;
 
 use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer, unit::would_go};
 use crate::{
@@ -59,6 +60,7 @@ pub(super) struct Tally {
     allowance: Allowance,
     /// See [`Turn::begun`].
     begun: bool,
+    slow: Slow,
 }
 
 impl Tally {
@@ -169,6 +171,7 @@ pub async fn sweep_rule(
         began: Instant::now(),
         allowance: Allowance::unlimited(),
         begun,
+        slow: Slow::default(),
     };
     let end = match run(engine, plan, pace, estimate, control, &mut tally, books).await {
         Ok(end) => end,
@@ -458,8 +461,15 @@ async fn chunks(
                 if pacer.gave_way(target) {
                     // What is tried next is less: it has its own tries.
                     *failures = 0;
+                    tally.slow.goes_on(0);
+                    return Err(error);
                 }
-                return Err(error);
+                if !tally.slow.is_left_after(started.elapsed()) {
+                    return Err(error);
+                }
+                slow::leave(sweep, tally, error).await?;
+                *failures = 0;
+                continue;
             }
             chunk => chunk?,
         };
@@ -493,6 +503,7 @@ async fn chunks(
         }
         let took = started.elapsed();
         *failures = 0;
+        tally.slow.goes_on(chunk.taken());
         count(tally, chunk, took);
         pacer.observe(target, chunk, took);
         control.advanced(&tally.report.progress, chunk, took);
@@ -613,5 +624,6 @@ pub(super) fn rounded(rows: f64) -> u64 {
 mod limits;
 mod passes;
 mod referred;
+mod slow;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The runner against an engine that plays a table: pages with so many expired rows each.
 
 mod limits;
+mod slow;
 
 use std::sync::{
     Arc, Mutex,
@@ -41,7 +42,10 @@ struct Table {
     slow_from: u32,
     /// And of so many rows of a page; 0: none does.
     slow_rows: u32,
-    /// Those chunks.
+    /// Rows by page, before its others, each of which takes too long alone; and those that were left of them.
+    stuck: Vec<u64>,
+    left: u64,
+    /// Chunks that took too long.
     slow: Vec<ChunkTarget>,
     /// Rows that the statistics are sure of, and those that are there beside the expired ones.
     rows_at_least: u64,
@@ -75,7 +79,7 @@ impl Fake {
     }
 
     fn left(&self) -> u64 {
-        self.with(|table| table.pages.iter().sum())
+        self.with(|table| table.pages.iter().chain(&table.stuck).sum::<u64>() + table.left)
     }
 }
 
@@ -153,6 +157,12 @@ impl TableSweep for FakeSweep {
                 None => table.slow_from > 0 && target.pages >= table.slow_from,
                 Some(rows) => table.slow_rows > 0 && rows >= table.slow_rows,
             };
+            let mut range = table.stuck.iter().skip(self.next);
+            let stuck = range
+                .by_ref()
+                .take(target.pages as usize)
+                .any(|rows| *rows > 0);
+            let slow = slow || stuck;
             if slow {
                 table.slow.push(target);
             }
@@ -184,6 +194,20 @@ impl TableSweep for FakeSweep {
         }))
     }
 
+    async fn leave_next(&mut self) -> Result<Option<Chunk>, EngineError> {
+        let left = self.fake.with(|table| {
+            let stuck = table.stuck.get_mut(self.next).filter(|rows| **rows > 0)?;
+            *stuck -= 1;
+            table.left += 1;
+            Some(Chunk {
+                blocked_rows: 1,
+                ..Chunk::default()
+            })
+        });
+        self.open = left.map(|_| (self.next, self.next, None));
+        Ok(left)
+    }
+
     async fn commit(&mut self) -> Result<CommitOutcome, EngineError> {
         let (start, end, part) = self.open.take().unwrap();
         self.fake.with(|table| {
@@ -197,7 +221,9 @@ impl TableSweep for FakeSweep {
                 .is_ok_and(|outcome| *outcome == CommitOutcome::Committed)
             {
                 table.pages[start..end].fill(0);
-                table.pages[start] -= part.unwrap_or(0);
+                if let Some(part) = part {
+                    table.pages[start] -= part;
+                }
                 self.next = end;
             }
             answer
@@ -214,6 +240,7 @@ impl TableSweep for FakeSweep {
             leaf: 1,
             filenode: 1,
             next_block: self.next as u64,
+            next_line: 0,
             end_block: 0,
             last_pass: false,
         }))
@@ -432,54 +459,6 @@ async fn an_estimate_of_nothing_walks_all_the_same() {
     let report = sweep(&fake, unlimited(), Some(0), &Watcher::default()).await;
 
     assert_eq!((report.rows_deleted, fake.left()), (5, 0));
-}
-
-#[tokio::test]
-async fn chunks_that_take_too_long_become_smaller() {
-    let fake = Fake::new(ordered(30, 0));
-    fake.with(|table| table.slow_from = 3);
-
-    let report = sweep(&fake, unlimited(), None, &Watcher::default()).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
-        "{:?}",
-        report.end
-    );
-    assert_eq!((report.rows_deleted, fake.left()), (300, 0));
-}
-
-#[tokio::test]
-async fn a_single_page_that_takes_too_long_is_taken_in_parts() {
-    let fake = Fake::new(ordered(30, 0));
-    fake.with(|table| (table.slow_from, table.slow_rows) = (1, 3));
-
-    let report = sweep(&fake, unlimited(), None, &Watcher::default()).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
-        "{:?}",
-        report.end
-    );
-    assert_eq!((report.rows_deleted, fake.left()), (300, 0));
-}
-
-#[tokio::test]
-async fn a_single_row_that_takes_too_long_is_given_up_soon() {
-    let fake = Fake::new(ordered(30, 0));
-    fake.with(|table| (table.slow_from, table.slow_rows) = (1, 1));
-
-    let report = sweep(&fake, unlimited(), None, &Watcher::default()).await;
-
-    let RuleEnd::Failed(error) = report.end else {
-        panic!("{:?}", report.end);
-    };
-    assert_eq!(error.category(), "statement_timeout");
-    fake.with(|table| {
-        let single = table.slow.iter().filter(|slow| slow.rows == Some(1));
-        assert_eq!(single.count(), 5, "{:?}", table.slow);
-        assert!(table.slow.len() > 7, "from larger ones down");
-    });
 }
 
 #[tokio::test]
