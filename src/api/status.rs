@@ -222,7 +222,8 @@ pub struct RuleStatus {
     /// the table's statistics are newer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_count: Option<CountedRows>,
-    /// Rows whose time is not of the stated encoding; they never expire.
+    /// Rows of which a value cannot be read, and which stay for that: their time is not of the stated encoding or, as a sweep of a
+    /// SQLite file counts, they are past their age and hold a value on which the rule's where or a hold cannot be decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable_rows: Option<MeasuredRows>,
     /// The oldest time in the table.

@@ -307,6 +307,7 @@ mod tests {
                 rows_archived: 18,
                 blocked_rows: 2,
                 unreadable_rows: Some(3),
+                undecided_rows: 1,
                 chunks: 4,
                 longest_chunk: Duration::from_millis(31),
                 rested: Duration::from_secs(3),

@@ -252,6 +252,7 @@ async fn run(
 /// The walk is over, and this was counted afterwards.
 fn complete(tally: &mut Tally, left: Counted) -> RuleEnd {
     tally.report.unreadable_rows = left.unreadable;
+    tally.report.undecided_rows = left.undecided;
     RuleEnd::Complete {
         remaining: left.expired,
     }
