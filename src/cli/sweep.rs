@@ -315,11 +315,21 @@ fn print(offline: &Offline, report: &SweepReport, status: &RetentionPolicyStatus
     ];
     output::say!("{}", output::table(&heading, rows, &[3, 4, 5, 6, 7, 8, 9]));
     for rule in &report.rules {
-        if let Some(unreadable) = rule.unreadable_rows.filter(|rows| *rows > 0) {
+        let unreadable = rule.unreadable_rows.unwrap_or(0);
+        let unreadable = unreadable.saturating_sub(rule.undecided_rows);
+        if unreadable > 0 {
             output::say!(
                 "\nrule {}: {} rows are unreadable: their values are not of the encoding, and never expire",
                 rule.progress.name,
                 output::grouped(signed(unreadable))
+            );
+        }
+        if rule.undecided_rows > 0 {
+            output::say!(
+                "\nrule {}: {} expired rows are undecided and stay: {}",
+                rule.progress.name,
+                output::grouped(signed(rule.undecided_rows)),
+                output::UNDECIDED
             );
         }
     }

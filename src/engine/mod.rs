@@ -89,8 +89,11 @@ pub struct Counted {
     /// Rows that the plan would take.
     pub expired: u64,
     /// Rows of the rule's `where`, held ones too, whose value is not of the column's encoding: they never expire. `None`: the
-    /// column is of a time type.
+    /// column is of a time type. With them those of `undecided`.
     pub unreadable: Option<u64>,
+    /// Rows past the cutoff that stay because nobody knows whether they are of the rule's `where`, or held: a value of theirs is not of
+    /// the type that the condition asks for (SQLite).
+    pub undecided: u64,
     /// Those of `expired` that are in parts of the table which the plan does not know: they were attached since.
     pub attached: u64,
 }
@@ -100,6 +103,7 @@ impl Counted {
     pub fn add(&mut self, other: Self) {
         self.expired += other.expired;
         self.attached += other.attached;
+        self.undecided += other.undecided;
         self.unreadable = match (self.unreadable, other.unreadable) {
             (Some(one), Some(other)) => Some(one + other),
             (one, other) => one.or(other),

@@ -308,6 +308,7 @@ mod tests {
                 blocked_rows: 2,
                 slow: None,
                 unreadable_rows: Some(3),
+                undecided_rows: 1,
                 chunks: 4,
                 longest_chunk: Duration::from_millis(31),
                 rested: Duration::from_secs(3),

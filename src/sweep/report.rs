@@ -60,7 +60,10 @@ pub struct RuleReport {
     pub slow: Option<SlowRows>,
     /// Rows whose value is not of the column's encoding, counted at the end of the walk; `None`: not counted, or the column
     /// is of a time type.
+    /// With them those of `undecided_rows`.
     pub unreadable_rows: Option<u64>,
+    /// Expired rows of which nobody knows whether they are of the rule's `where`, or held; counted with the unreadable ones.
+    pub undecided_rows: u64,
     /// Chunks committed.
     pub chunks: u64,
     /// The longest chunk, from BEGIN to the answer to COMMIT.
@@ -114,6 +117,7 @@ impl RuleReport {
             blocked_rows: 0,
             slow: None,
             unreadable_rows: None,
+            undecided_rows: 0,
             chunks: 0,
             longest_chunk: Duration::ZERO,
             rested: Duration::ZERO,
