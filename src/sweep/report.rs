@@ -129,7 +129,7 @@ impl RuleReport {
 /// What a whole sweep came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every rule's walk is complete.
+    /// Every rule's walk is complete, and none was refused.
     Succeeded,
     /// Some rules are complete, some are not.
     Partial,
@@ -163,6 +163,8 @@ impl Outcome {
 pub struct SweepReport {
     /// One entry a rule that was tried.
     pub rules: Vec<RuleReport>,
+    /// Rules that should have been swept and could not be tried, with why.
+    pub refused: Vec<(String, Refusal)>,
     /// What all sweeps of the policy took, where a ledger knows it.
     pub totals: Option<LedgerTotals>,
     /// Why no rule could be tried, whatever the rules say: the ledger cannot be used.
@@ -184,7 +186,7 @@ impl SweepReport {
             () if stopped && self.rows_deleted() == 0 && complete == 0 => Outcome::Cancelled,
             () if stopped => Outcome::Partial,
             () if blocked > 0 => Outcome::Blocked,
-            () if failed == 0 => Outcome::Succeeded,
+            () if failed == 0 && self.refused.is_empty() => Outcome::Succeeded,
             () if complete > 0 || self.rows_deleted() > 0 => Outcome::Partial,
             () => Outcome::Failed,
         }
@@ -272,27 +274,36 @@ impl SweepReport {
                 RuleEnd::Unrecorded(reason) => parts.push(format!("{name}: {reason}")),
             }
         }
-        if self.rules.is_empty() {
-            return match &self.barred {
-                Some(refusal) => format!("no rule was swept: {}", refusal.message),
-                None => "no rule was swept".to_owned(),
-            };
+        if let (true, Some(refusal)) = (self.rules.is_empty(), &self.barred) {
+            return format!("no rule was swept: {}", refusal.message);
         }
         if parts.is_empty() {
-            let archived: u64 = self
-                .rules
-                .iter()
-                .map(|rule| rule.progress.rows_archived)
-                .sum();
-            return match archived {
-                0 => format!("{} rows deleted", self.rows_deleted()),
-                _ => format!(
-                    "{} rows deleted, {archived} of them archived",
-                    self.rows_deleted()
-                ),
-            };
+            parts.push(self.sum());
         }
+        let refused = self.refused.iter();
+        parts.extend(refused.map(|(name, refusal)| format!("{name}: {}", refusal.message)));
         parts.join("; ")
+    }
+
+    /// How many rows went.
+    fn sum(&self) -> String {
+        if self.rules.is_empty() {
+            return "no rule was swept".to_owned();
+        }
+        let of = |count: fn(&RuleProgress) -> u64| -> u64 {
+            self.rules.iter().map(|rule| count(&rule.progress)).sum()
+        };
+        let archived = match of(|progress| progress.rows_archived) {
+            0 => String::new(),
+            archived => format!(", {archived} of them archived"),
+        };
+        let unknown = match of(|progress| progress.rows_unknown) {
+            0 => String::new(),
+            unknown => format!(
+                ", and up to {unknown} more that nobody counted (the operator was killed, or a commit was not answered)"
+            ),
+        };
+        format!("{} rows deleted{archived}{unknown}", self.rows_deleted())
     }
 }
 
@@ -350,6 +361,49 @@ mod tests {
     ) {
         let report = all(vec![ended("a", rows, RuleEnd::Stopped(reason))]);
         assert_eq!(report.was_in_vain(), vain);
+    }
+
+    #[test]
+    fn rules_that_were_refused_are_named_and_keep_a_sweep_from_having_succeeded() {
+        let refused = vec![(
+            "gone".to_owned(),
+            Refusal::new("TableNotFound", "table nosuch does not exist"),
+        )];
+        let done = || ended("logs", 5, RuleEnd::Complete { remaining: 0 });
+
+        let some = SweepReport {
+            refused: refused.clone(),
+            ..all(vec![done()])
+        };
+        let none = SweepReport {
+            refused,
+            ..SweepReport::default()
+        };
+
+        assert_eq!(all(vec![done()]).outcome(), Outcome::Succeeded);
+        assert_eq!(some.outcome(), Outcome::Partial);
+        assert_eq!(
+            some.message(),
+            "0 rows deleted; gone: table nosuch does not exist"
+        );
+        assert_eq!(none.outcome(), Outcome::Skipped);
+        assert_eq!(
+            none.message(),
+            "no rule was swept; gone: table nosuch does not exist"
+        );
+    }
+
+    #[test]
+    fn rows_that_nobody_counted_are_spoken_of() {
+        let mut rule = ended("logs", 0, RuleEnd::Complete { remaining: 0 });
+        (rule.progress.rows_done, rule.progress.rows_unknown) = (7, 3);
+
+        let message = all(vec![rule]).message();
+
+        assert!(
+            message.starts_with("7 rows deleted, and up to 3 more that nobody counted"),
+            "{message}"
+        );
     }
 
     #[test]
