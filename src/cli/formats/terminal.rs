@@ -45,13 +45,20 @@ pub(in crate::cli) fn print(audited: &Audited<'_>) {
         ];
         rules(&heading, status.rules.iter().map(row).collect(), width);
     }
+    let engine = status.database.as_ref().and_then(|it| it.engine.as_deref());
+    // There a count includes rows of which nobody knows whether a condition is true.
+    let why = if engine == Some("SQLite") {
+        "a value of theirs is not of the encoding, or not of the type that `where` or a hold asks for"
+    } else {
+        "their values are not of the encoding, and never expire"
+    };
     for rule in &status.rules {
         if let Some(unreadable) = rule.unreadable_rows.as_ref().filter(|rows| rows.value > 0) {
             output::say!("");
             say(
                 &format!("rule {}: ", rule.name),
                 &format!(
-                    "{} rows are unreadable and stay: a value of theirs is not of the encoding, or not of the type that `where` or a hold asks for",
+                    "{} rows are unreadable: {why}",
                     output::rows(Some(unreadable))
                 ),
             );
