@@ -183,6 +183,19 @@ fn check_metadata(document: &Map<String, Value>, errors: &mut Vec<FieldError>) -
             ));
         }
     }
+    for map in ["annotations", "labels"] {
+        let entries = metadata
+            .and_then(|metadata| metadata.get(map))
+            .and_then(Value::as_object);
+        for (key, value) in entries.into_iter().flatten() {
+            if !value.is_string() {
+                errors.push(FieldError::new(
+                    format!("metadata.{map}.{key}"),
+                    format!("Invalid value: {value}: must be of type string: write it in quotes"),
+                ));
+            }
+        }
+    }
     let name = metadata
         .and_then(|metadata| metadata.get("name"))
         .and_then(Value::as_str)
@@ -351,8 +364,13 @@ fn schema_error(error: &ValidationError<'_>, schema: &Value) -> FieldError {
                 TypeKind::Single(expected) => expected.to_string(),
                 TypeKind::Multiple(_) => "integer,string".to_owned(),
             };
+            let quotes = if found.is_boolean() && expected == "string" {
+                ": YAML may read Off, On, No and Yes as booleans: write it in quotes, such as \"Off\""
+            } else {
+                ""
+            };
             let advice = advice(node(schema, error.instance_path()));
-            format!("Invalid value: {found}: must be of type {expected}{advice}")
+            format!("Invalid value: {found}: must be of type {expected}{quotes}{advice}")
         }
         ValidationErrorKind::Minimum { limit } => {
             format!("Invalid value: {found}: should be greater than or equal to {limit}")
@@ -465,6 +483,24 @@ mod tests {
         let yaml = std::fs::read_to_string(&file).expect("the fixture is read");
 
         assert_eq!(refusals(&document(&yaml)), Vec::<String>::new());
+    }
+
+    #[rstest]
+    #[case(json!({"metadata": {"name": "x", "annotations": {"x": 1}}}), "metadata.annotations.x: Invalid value: 1: must be of type string: write it in quotes")]
+    #[case(json!({"metadata": {"name": "x", "labels": {"on": true}}}), "metadata.labels.on: Invalid value: true: must be of type string: write it in quotes")]
+    #[case(json!({"spec": {"database": {"ledger": false}}}), "write it in quotes, such as \"Off\"")]
+    fn what_yaml_reads_as_no_text_is_to_be_quoted(#[case] changes: Value, #[case] says: &str) {
+        let mut document = minimal();
+        if let Some(metadata) = changes.get("metadata") {
+            document["metadata"] = metadata.clone();
+        }
+        if changes.get("spec").is_some() {
+            document["spec"]["database"]["ledger"] = json!(false);
+        }
+
+        let refusals = refusals(&document);
+
+        assert!(refusals.iter().any(|it| it.contains(says)), "{refusals:#?}");
     }
 
     #[test]
