@@ -1,7 +1,7 @@
 //! The gate of a pipeline: which findings make `audit` end as violated.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -20,10 +20,13 @@ pub(super) struct Gate {
     #[arg(long, value_enum, value_name = "SEVERITY")]
     fail_on: Option<FailOn>,
 
-    /// A JSON report of an earlier audit: its findings are known, and only new ones count for --fail-on.
+    /// A JSON report of an earlier audit: its findings are known, and only new ones, or those that became graver, count for --fail-on.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 }
+
+/// What an earlier audit found, by id, and how grave it was.
+pub(super) type Baseline = HashMap<String, Severity>;
 
 /// Ids that a note names.
 const SHOWN: usize = 5;
@@ -52,18 +55,18 @@ pub(super) struct Judged {
     pub(super) finding: Finding,
     /// `audit.suppress` accepts it.
     pub(super) suppressed: bool,
-    /// The baseline has it; `None`: there is no baseline.
+    /// The baseline has it, no less grave; `None`: there is no baseline.
     pub(super) known: Option<bool>,
     /// It makes the audit end as violated.
     pub(super) fails: bool,
 }
 
 impl Gate {
-    /// The ids that the baseline has, if there is one.
+    /// The baseline, if there is one.
     ///
     /// # Errors
     /// In words, when it cannot be read.
-    pub(super) fn baseline(&self) -> Result<Option<HashSet<String>>, String> {
+    pub(super) fn baseline(&self) -> Result<Option<Baseline>, String> {
         self.baseline.as_deref().map(read).transpose()
     }
 
@@ -72,7 +75,7 @@ impl Gate {
         &self,
         findings: Vec<Finding>,
         suppress: &[String],
-        baseline: Option<&HashSet<String>>,
+        baseline: Option<&Baseline>,
     ) -> Vec<Judged> {
         let least = self.fail_on.map(FailOn::severity);
         judge(findings, suppress, baseline, least)
@@ -82,14 +85,17 @@ impl Gate {
 fn judge(
     findings: Vec<Finding>,
     suppress: &[String],
-    baseline: Option<&HashSet<String>>,
+    baseline: Option<&Baseline>,
     least: Option<Severity>,
 ) -> Vec<Judged> {
     findings
         .into_iter()
         .map(|finding| {
             let suppressed = suppress.contains(&finding.id);
-            let known = baseline.map(|baseline| baseline.contains(&finding.id));
+            let known = baseline.map(|baseline| {
+                let before = baseline.get(&finding.id);
+                before.is_some_and(|before| finding.severity <= *before)
+            });
             Judged {
                 suppressed,
                 known,
@@ -106,7 +112,7 @@ fn judge(
 pub(super) fn notes(
     judged: &[Judged],
     suppress: &[String],
-    baseline: Option<&HashSet<String>>,
+    baseline: Option<&Baseline>,
 ) -> Vec<String> {
     let found: HashSet<&str> = judged
         .iter()
@@ -134,7 +140,7 @@ pub(super) fn notes(
     }
     let gone: Vec<&str> = baseline
         .into_iter()
-        .flatten()
+        .flat_map(HashMap::keys)
         .map(String::as_str)
         .filter(|id| !found.contains(id))
         .collect();
@@ -158,18 +164,19 @@ fn is_of_use(id: &str) -> bool {
     id.starts_with("unused-")
 }
 
-fn read(file: &Path) -> Result<HashSet<String>, String> {
+fn read(file: &Path) -> Result<Baseline, String> {
     let name = file.display();
     let text = std::fs::read_to_string(file)
         .map_err(|error| format!("--baseline: cannot read {name}: {error}"))?;
-    ids(&text).map_err(|why| format!("--baseline: {name} {why}"))
+    known(&text).map_err(|why| format!("--baseline: {name} {why}"))
 }
 
-fn ids(text: &str) -> Result<HashSet<String>, String> {
+fn known(text: &str) -> Result<Baseline, String> {
     const WANTED: &str =
         "is no report of an audit: write the output of `audit --output json` to it";
-    let report: Value =
-        serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
+    // Some shells begin what they write to a file with a byte order mark.
+    let report: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|error| format!("is not JSON: {error}"))?;
     if report.get("kind").and_then(Value::as_str) != Some("Report") {
         return Err(WANTED.to_owned());
     }
@@ -184,8 +191,10 @@ fn ids(text: &str) -> Result<HashSet<String>, String> {
         .ok_or(WANTED)?
         .iter()
         .map(|finding| {
-            let id = finding.get("id").and_then(Value::as_str);
-            id.map(str::to_owned).ok_or_else(|| WANTED.to_owned())
+            let text = |name| finding.get(name).and_then(Value::as_str);
+            let severity = text("severity").and_then(Severity::of_name);
+            let (id, severity) = text("id").zip(severity).ok_or(WANTED)?;
+            Ok((id.to_owned(), severity))
         })
         .collect()
 }
@@ -193,6 +202,7 @@ fn ids(text: &str) -> Result<HashSet<String>, String> {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
+    use serde_json::json;
 
     use super::*;
     use crate::policy::hygiene::{Advice, Check};
@@ -203,6 +213,10 @@ mod tests {
     }
 
     const ID: &str = "unused-index:public.t.i";
+
+    fn baseline_of<const N: usize>(ids: [&str; N]) -> Baseline {
+        ids.map(|id| (id.to_owned(), Severity::Warning)).into()
+    }
 
     #[rstest]
     #[case::no_gate(None, Severity::Critical, false)]
@@ -232,10 +246,16 @@ mod tests {
     }
 
     #[rstest]
-    #[case::known(ID, false)]
-    #[case::new("unused-index:public.t.other", true)]
-    fn only_what_the_baseline_does_not_have_fails(#[case] in_baseline: &str, #[case] fails: bool) {
-        let baseline = HashSet::from([in_baseline.to_owned()]);
+    #[case::known(ID, Severity::Warning, false)]
+    #[case::graver_then(ID, Severity::Critical, false)]
+    #[case::graver_now(ID, Severity::Info, true)]
+    #[case::new("unused-index:public.t.other", Severity::Warning, true)]
+    fn only_what_the_baseline_does_not_have_or_what_became_graver_fails(
+        #[case] in_baseline: &str,
+        #[case] then: Severity,
+        #[case] fails: bool,
+    ) {
+        let baseline = Baseline::from([(in_baseline.to_owned(), then)]);
 
         let judged = judge(
             vec![finding(Severity::Warning)],
@@ -250,15 +270,19 @@ mod tests {
 
     #[test]
     fn a_report_is_a_baseline() {
-        let text = format!(r#"{{"kind": "Report", "findings": [{{"id": "{ID}"}}]}}"#);
+        let text = format!(
+            "\u{feff}{}",
+            json!({"kind": "Report", "findings": [{"id": ID, "severity": "warning"}]})
+        );
 
-        assert_eq!(ids(&text), Ok(HashSet::from([ID.to_owned()])));
+        let expected = Baseline::from([(ID.to_owned(), Severity::Warning)]);
+        assert_eq!(known(&text), Ok(expected));
     }
 
     #[test]
     fn ids_of_no_finding_are_said() {
         let judged = judge(vec![finding(Severity::Warning)], &[], None, None);
-        let gone = HashSet::from([ID.to_owned(), "unused-index:public.t.gone".to_owned()]);
+        let gone = baseline_of([ID, "unused-index:public.t.gone"]);
         let suppress = [ID.to_owned(), "unused-index:public.t.misspelt".to_owned()];
 
         let notes = notes(&judged, &suppress, Some(&gone));
@@ -273,7 +297,7 @@ mod tests {
             notes[1].starts_with("baseline: 1 of its findings are gone"),
             "{notes:?}"
         );
-        let known = HashSet::from([ID.to_owned()]);
+        let known = baseline_of([ID]);
         assert_eq!(super::notes(&judged, &[], Some(&known)), [""; 0]);
     }
 
@@ -282,7 +306,7 @@ mod tests {
         let unused = "unused-index:public.t.i".to_owned();
         let bloated = "bloated-table:public.t".to_owned();
         let suppress = [unused.clone(), bloated.clone()];
-        let baseline = HashSet::from([unused, bloated]);
+        let baseline = baseline_of([&*unused, &*bloated]);
 
         let notes = notes(&[], &suppress, Some(&baseline));
 
@@ -308,6 +332,6 @@ mod tests {
     )]
     #[case::without_ids(r#"{"kind": "Report", "findings": [{}]}"#, "audit --output json")]
     fn anything_else_is_refused_with_what_to_write(#[case] text: &str, #[case] says: &str) {
-        assert!(ids(text).is_err_and(|why| why.contains(says)));
+        assert!(known(text).is_err_and(|why| why.contains(says)));
     }
 }

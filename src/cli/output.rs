@@ -44,6 +44,9 @@ pub(super) fn finish() -> Result<(), String> {
     }
 }
 
+/// Why expired rows stay that nobody can judge.
+pub(super) const UNDECIDED: &str = "a value of theirs is not of the type that `where` or a hold asks for, so nobody knows whether it is true";
+
 /// A table with a heading row and right-aligned numbers in the `numeric` columns.
 pub(super) fn table(heading: &[&str], rows: Vec<Vec<String>>, numeric: &[usize]) -> Table {
     let mut table = Table::new();

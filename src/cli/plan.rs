@@ -51,7 +51,10 @@ struct Counts {
     expired: u64,
     /// Rows of other tables, and unexpired ones of the same, that would go along.
     along: u64,
+    /// With those that are undecided.
     unreadable: Option<u64>,
+    /// Of which nobody knows whether they are of the `where`, or held.
+    undecided: u64,
     /// The stated unit is hardly the column's.
     doubt: Option<String>,
     blocked: Option<String>,
@@ -105,6 +108,7 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
                 let Counted {
                     expired,
                     unreadable,
+                    undecided,
                     ..
                 } = if plan.held_by.is_some() {
                     Counted::default()
@@ -135,6 +139,7 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
                     expired,
                     along,
                     unreadable,
+                    undecided,
                     doubt,
                     blocked,
                 })
@@ -308,6 +313,7 @@ fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
                 "expiredRows": entry.counts.as_ref().map(|counts| counts.expired),
                 "cascadedRows": entry.counts.as_ref().map(|counts| counts.along),
                 "unreadableRows": entry.counts.as_ref().and_then(|counts| counts.unreadable),
+                "undecidedRows": entry.counts.as_ref().map(|counts| counts.undecided),
                 "techniqueReason": why(page, &entry.planned, plan),
                 "bytesToRead": bytes_to_read(page, plan),
                 "doubt": entry.counts.as_ref().and_then(|counts| counts.doubt.clone()),
@@ -403,10 +409,19 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>, is_sqlite: bo
                     whose_rows(plan)
                 );
             }
-            if let Some(unreadable) = counts.unreadable.filter(|rows| *rows > 0) {
+            let unreadable = counts.unreadable.unwrap_or(0);
+            let unreadable = unreadable.saturating_sub(counts.undecided);
+            if unreadable > 0 {
                 output::say!(
                     "  unreadable {} rows, which never expire",
                     output::grouped(signed(unreadable))
+                );
+            }
+            if counts.undecided > 0 {
+                output::say!(
+                    "  undecided  {} expired rows, which stay: {}",
+                    output::grouped(signed(counts.undecided)),
+                    output::UNDECIDED
                 );
             }
         }

@@ -18,6 +18,8 @@ pub struct BlockCursor {
     pub filenode: u32,
     /// The next block to take.
     pub next_block: u64,
+    /// Where in that block; 0: at its beginning.
+    pub next_line: u16,
     /// Blocks that the leaf had when its walk began; 0: not begun.
     pub end_block: u64,
     /// The second, shorter pass over blocks that appeared since then.

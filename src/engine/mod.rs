@@ -89,8 +89,11 @@ pub struct Counted {
     /// Rows that the plan would take.
     pub expired: u64,
     /// Rows of the rule's `where`, held ones too, whose value is not of the column's encoding: they never expire. `None`: the
-    /// column is of a time type.
+    /// column is of a time type. With them those of `undecided`.
     pub unreadable: Option<u64>,
+    /// Rows past the cutoff that stay because nobody knows whether they are of the rule's `where`, or held: a value of theirs is not of
+    /// the type that the condition asks for (SQLite).
+    pub undecided: u64,
     /// Those of `expired` that are in parts of the table which the plan does not know: they were attached since.
     pub attached: u64,
 }
@@ -100,6 +103,7 @@ impl Counted {
     pub fn add(&mut self, other: Self) {
         self.expired += other.expired;
         self.attached += other.attached;
+        self.undecided += other.undecided;
         self.unreadable = match (self.unreadable, other.unreadable) {
             (Some(one), Some(other)) => Some(one + other),
             (one, other) => one.or(other),
@@ -136,7 +140,7 @@ pub struct Chunk {
     pub cascaded_rows: u64,
     /// Pages walked to their end.
     pub pages: u32,
-    /// Expired rows left because somebody held their lock, or because a row that stays refers to them.
+    /// Expired rows left because somebody held their lock, because a row that stays refers to them, or because one took too long.
     pub blocked_rows: u64,
     /// Bytes of write-ahead log that the server wrote meanwhile, whoever caused them.
     pub wal_bytes: u64,
@@ -304,6 +308,12 @@ pub trait TableSweep: Send {
     /// Deletes expired rows in the next range; the transaction stays open until [`commit`](Self::commit) or
     /// [`rollback`](Self::rollback). `None`: the walk is over.
     async fn delete_next(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError>;
+
+    /// Walks past the next expired row, whose delete takes longer than it may: a chunk that holds nothing but one blocked row, and is
+    /// committed like any other. `None`: the walk is over, or knows no single rows.
+    async fn leave_next(&mut self) -> Result<Option<Chunk>, EngineError> {
+        Ok(None)
+    }
 
     /// Commits the open chunk. An unknown outcome is resolved by asking the server on a new connection.
     async fn commit(&mut self) -> Result<CommitOutcome, EngineError>;

@@ -177,7 +177,7 @@ pub fn after_sweep(
                 .progress
                 .rows_at_start
                 .filter(|rows| *rows > 0)
-                .map(|all| rows.saturating_mul(100).div_ceil(all));
+                .map(|all| rows.saturating_mul(100) / all);
             Some(PendingRule {
                 name: rule.progress.name.clone(),
                 rows: i64::try_from(rows).ok(),

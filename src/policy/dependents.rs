@@ -167,11 +167,12 @@ pub fn goes_too_far(keys: &[IncomingKey], dependents: Dependents) -> bool {
     dependents == Dependents::Cascade && reached(keys, dependents).iter().any(|key| key.too_far)
 }
 
-/// Rows that refer by `key` are locked before what they refer to goes: something below them is held, or not known.
+/// Rows that refer by `key` are locked before what they refer to goes: they go too, or are changed, and something below them is held, or
+/// not known. Rows of a key that is itself too far keep what they refer to: that is locked, and no such row is ever touched.
 #[must_use]
 pub fn must_be_locked(plan: &RulePlan, key: &IncomingKey) -> bool {
-    plan.dependents == Dependents::Cascade
-        && key.on_delete != OnDelete::Restrict
+    key.changes_rows(plan.dependents)
+        && !key.too_far
         && key.with_below().any(|below| {
             below.too_far || plan.held_tables.iter().any(|hold| below.is_held_by(hold))
         })

@@ -12,6 +12,7 @@ mod node;
 mod statements;
 #[cfg(test)]
 mod tests;
+pub mod times;
 mod window;
 mod windows;
 

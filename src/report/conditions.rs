@@ -4,11 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{
-        RetentionPolicyStatus, RuleStatus,
+        RetentionPolicyStatus, RuleStatus, annotation,
         conditions::{
             ABNORMAL, APPROVAL_REQUIRED, COMPLIANT, CRD_OUTDATED, ConditionStatus,
-            DATABASE_REACHABLE, READY, RECONCILING, STALLED, SWEEPING, reason, remove_condition,
-            set_condition,
+            DATABASE_REACHABLE, MAX_MESSAGE_BYTES, READY, RECONCILING, STALLED, SWEEPING, reason,
+            remove_condition, set_condition, shorten,
         },
     },
     audit::{AuditReport, Measured, Method, RuleAudit},
@@ -80,17 +80,19 @@ pub fn conditions(status: &mut RetentionPolicyStatus, known: &Known<'_>) {
         None => setter.remove(CRD_OUTDATED),
     }
     let blocked = setter.status.pending_approval.as_ref().map(|pending| {
-        let rules: Vec<&str> = pending
+        let rules: Vec<String> = pending
             .rules
             .iter()
-            .map(|rule| rule.name.as_str())
+            .map(|rule| match &rule.reason {
+                Some(why) => format!("{}: {why}", rule.name),
+                None => rule.name.clone(),
+            })
             .collect();
-        let why = pending
-            .rules
-            .first()
-            .and_then(|rule| rule.reason.clone())
-            .unwrap_or_default();
-        format!("{}: {why}", rules.join(", "))
+        let hash = pending.plan_hash.as_deref().unwrap_or_default();
+        // What has to be written is said whole, whatever there is to say of the rules.
+        let how = format!(" (annotate {}={hash})", annotation::APPROVED_PLAN);
+        let room = MAX_MESSAGE_BYTES.saturating_sub(how.len());
+        format!("{}{how}", shorten(&rules.join("; "), room))
     });
     match blocked {
         Some(message) => setter.set(

@@ -16,6 +16,6 @@ mod unit;
 pub use control::{Control, ControlError, StopReason};
 pub use policy::{Order, SweepError, sweep_plan, sweep_policy};
 pub use progress::{RuleProgress, SweepState, Trigger};
-pub use report::{Outcome, RuleEnd, RuleReport, SweepReport};
+pub use report::{Outcome, RuleEnd, RuleReport, SlowRows, SweepReport};
 pub use runner::{Books, Turn, Under, sweep_rule};
 pub use unit::doubts;

@@ -89,6 +89,7 @@ pub async fn sweep_plan(
         });
     }
     enter_database(state, &facts.identity)?;
+    let refused = rules.iter().filter_map(refusal).collect();
     let (plans, removed): (Vec<RulePlan>, Vec<Vec<RemovedHold>>) =
         rules.into_iter().filter_map(enforced).unzip();
     // A rule that cannot be swept just now keeps its count: limits are those of the whole sweep.
@@ -112,7 +113,10 @@ pub async fn sweep_plan(
     };
     control.begun(state).await?;
 
-    let mut report = SweepReport::default();
+    let mut report = SweepReport {
+        refused,
+        ..SweepReport::default()
+    };
     let mut asked = Removals::default();
     for (plan, removed) in plans.iter().zip(&removed) {
         let Some(mut progress) = state.rule(&plan.rule).filter(|rule| !rule.done).cloned() else {
@@ -184,6 +188,14 @@ pub async fn sweep_plan(
 fn enforced(planned: Planned) -> Option<(RulePlan, Vec<RemovedHold>)> {
     let plan = planned.plan.ok()?;
     (planned.enforced && plan.held_by.is_none()).then_some((plan, planned.removed_holds))
+}
+
+/// Why a rule that should be swept cannot be.
+fn refusal(planned: &Planned) -> Option<(String, Refusal)> {
+    let refusal = planned.plan.as_ref().err()?;
+    planned
+        .enforced
+        .then(|| (planned.name.clone(), refusal.clone()))
 }
 
 /// The switch in the database itself.

@@ -33,6 +33,15 @@ pub enum RuleEnd {
     Unrecorded(String),
 }
 
+/// Rows that were left because deleting one of them alone takes longer than a statement may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowRows {
+    /// How many.
+    pub rows: u64,
+    /// The limit, and who set it.
+    pub limit: String,
+}
+
 /// What a sweep did to one rule's table.
 #[derive(Debug)]
 pub struct RuleReport {
@@ -45,11 +54,16 @@ pub struct RuleReport {
     pub rows_deleted: u64,
     /// Rows of these that were stored in an archive.
     pub rows_archived: u64,
-    /// Expired rows passed over because somebody held their lock, or because a row that stays refers to them.
+    /// Expired rows passed over because somebody held their lock, because a row that stays refers to them, or because they are among `slow`.
     pub blocked_rows: u64,
+    /// Rows of these whose delete took too long; `None`: there are none.
+    pub slow: Option<SlowRows>,
     /// Rows whose value is not of the column's encoding, counted at the end of the walk; `None`: not counted, or the column
     /// is of a time type.
+    /// With them those of `undecided_rows`.
     pub unreadable_rows: Option<u64>,
+    /// Expired rows of which nobody knows whether they are of the rule's `where`, or held; counted with the unreadable ones.
+    pub undecided_rows: u64,
     /// Chunks committed.
     pub chunks: u64,
     /// The longest chunk, from BEGIN to the answer to COMMIT.
@@ -101,7 +115,9 @@ impl RuleReport {
             rows_deleted: 0,
             rows_archived: 0,
             blocked_rows: 0,
+            slow: None,
             unreadable_rows: None,
+            undecided_rows: 0,
             chunks: 0,
             longest_chunk: Duration::ZERO,
             rested: Duration::ZERO,
@@ -113,7 +129,7 @@ impl RuleReport {
 /// What a whole sweep came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every rule's walk is complete.
+    /// Every rule's walk is complete, and none was refused.
     Succeeded,
     /// Some rules are complete, some are not.
     Partial,
@@ -147,6 +163,8 @@ impl Outcome {
 pub struct SweepReport {
     /// One entry a rule that was tried.
     pub rules: Vec<RuleReport>,
+    /// Rules that should have been swept and could not be tried, with why.
+    pub refused: Vec<(String, Refusal)>,
     /// What all sweeps of the policy took, where a ledger knows it.
     pub totals: Option<LedgerTotals>,
     /// Why no rule could be tried, whatever the rules say: the ledger cannot be used.
@@ -168,7 +186,7 @@ impl SweepReport {
             () if stopped && self.rows_deleted() == 0 && complete == 0 => Outcome::Cancelled,
             () if stopped => Outcome::Partial,
             () if blocked > 0 => Outcome::Blocked,
-            () if failed == 0 => Outcome::Succeeded,
+            () if failed == 0 && self.refused.is_empty() => Outcome::Succeeded,
             () if complete > 0 || self.rows_deleted() > 0 => Outcome::Partial,
             () => Outcome::Failed,
         }
@@ -240,7 +258,15 @@ impl SweepReport {
             match &rule.end {
                 RuleEnd::Complete { remaining: 0 } => {}
                 RuleEnd::Complete { remaining } => {
-                    parts.push(format!("{name}: {remaining} expired rows are still there"))
+                    let slow = rule.slow.as_ref().map_or_else(String::new, |slow| {
+                        format!(
+                            ", {} of them because deleting one takes longer than {}",
+                            slow.rows, slow.limit
+                        )
+                    });
+                    parts.push(format!(
+                        "{name}: {remaining} expired rows are still there{slow}"
+                    ));
                 }
                 RuleEnd::Stopped(reason) => parts.push(format!("{name}: stopped, {reason}")),
                 RuleEnd::Blocked { reason, .. } => parts.push(format!("{name}: {reason}")),
@@ -248,27 +274,36 @@ impl SweepReport {
                 RuleEnd::Unrecorded(reason) => parts.push(format!("{name}: {reason}")),
             }
         }
-        if self.rules.is_empty() {
-            return match &self.barred {
-                Some(refusal) => format!("no rule was swept: {}", refusal.message),
-                None => "no rule was swept".to_owned(),
-            };
+        if let (true, Some(refusal)) = (self.rules.is_empty(), &self.barred) {
+            return format!("no rule was swept: {}", refusal.message);
         }
         if parts.is_empty() {
-            let archived: u64 = self
-                .rules
-                .iter()
-                .map(|rule| rule.progress.rows_archived)
-                .sum();
-            return match archived {
-                0 => format!("{} rows deleted", self.rows_deleted()),
-                _ => format!(
-                    "{} rows deleted, {archived} of them archived",
-                    self.rows_deleted()
-                ),
-            };
+            parts.push(self.sum());
         }
+        let refused = self.refused.iter();
+        parts.extend(refused.map(|(name, refusal)| format!("{name}: {}", refusal.message)));
         parts.join("; ")
+    }
+
+    /// How many rows went.
+    fn sum(&self) -> String {
+        if self.rules.is_empty() {
+            return "no rule was swept".to_owned();
+        }
+        let of = |count: fn(&RuleProgress) -> u64| -> u64 {
+            self.rules.iter().map(|rule| count(&rule.progress)).sum()
+        };
+        let archived = match of(|progress| progress.rows_archived) {
+            0 => String::new(),
+            archived => format!(", {archived} of them archived"),
+        };
+        let unknown = match of(|progress| progress.rows_unknown) {
+            0 => String::new(),
+            unknown => format!(
+                ", and up to {unknown} more that nobody counted (the operator was killed, or a commit was not answered)"
+            ),
+        };
+        format!("{} rows deleted{archived}{unknown}", self.rows_deleted())
     }
 }
 
@@ -326,6 +361,49 @@ mod tests {
     ) {
         let report = all(vec![ended("a", rows, RuleEnd::Stopped(reason))]);
         assert_eq!(report.was_in_vain(), vain);
+    }
+
+    #[test]
+    fn rules_that_were_refused_are_named_and_keep_a_sweep_from_having_succeeded() {
+        let refused = vec![(
+            "gone".to_owned(),
+            Refusal::new("TableNotFound", "table nosuch does not exist"),
+        )];
+        let done = || ended("logs", 5, RuleEnd::Complete { remaining: 0 });
+
+        let some = SweepReport {
+            refused: refused.clone(),
+            ..all(vec![done()])
+        };
+        let none = SweepReport {
+            refused,
+            ..SweepReport::default()
+        };
+
+        assert_eq!(all(vec![done()]).outcome(), Outcome::Succeeded);
+        assert_eq!(some.outcome(), Outcome::Partial);
+        assert_eq!(
+            some.message(),
+            "0 rows deleted; gone: table nosuch does not exist"
+        );
+        assert_eq!(none.outcome(), Outcome::Skipped);
+        assert_eq!(
+            none.message(),
+            "no rule was swept; gone: table nosuch does not exist"
+        );
+    }
+
+    #[test]
+    fn rows_that_nobody_counted_are_spoken_of() {
+        let mut rule = ended("logs", 0, RuleEnd::Complete { remaining: 0 });
+        (rule.progress.rows_done, rule.progress.rows_unknown) = (7, 3);
+
+        let message = all(vec![rule]).message();
+
+        assert!(
+            message.starts_with("7 rows deleted, and up to 3 more that nobody counted"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::{
 use limits::{check_limits, count_rows_at_start};
 use passes::Passes;
 use referred::Referred;
+use reservation::{reserve, reserve_all};
+use slow::Slow;
 
 use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer, unit::would_go};
 use crate::{
@@ -22,12 +24,6 @@ use crate::{
     },
 };
 
-/// Rows are reserved in steps of this part of the allowance, so that a kill wastes little of it.
-const RESERVATIONS_PER_ALLOWANCE: u64 = 50;
-/// Without a limit that bounds it, one reservation covers this many rows.
-const UNLIMITED_RESERVATION: u64 = 1_000_000;
-/// The first reservation, and the least.
-const LEAST_RESERVATION: u64 = 1_000;
 /// How often a sweep tries again after a transient error before it gives up; the waits add up to about four minutes.
 const MAX_RETRIES: u32 = 12;
 /// The same, where the smallest chunk takes too long.
@@ -59,16 +55,12 @@ pub(super) struct Tally {
     allowance: Allowance,
     /// See [`Turn::begun`].
     begun: bool,
+    slow: Slow,
 }
 
 impl Tally {
     fn has_begun(&self) -> bool {
         self.begun || self.report.progress.has_begun()
-    }
-
-    /// Rows that the sweep may take in all.
-    fn most(&self) -> u64 {
-        self.allowance.rows.unwrap_or(u64::MAX)
     }
 
     /// The ledger's count, when a walk begins: it also knows the chunk whose outcome nobody could tell.
@@ -169,6 +161,7 @@ pub async fn sweep_rule(
         began: Instant::now(),
         allowance: Allowance::unlimited(),
         begun,
+        slow: Slow::default(),
     };
     let end = match run(engine, plan, pace, estimate, control, &mut tally, books).await {
         Ok(end) => end,
@@ -252,6 +245,7 @@ async fn run(
 /// The walk is over, and this was counted afterwards.
 fn complete(tally: &mut Tally, left: Counted) -> RuleEnd {
     tally.report.unreadable_rows = left.unreadable;
+    tally.report.undecided_rows = left.undecided;
     RuleEnd::Complete {
         remaining: left.expired,
     }
@@ -458,8 +452,15 @@ async fn chunks(
                 if pacer.gave_way(target) {
                     // What is tried next is less: it has its own tries.
                     *failures = 0;
+                    tally.slow.goes_on(0);
+                    return Err(error);
                 }
-                return Err(error);
+                if !tally.slow.is_left_after(started.elapsed()) {
+                    return Err(error);
+                }
+                slow::leave(sweep, tally, error).await?;
+                *failures = 0;
+                continue;
             }
             chunk => chunk?,
         };
@@ -493,6 +494,7 @@ async fn chunks(
         }
         let took = started.elapsed();
         *failures = 0;
+        tally.slow.goes_on(chunk.taken());
         count(tally, chunk, took);
         pacer.observe(target, chunk, took);
         control.advanced(&tally.report.progress, chunk, took);
@@ -534,21 +536,6 @@ pub(super) async fn rest(control: &dyn Control, tally: &mut Tally, rest: Duratio
     tally.report.rested += began.elapsed();
 }
 
-/// Under a ledger all that may be taken is reserved once: nothing is lost count of while the ledger is there, and should it be
-/// gone when the sweep goes on, the whole allowance counts as spent.
-async fn reserve_all(control: &dyn Control, tally: &mut Tally) -> Result<(), RuleEnd> {
-    let most = tally.allowance.rows.unwrap_or(0);
-    let progress = &mut tally.report.progress;
-    if progress.rows_reserved >= most {
-        return Ok(());
-    }
-    let before = std::mem::replace(&mut progress.rows_reserved, most);
-    control.record(progress).await.map_err(|error| {
-        progress.rows_reserved = before;
-        RuleEnd::Unrecorded(error.to_string())
-    })
-}
-
 /// Sweeps are paused in the database: looks again in a while. The reason to stop, if there is one by then.
 async fn wait_out(
     control: &dyn Control,
@@ -566,28 +553,6 @@ async fn wait_out(
     control.waits(&tally.report.progress, "Paused");
     rest(control, tally, PAUSE_GLANCE).await;
     control.stop()
-}
-
-/// Makes room for at least `rows` more, durably.
-async fn reserve(control: &dyn Control, tally: &mut Tally, rows: u64) -> Result<(), RuleEnd> {
-    let step = match tally.allowance.rows {
-        Some(allowance) => allowance / RESERVATIONS_PER_ALLOWANCE,
-        None => UNLIMITED_RESERVATION,
-    };
-    let step = step.max(LEAST_RESERVATION).max(rows.saturating_mul(3));
-    let most = tally.most();
-    let progress = &mut tally.report.progress;
-    let spent = progress.spent();
-    // Up to the limit, but never less than the chunk at hand: whether that may be taken is the limit's own question.
-    let reserved = spent
-        .saturating_add(step)
-        .min(most.max(spent.saturating_add(rows)));
-    let before = progress.rows_reserved;
-    progress.rows_reserved = reserved;
-    control.record(progress).await.map_err(|error| {
-        progress.rows_reserved = before;
-        RuleEnd::Unrecorded(error.to_string())
-    })
 }
 
 /// 1, 2, 4 … 30 seconds.
@@ -613,5 +578,7 @@ pub(super) fn rounded(rows: f64) -> u64 {
 mod limits;
 mod passes;
 mod referred;
+mod reservation;
+mod slow;
 #[cfg(test)]
 mod tests;

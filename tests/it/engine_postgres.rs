@@ -1,10 +1,13 @@
 //! The PostgreSQL engine against real servers: what it reads, what it deletes, and what it leaves alone.
 
 mod archive_table;
+mod archive_table_meanwhile;
+mod archive_table_spoiled;
 mod blocked;
 mod catalog;
 mod crash;
 mod dependents;
+mod dependents_keys;
 mod dependents_meanwhile;
 mod dependents_shapes;
 mod dependents_unseen;
@@ -24,6 +27,7 @@ mod refusals;
 mod relay;
 mod resumed;
 mod seen;
+mod slow;
 mod sweep;
 mod timeouts;
 

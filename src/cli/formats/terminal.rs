@@ -51,7 +51,7 @@ pub(in crate::cli) fn print(audited: &Audited<'_>) {
             say(
                 &format!("rule {}: ", rule.name),
                 &format!(
-                    "{} rows are unreadable: their values are not of the encoding, and never expire",
+                    "{} rows are unreadable and stay: a value of theirs is not of the encoding, or not of the type that `where` or a hold asks for",
                     output::rows(Some(unreadable))
                 ),
             );

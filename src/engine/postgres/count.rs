@@ -88,6 +88,7 @@ fn counted(row: &PgRow) -> Result<Counted, sqlx::Error> {
             Err(sqlx::Error::ColumnNotFound(_)) => None,
             Err(error) => return Err(error),
         },
+        undecided: 0,
         attached: 0,
     })
 }

@@ -60,10 +60,16 @@ pub(super) fn shape(
     );
     if !(referred.is_empty() && altered.is_empty()) {
         let (below, further) = (oid_array(referred), oid_array(altered));
+        let both = oid_array(referred.union(altered));
+        // By what depends on the tables: constraints have no index by the table that they refer to, and a catalog may hold very many.
+        // Triggers would not do, as a key that is not enforced has none.
         let _ = write!(
             out,
             ", (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', k.oid, k.conrelid, k.confdeltype, k.confupdtype), ',' ORDER BY k.oid) \
-             FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND (k.confrelid = ANY ({below}) \
+             FROM pg_catalog.pg_constraint k WHERE k.oid = ANY (ARRAY(SELECT d.objid FROM pg_catalog.pg_depend d \
+               WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = ANY ({both}) \
+               AND d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass)) \
+             AND k.contype = 'f' AND (k.confrelid = ANY ({below}) \
              AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint up WHERE up.oid = k.conparentid AND up.confrelid = ANY ({below})) \
              OR k.confrelid = ANY ({further}) AND k.confupdtype NOT IN ('a', 'r')))"
         );

@@ -223,14 +223,16 @@ impl Sweep {
     /// to be taken anew.
     async fn delete(
         &mut self,
-        range: Range,
+        (range, first): (Range, Form),
         mut looked: Look,
     ) -> Result<Option<Deleted>, EngineError> {
-        let mut form = self.first_form();
+        let mut form = first;
         loop {
             let refusal = match self.attempt(range, form, looked).await {
                 Ok(deleted) => {
-                    self.wary = form != Form::Plain && deleted.blocked > 0;
+                    if first != Form::Count {
+                        self.wary = form != Form::Plain && deleted.blocked > 0;
+                    }
                     return Ok(Some(deleted));
                 }
                 Err(Refusal::Failed(reason)) => return Err(reason),
@@ -355,8 +357,12 @@ impl Sweep {
             .max(1)
     }
 
-    /// See [`TableSweep::delete_next`].
-    async fn next_chunk(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
+    /// See [`TableSweep::delete_next`]; `form` is the first that is tried, if it is not the usual one.
+    async fn next_chunk(
+        &mut self,
+        target: ChunkTarget,
+        form: Option<Form>,
+    ) -> Result<Option<Chunk>, EngineError> {
         self.rollback().await?;
         self.target = target.pages;
         if !self.session.is_open() {
@@ -394,7 +400,8 @@ impl Sweep {
                     )
                     .await?;
             }
-            let Some(deleted) = self.delete(range, looked).await? else {
+            let form = form.unwrap_or_else(|| self.first_form());
+            let Some(deleted) = self.delete((range, form), looked).await? else {
                 continue;
             };
             let finished = deleted.finished.as_ref();
@@ -474,6 +481,20 @@ impl Sweep {
         Ok(outcome)
     }
 
+    /// A chunk, or what its error means.
+    async fn judged(
+        &mut self,
+        chunk: Result<Option<Chunk>, EngineError>,
+    ) -> Result<Option<Chunk>, EngineError> {
+        match chunk {
+            Err(reason) => {
+                self.counts.sessions.own.blur();
+                Err(self.told(reason).await)
+            }
+            chunk => chunk,
+        }
+    }
+
     /// What an error means, where only the server itself can say.
     async fn told(&mut self, reason: EngineError) -> EngineError {
         standby::told(&mut self.session, &self.settings, reason).await
@@ -494,13 +515,17 @@ struct Deleted {
 #[async_trait]
 impl TableSweep for Sweep {
     async fn delete_next(&mut self, target: ChunkTarget) -> Result<Option<Chunk>, EngineError> {
-        match self.next_chunk(target).await {
-            Err(reason) => {
-                self.counts.sessions.own.blur();
-                Err(self.told(reason).await)
-            }
-            chunk => chunk,
-        }
+        let chunk = self.next_chunk(target, None).await;
+        self.judged(chunk).await
+    }
+
+    async fn leave_next(&mut self) -> Result<Option<Chunk>, EngineError> {
+        let one = ChunkTarget {
+            pages: 1,
+            rows: Some(1),
+        };
+        let chunk = self.next_chunk(one, Some(Form::Count)).await;
+        self.judged(chunk).await
     }
 
     async fn commit(&mut self) -> Result<CommitOutcome, EngineError> {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use sqlx::Row;
+use sqlx::{Row, postgres::PgRow};
 
 use super::{
     Settings, catalog,
@@ -15,13 +15,21 @@ use super::{
 use crate::{
     engine::EngineError,
     policy::{
+        encoding::Storage,
         table::{TableFacts, TableKind, TimeDomain},
-        usage::{LogQuery, Logged},
+        usage::{
+            LogQuery, Logged,
+            times::{self, Sampled},
+        },
     },
 };
 
-/// Entries that are looked at.
+/// Entries that are looked at; of numbers so many of each unit.
 const ENTRIES: u32 = 50_000;
+/// Entries about the thing itself, of which the newest counts.
+const MATCHES: u32 = 100;
+/// Entries at each end of a log that tell how it is written, where no use was found.
+const SAMPLES: u32 = 20;
 /// Evidence is not worth more of the service's time.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The order that the index has is the only way.
@@ -77,26 +85,96 @@ async fn read(session: &mut Session, query: &LogQuery, days: u32) -> Result<Logg
     let Some(table) = found.pop().flatten() else {
         return Ok(unreadable(format!("table {} does not exist", query.table)));
     };
-    let domain = match readable(&table, query) {
-        Ok(domain) => domain,
+    let times = match readable(&table, query) {
+        Ok(times) => times,
         Err(why) => return Ok(unreadable(why)),
     };
     session.raw(&sql::fixed(BY_INDEX)).await?;
     let watch = Watch::begin(session, table.leaves.iter().map(|leaf| &leaf.id)).await?;
-    let row = session
-        .row(
-            newest(&table, query, domain, days)
-                .query()
-                .bind(query.names.clone()),
-        )
-        .await?;
+    let logged = match times {
+        Times::Typed(domain) => typed(session, &table, query, domain, days).await?,
+        Times::Encoded(storage) => encoded(session, &table, query, storage, days).await?,
+    };
     if let Some(watch) = watch {
         watch.end(session).await?;
     }
+    Ok(logged)
+}
+
+/// How a log keeps its times.
+#[derive(Clone, Copy)]
+enum Times {
+    /// In a type of their own.
+    Typed(TimeDomain),
+    /// In numbers or identifiers.
+    Encoded(Storage),
+}
+
+async fn typed(
+    session: &mut Session,
+    table: &TableFacts,
+    query: &LogQuery,
+    domain: TimeDomain,
+    days: u32,
+) -> Result<Logged, sqlx::Error> {
+    let newest = newest(table, query, domain, days);
+    let row = session
+        .row(newest.query().bind(query.names.clone()))
+        .await?;
     let at: Option<i64> = row.try_get("at")?;
     Ok(at
         .and_then(|micros| Timestamp::from_microsecond(micros).ok())
         .map_or(Logged::NotFound, Logged::Used))
+}
+
+async fn encoded(
+    session: &mut Session,
+    table: &TableFacts,
+    query: &LogQuery,
+    storage: Storage,
+    days: u32,
+) -> Result<Logged, sqlx::Error> {
+    let row = session.row(sql::fixed(NOW).query()).await?;
+    let now = Timestamp::from_microsecond(row.try_get("now")?).unwrap_or(Timestamp::MIN);
+    let from = times::begin(now, days);
+    let window = Sql::made(in_window(table, query, storage));
+    let mut rows = Vec::new();
+    if storage == Storage::Uuid {
+        if let Some(it) = times::uuids(from, now) {
+            let query = window.query().bind(query.names.clone());
+            rows.extend(session.rows(query.bind(it.from).bind(it.until)).await?);
+        }
+    } else {
+        for it in times::numbers(from, now) {
+            let query = window.query().bind(query.names.clone());
+            rows.extend(session.rows(query.bind(it.from).bind(it.until)).await?);
+        }
+    }
+    let at = |row: &PgRow| -> Result<Option<Timestamp>, sqlx::Error> {
+        Ok(times::logged_at(storage, row.try_get("at")?))
+    };
+    let mut last = None;
+    for row in &rows {
+        last = last.max(at(row)?.filter(|at| *at <= now));
+    }
+    if let Some(at) = last {
+        return Ok(Logged::Used(at));
+    }
+    let ends = ends_of(table, query);
+    let rows = session.rows(ends.query().bind(query.names.clone())).await?;
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in &rows {
+        entries.push(Sampled {
+            at: at(row)?,
+            names_it: row.try_get("names_it")?,
+        });
+    }
+    let column = format!("column {} of {}", query.column, table.qualified());
+    let forms = match storage {
+        Storage::Uuid => "UUIDs of version 7",
+        _ => "seconds, milliseconds or microseconds since 1970, or keep a timestamptz",
+    };
+    Ok(times::without_use(&entries, &column, forms))
 }
 
 fn unreadable(why: impl Into<String>) -> Logged {
@@ -104,7 +182,7 @@ fn unreadable(why: impl Into<String>) -> Logged {
 }
 
 /// Nothing but a table, by an index: no view or row-level policy that runs code of its own, no scan of the whole.
-fn readable(table: &TableFacts, query: &LogQuery) -> Result<TimeDomain, String> {
+fn readable(table: &TableFacts, query: &LogQuery) -> Result<Times, String> {
     let name = table.qualified();
     if let TableKind::Unsupported(word) = &table.kind {
         return Err(format!("{name} is a {word}: name a table"));
@@ -116,12 +194,19 @@ fn readable(table: &TableFacts, query: &LogQuery) -> Result<TimeDomain, String> 
     };
     let time = column(&query.column)?;
     let object = column(&query.object)?;
-    let domain = time.time_domain.ok_or_else(|| {
-        format!(
-            "column {} of {name} is of type {}: it must be a timestamp or a date",
-            query.column, time.type_name
-        )
-    })?;
+    let times = match (time.time_domain, time.storage) {
+        (Some(domain), _) => Times::Typed(domain),
+        (
+            None,
+            Some(storage @ (Storage::Integer | Storage::Decimal | Storage::Float | Storage::Uuid)),
+        ) => Times::Encoded(storage),
+        _ => {
+            return Err(format!(
+                "column {} of {name} is of type {}: it must be a timestamp, a date, a number since 1970, or a uuid of version 7",
+                query.column, time.type_name
+            ));
+        }
+    };
     if !object.safe_in_predicates {
         return Err(format!(
             "column {} of {name} is of type {}: it must be of a built-in type",
@@ -140,7 +225,7 @@ fn readable(table: &TableFacts, query: &LogQuery) -> Result<TimeDomain, String> 
             query.column
         ));
     }
-    Ok(domain)
+    Ok(times)
 }
 
 /// `$1`: the names. Times without a zone are read as UTC, which is the transaction's.
@@ -163,4 +248,39 @@ fn newest(table: &TableFacts, query: &LogQuery, domain: TimeDomain, days: u32) -
         object = sql::identifier(&query.object),
         table = sql::table(&table.schema, &table.name),
     ))
+}
+
+/// The database's clock, in microseconds.
+const NOW: &str = "SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::int8 AS now";
+
+/// `$1`: the names, `$2` and `$3`: from and up to which value. Beside a value of the column's own kind its index serves.
+fn in_window(table: &TableFacts, query: &LogQuery, storage: Storage) -> String {
+    let (given, kind) = match storage {
+        Storage::Decimal => ("int8", "numeric"),
+        Storage::Float => ("int8", "float8"),
+        Storage::Uuid => ("text", "uuid"),
+        _ => ("int8", "int8"),
+    };
+    let at = sql::identifier(&query.column);
+    format!(
+        "SELECT e.at::text AS at FROM (SELECT l.{at} AS at, l.{object}::text AS object FROM {table} l \
+         WHERE l.{at} >= $2::{given}::{kind} AND l.{at} < $3::{given}::{kind} ORDER BY l.{at} DESC LIMIT {ENTRIES}) e \
+         WHERE e.object = ANY ($1::text[]) ORDER BY e.at DESC LIMIT {MATCHES}",
+        object = sql::identifier(&query.object),
+        table = sql::table(&table.schema, &table.name),
+    )
+}
+
+/// `$1`: the names. The entries at both ends.
+fn ends_of(table: &TableFacts, query: &LogQuery) -> Sql {
+    let at = sql::identifier(&query.column);
+    let end = |order: &str| {
+        format!(
+            "(SELECT l.{at}::text AS at, coalesce(l.{object}::text = ANY ($1::text[]), false) AS names_it FROM {table} l \
+             WHERE l.{at} IS NOT NULL ORDER BY l.{at} {order} LIMIT {SAMPLES})",
+            object = sql::identifier(&query.object),
+            table = sql::table(&table.schema, &table.name),
+        )
+    };
+    Sql::made(format!("{} UNION ALL {}", end("DESC"), end("ASC")))
 }

@@ -11,7 +11,7 @@ pub(super) struct Position {
     pub(super) filenode: u32,
     /// The next block to take.
     pub(super) next: u64,
-    /// Where in that block; 0: at its beginning. A walk that is taken up again begins with the block.
+    /// Where in that block; 0: at its beginning.
     pub(super) line: u16,
     /// The block to stop before, fixed when the pass began.
     pub(super) end: u64,
@@ -85,7 +85,7 @@ impl Position {
             leaf,
             filenode: cursor.filenode,
             next: cursor.next_block,
-            line: 0,
+            line: cursor.next_line,
             end: cursor.end_block,
             last_pass: cursor.last_pass,
         }
@@ -96,6 +96,7 @@ impl Position {
             leaf: id,
             filenode: self.filenode,
             next_block: self.next,
+            next_line: self.line,
             end_block: self.end,
             last_pass: self.last_pass,
         })
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_may_be_taken_in_parts_and_is_begun_anew_after_a_stop() {
+    fn a_block_may_be_taken_in_parts_and_is_gone_on_with_after_a_stop() {
         let mut position = Position::start_of(0);
         position.look(1, 3);
         let block = position.range(1).unwrap();
@@ -186,7 +187,7 @@ mod tests {
             ("(0,7)".into(), "(1,0)".into())
         );
         assert_eq!((part.pages(), rest.pages()), (0, 1));
-        assert_eq!(resumed.range(1), Some(block));
+        assert_eq!(resumed.range(1), Some(rest));
         assert_eq!(position.range(1), Some(blocks(1, 2)));
         position.advance(position.range(1).unwrap().before("(1,2)").unwrap());
         position.look(2, 3);

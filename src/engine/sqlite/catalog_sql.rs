@@ -32,9 +32,12 @@ pub(super) const INDEXES: &str = "
 pub(super) const TRIGGERS: &str = "
     SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE ORDER BY name";
 
-/// The columns of all foreign keys. One that names no column refers to the primary key.
+/// The columns of all foreign keys, and whether the referred one is generated. One that names no column refers to the primary key, which
+/// cannot be.
 pub(super) const FOREIGN_KEYS: &str = "
     SELECT l.name AS child, f.id, f.\"table\" AS parent, f.\"from\" AS referring, f.on_delete, f.on_update,
+           EXISTS (SELECT 1 FROM pragma_table_xinfo(f.\"table\", 'main') AS g
+                    WHERE g.name = f.\"to\" COLLATE NOCASE AND g.hidden IN (2, 3)) AS generated,
            coalesce(f.\"to\", (SELECT x.name FROM pragma_table_info(f.\"table\", 'main') AS x WHERE x.pk = f.seq + 1)) AS referred
       FROM pragma_table_list AS l JOIN pragma_foreign_key_list(l.name, 'main') AS f
      WHERE l.schema = 'main' AND l.type = 'table' ORDER BY l.name, f.id, f.seq";

@@ -44,6 +44,8 @@ struct Key {
     columns: Vec<String>,
     /// The referred columns; `None`: the parent has no such key.
     referred: Vec<Option<String>>,
+    /// One of them is generated: it may change with any other column.
+    refers_to_generated: bool,
 }
 
 /// What is known of a referring table.
@@ -80,12 +82,14 @@ pub(super) async fn read(
                 ),
                 columns: Vec::new(),
                 referred: Vec::new(),
+                refers_to_generated: false,
             });
             last = Some(id);
         }
         if let Some(key) = keys.last_mut() {
             key.columns.push(row.try_get("referring")?);
             key.referred.push(row.try_get("referred")?);
+            key.refers_to_generated |= row.try_get::<i64, _>("generated")? != 0;
         }
     }
     let mut sizes = HashMap::new();
@@ -148,13 +152,14 @@ impl Key {
     fn follows(&self, other: &Self) -> bool {
         self.follows_updates
             && self.refers_to(&other.child)
-            && self.referred.iter().any(|referred| match referred {
-                Some(referred) => other
-                    .columns
-                    .iter()
-                    .any(|column| column.eq_ignore_ascii_case(referred)),
-                None => true,
-            })
+            && (self.refers_to_generated
+                || self.referred.iter().any(|referred| match referred {
+                    Some(referred) => other
+                        .columns
+                        .iter()
+                        .any(|column| column.eq_ignore_ascii_case(referred)),
+                    None => true,
+                }))
     }
 }
 

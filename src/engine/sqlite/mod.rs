@@ -238,9 +238,11 @@ impl Engine for SqliteEngine {
 
     async fn count_expired(&self, plan: &RulePlan) -> Result<Counted, EngineError> {
         let row = self.count(&plan.table, &sql::count_expired(plan)?).await?;
+        let undecided = self.number(&row, "undecided")?;
         Ok(Counted {
             expired: self.number(&row, "n")?,
-            unreadable: Some(self.number(&row, "unreadable")?),
+            unreadable: Some(self.number(&row, "unreadable")?.saturating_add(undecided)),
+            undecided,
             attached: 0,
         })
     }

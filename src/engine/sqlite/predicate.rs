@@ -40,6 +40,11 @@ pub(super) struct Condition {
 }
 
 impl Condition {
+    /// There may be rows of which nobody knows whether it is true.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubt.is_some()
+    }
+
     /// 1 for a row of which it is true, without doubt; else 0.
     pub(super) fn surely(&self) -> String {
         // `IS TRUE` would mean a column of that name, if there were one.

@@ -279,16 +279,40 @@ pub(super) fn count_rows(name: &str) -> Fixed {
     }
 }
 
-/// Counts the rows that a plan would take (`n`), and in the same scan those of its `where` whose value is unreadable.
+/// Counts the rows that a plan would take (`n`), and in the same scan those of its `where` whose value is unreadable, and those that
+/// have expired and stay because nobody knows whether they are of its `where`, or held (`undecided`).
 pub(super) fn count_expired(plan: &RulePlan) -> Result<Fixed, EngineError> {
     let condition = Condition::new(plan, 1)?;
     let filter = match &plan.filter {
-        Some(filter) => predicate::print(filter, plan)?.surely(),
-        None => "1".to_owned(),
+        Some(filter) => Some(predicate::print(filter, plan)?),
+        None => None,
+    };
+    let holds: Vec<predicate::Condition> = plan
+        .holds
+        .iter()
+        .map(|hold| predicate::print(hold, plan))
+        .collect::<Result<_, _>>()?;
+    let or_all = |text: Option<String>| text.unwrap_or_else(|| "1".to_owned());
+    let surely = or_all(filter.as_ref().map(predicate::Condition::surely));
+    let perhaps = or_all(filter.as_ref().map(predicate::Condition::perhaps));
+    let is_doubtful = filter
+        .iter()
+        .chain(&holds)
+        .any(predicate::Condition::is_doubtful);
+    let undecided = if is_doubtful {
+        // Those that would go if each doubt were in favour of it.
+        let mut undecided = Expiry::new(plan, 1)?.expired;
+        for hold in &holds {
+            let _ = write!(undecided, " AND NOT {}", hold.surely());
+        }
+        format!("{undecided} AND {}", is_not_true(&condition.text))
+    } else {
+        "0".to_owned()
     };
     Ok(Fixed {
         sql: Sql(format!(
-            "SELECT count(*) FILTER (WHERE {}) AS n, count(*) FILTER (WHERE {}) AS unreadable FROM {} WHERE {filter}",
+            "SELECT count(*) FILTER (WHERE {}) AS n, count(*) FILTER (WHERE {surely} AND {}) AS unreadable, \
+             count(*) FILTER (WHERE {undecided}) AS undecided FROM {} WHERE {perhaps}",
             condition.text,
             condition.unreadable,
             table(&plan.table.name),

@@ -1,12 +1,12 @@
 //! Usage logs of services: read by the index on their times, newest entries first, and no more than so many.
 //!
-//! No type says how a column keeps its times, and units are never guessed: read are ISO 8601 texts, which SQLite's own
-//! `datetime('now')` writes too. Those without a zone are UTC, as that is.
+//! No type says how a column keeps its times. They are looked for in each encoding that rules know, and as julian days; see
+//! [`times`]. Those without a zone are UTC, as those of `datetime('now')` are.
 
 use std::time::Duration;
 
-use jiff::{Span, Timestamp, tz::TimeZone};
-use sqlx::Row;
+use jiff::Timestamp;
+use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{
     SqliteEngine, catalog,
@@ -17,18 +17,25 @@ use super::{
 use crate::{
     engine::EngineError,
     policy::{
-        encoding::{Encoding, Storage, decode},
+        encoding::Storage,
         table::{TableFacts, TableKind},
-        usage::{LogQuery, Logged},
+        usage::{
+            LogQuery, Logged,
+            times::{self, Sampled},
+        },
     },
 };
 
-/// Entries that are looked at.
+/// Entries that are looked at, of each encoding.
 const ENTRIES: u32 = 50_000;
 /// Entries about the thing itself, of which the newest counts: with zones of their own they are not quite in order.
 const MATCHES: u32 = 100;
 /// Evidence is not worth more of the service's time.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// Entries at each end of the numbers, of the texts and of what is neither that tell how a log is written in which no use was found.
+const SAMPLES: u32 = 20;
+/// How times may be written.
+const FORMS: &str = "seconds, milliseconds or microseconds since 1970, a julian day, or an ISO 8601 text such as 2026-01-31T12:00:00Z";
 
 /// The last use of a thing in a log.
 pub(super) async fn last(
@@ -64,28 +71,27 @@ async fn read(
     if let Err(why) = readable(&table, query) {
         return Ok(unreadable(why));
     }
-    let mut values: Vec<Value> = query.names.iter().cloned().map(Value::Text).collect();
-    values.push(Value::Text(first_day(now, days)));
-    let rows = session.rows(newest(&table, query).query(&values)).await?;
-    let mut times = Vec::with_capacity(rows.len());
-    for row in &rows {
-        times.push(instant(&row.try_get::<String, _>("at")?));
-    }
-    let last = times.iter().flatten().filter(|at| **at <= now).max();
+    let windows = windows(now, days);
+    let names = query.names.iter().cloned().map(Value::Text);
+    let ends = windows.iter().flat_map(|(from, until)| [from, until]);
+    let values: Vec<Value> = names.chain(ends.cloned()).collect();
+    let newest = newest(&table, query, windows.len());
+    let rows = session.rows(newest.query(&values)).await?;
+    let last = rows.iter().filter_map(at).filter(|at| *at <= now).max();
     if let Some(at) = last {
-        return Ok(Logged::Used(*at));
+        return Ok(Logged::Used(at));
     }
-    let holds = session.row(kinds(&table, query).query([])).await?;
-    let texts = holds.try_get::<i64, _>("texts")? != 0;
-    let others = holds.try_get::<i64, _>("others")? != 0;
-    if (others && !texts) || (!times.is_empty() && times.iter().all(Option::is_none)) {
-        return Ok(unreadable(format!(
-            "column {} of {} holds no ISO 8601 texts: write times such as 2026-01-31T12:00:00Z or 2026-01-31 12:00:00 (UTC)",
-            query.column,
-            table.qualified()
-        )));
+    let names = &values[..query.names.len()];
+    let rows = session.rows(ends_of(&table, query).query(names)).await?;
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in &rows {
+        entries.push(Sampled {
+            at: at(row),
+            names_it: row.try_get::<i64, _>("names_it")? != 0,
+        });
     }
-    Ok(Logged::NotFound)
+    let column = format!("column {} of {}", query.column, table.qualified());
+    Ok(times::without_use(&entries, &column, FORMS))
 }
 
 fn unreadable(why: impl Into<String>) -> Logged {
@@ -112,78 +118,79 @@ fn readable(table: &TableFacts, query: &LogQuery) -> Result<(), String> {
     Ok(())
 }
 
-/// The day from which on entries matter, as texts begin with it.
-fn first_day(now: Timestamp, days: u32) -> String {
-    let days = i64::from(days.saturating_add(1).min(36_500));
-    let today = now.to_zoned(TimeZone::UTC).date();
-    today.saturating_sub(Span::new().days(days)).to_string()
+/// Where entries of the days that count may stand in the index. A column that makes texts of numbers, or numbers of texts, does so with
+/// these ends too.
+fn windows(now: Timestamp, days: u32) -> Vec<(Value, Value)> {
+    let from = times::begin(now, days);
+    let numbers = times::numbers(from, now).into_iter();
+    let julian = times::julian_days(from, now);
+    let texts = times::texts(from, now).into_iter();
+    numbers
+        .map(|it| (Value::Integer(it.from), Value::Integer(it.until)))
+        .chain([(Value::Real(julian.from), Value::Real(julian.until))])
+        .chain(texts.map(|it| (Value::Text(it.from), Value::Text(it.until))))
+        .collect()
 }
 
-/// A day is one from its beginning on: evidence is rather too old than too young.
-fn instant(text: &str) -> Option<Timestamp> {
-    let text = text.trim();
-    let beginning = (text.len() == 10).then(|| format!("{text}T00:00:00Z"));
-    let seconds = decode(
-        Encoding::Iso8601,
-        Storage::Text,
-        beginning.as_deref().unwrap_or(text),
-        &TimeZone::UTC,
-    )?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "milliseconds of a year with four digits"
-    )]
-    Timestamp::from_millisecond((seconds * 1e3) as i64).ok()
+/// When the entry of a row was written.
+fn at(row: &SqliteRow) -> Option<Timestamp> {
+    // Texts need not be UTF-8.
+    let kind: String = row.try_get("kind").ok()?;
+    let value: String = row.try_get("at").ok()?;
+    match kind.as_str() {
+        "integer" => times::logged_at(Storage::Integer, &value),
+        "real" => times::logged_at(Storage::Float, &value),
+        "text" => return times::logged_at(Storage::Text, &value),
+        _ => return None,
+    }
+    .or_else(|| times::julian_day(&value))
 }
 
-/// The names come first, then the first day. Texts are greater than all numbers and less than all blobs.
-fn newest(table: &TableFacts, query: &LogQuery) -> Sql {
-    let names: Vec<String> = (1..=query.names.len()).map(|n| format!("?{n}")).collect();
-    let at = sql::column(&query.column);
-    Sql::made(format!(
-        "SELECT e.at AS at FROM (SELECT {at} AS at, {object} AS object FROM {table} \
-         WHERE {at} >= ?{day} AND {at} < x'' ORDER BY {at} DESC LIMIT {ENTRIES}) AS e \
-         WHERE e.object IN ({names}) ORDER BY e.at DESC LIMIT {MATCHES}",
-        object = sql::column(&query.object),
-        table = sql::table(&table.name),
-        day = query.names.len() + 1,
-        names = names.join(", "),
-    ))
+/// `?1` and so on.
+fn numbered(names: &[String]) -> String {
+    let numbers: Vec<String> = (1..=names.len()).map(|n| format!("?{n}")).collect();
+    numbers.join(", ")
 }
 
-/// Whether the log has times that are texts, and others.
-fn kinds(table: &TableFacts, query: &LogQuery) -> Sql {
-    let at = sql::column(&query.column);
+/// The names come first, then both ends of each window.
+fn newest(table: &TableFacts, query: &LogQuery, windows: usize) -> Sql {
+    let column = sql::column(&query.column);
+    let object = sql::column(&query.object);
+    let names = numbered(&query.names);
     let table = sql::table(&table.name);
-    Sql::made(format!(
-        "SELECT EXISTS (SELECT 1 FROM {table} WHERE {at} >= '' AND {at} < x'') AS texts, \
-         EXISTS (SELECT 1 FROM {table} WHERE {at} < '') AS others"
-    ))
+    let of_window = |window: usize| {
+        let from = query.names.len() + 2 * window + 1;
+        format!(
+            "SELECT * FROM (SELECT typeof(e.at) AS kind, CAST(e.at AS TEXT) AS at FROM (SELECT {column} AS at, {object} AS object \
+             FROM {table} WHERE {column} >= ?{from} AND {column} < ?{until} ORDER BY {column} DESC LIMIT {ENTRIES}) AS e \
+             WHERE e.object IN ({names}) ORDER BY e.at DESC LIMIT {MATCHES})",
+            until = from + 1
+        )
+    };
+    let all: Vec<String> = (0..windows).map(of_window).collect();
+    Sql::made(all.join(" UNION ALL "))
 }
 
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case("2026-01-31T12:00:00Z", Some("2026-01-31T12:00:00Z"))]
-    #[case("2026-01-31 12:00:00", Some("2026-01-31T12:00:00Z"))]
-    #[case("2026-01-31T12:00:00.250+02:00", Some("2026-01-31T10:00:00.25Z"))]
-    #[case("2026-01-31", Some("2026-01-31T00:00:00Z"))]
-    #[case("31.01.2026", None)]
-    #[case("1769860800", None)]
-    #[case("", None)]
-    fn times_are_iso_8601_texts(#[case] text: &str, #[case] at: Option<&str>) {
-        assert_eq!(instant(text), at.map(|at| at.parse().unwrap()));
-    }
-
-    #[test]
-    fn the_first_day_is_one_before_the_days_that_count() {
-        assert_eq!(
-            first_day("2026-03-01T00:30:00Z".parse().unwrap(), 1),
-            "2026-02-27"
-        );
-    }
+/// The entries at the ends of the numbers, of the texts, and of the blobs. In an index they follow each other.
+fn ends_of(table: &TableFacts, query: &LogQuery) -> Sql {
+    let column = sql::column(&query.column);
+    let object = sql::column(&query.object);
+    let names = numbered(&query.names);
+    let table = sql::table(&table.name);
+    let kinds = [
+        format!("{column} < ''"),
+        format!("{column} >= '' AND {column} < x''"),
+        format!("{column} >= x''"),
+    ];
+    let end = |kind: &str, order: &str| {
+        format!(
+            "SELECT * FROM (SELECT typeof({column}) AS kind, CAST({column} AS TEXT) AS at, {object} IN ({names}) IS TRUE AS names_it \
+             FROM {table} WHERE {kind} ORDER BY {column} {order} LIMIT {SAMPLES})"
+        )
+    };
+    let all: Vec<String> = kinds
+        .iter()
+        .flat_map(|kind| [end(kind, "DESC"), end(kind, "ASC")])
+        .collect();
+    Sql::made(all.join(" UNION ALL "))
 }

@@ -23,6 +23,14 @@ impl Severity {
             Self::Critical => "critical",
         }
     }
+
+    /// The one that is written so.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Info, Self::Warning, Self::Critical]
+            .into_iter()
+            .find(|severity| severity.as_str() == name)
+    }
 }
 
 impl fmt::Display for Severity {

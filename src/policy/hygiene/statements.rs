@@ -195,7 +195,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// A name that no index and no table of the schema has, made of `wished`.
+    /// A name that nothing of the schema has, made of `wished`.
     pub(super) fn free(&mut self, schema: &str, wished: &str) -> String {
         let facts = self.facts;
         let taken = self.taken.get_or_insert_with(|| {
@@ -203,7 +203,9 @@ impl<'a> Names<'a> {
             let indexes = indexes.map(|index| (&*index.schema, &*index.name));
             let tables = facts.tables.values();
             let tables = tables.map(|table| (table.schema.as_str(), table.name.as_str()));
-            indexes.chain(tables).collect()
+            let others = facts.other_names.iter();
+            let others = others.map(|(schema, name)| (schema.as_str(), name.as_str()));
+            indexes.chain(tables).chain(others).collect()
         });
         let mut name = cut(wished, "");
         let mut number = 0_u32;

@@ -34,6 +34,8 @@ pub struct TableDetail {
     pub may_read: bool,
     /// Pages of its file, exact: asked only of tables that look empty to the catalog.
     pub file_pages: Option<u64>,
+    /// A crash empties it.
+    pub unlogged: bool,
     /// As a partition by ranges of a time column: its bound.
     pub bound: Option<Box<Bound>>,
 }

@@ -484,7 +484,8 @@ fn table_key(table: &Table) -> i64 {
     key(&["table", &table.schema, &table.name])
 }
 
-/// Schema, name and definition: the number changes with every REINDEX CONCURRENTLY, and the table may be renamed.
+/// The table by its number, which outlives a rename, and schema, name and definition: the index's own number changes with every
+/// REINDEX CONCURRENTLY.
 fn index_key(index: &Index) -> i64 {
     // Spelled out: what a ledger holds must not change with the code.
     let keys = index.keys.iter().map(|key| {
@@ -500,6 +501,7 @@ fn index_key(index: &Index) -> i64 {
         .map(|tree| without_places(tree.unwrap_or_default()));
     key(&[
         "index",
+        &index.table.to_string(),
         &index.schema,
         &index.name,
         &definition,

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::{Observation, Usage};
-use crate::policy::table::TableName;
+use crate::policy::table::{TableName, quoted};
 
 /// A usage log, as a rule names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ impl LogQuery {
             name.to_owned(),
             format!("{schema}.{name}"),
             spelled.to_string(),
+            quoted(name),
+            format!("{}.{}", quoted(schema), quoted(name)),
         ];
         names.dedup();
         Self {

@@ -1,6 +1,8 @@
 //! Each way in which a window breaks, and that nothing is called unused where it did.
 
+mod identity;
 mod own;
+mod written;
 
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
@@ -331,83 +333,6 @@ fn a_restart_of_which_nobody_can_say_that_it_was_clean_is_a_crash() {
 }
 
 #[test]
-fn counters_that_fell_break_the_window_of_their_thing_alone() {
-    let mut memory = quiet(99);
-
-    let observed = look(
-        &mut memory,
-        &facts(node(100), counters(7, 2), counters(5, 0)),
-    );
-
-    assert_eq!(table(&observed), &Usage::Unknown(Break::Decrease.reason()));
-    assert!(matches!(index(&observed), Usage::Unused { .. }));
-}
-
-#[test]
-fn a_table_made_anew_under_its_name_is_another_one() {
-    let mut memory = quiet(99);
-    let mut anew = facts(node(100), counters(7, 3), counters(5, 0));
-    let mut table = anew.tables.remove(&TABLE).unwrap();
-    table.id = 101;
-    anew.tables.insert(101, table);
-    anew.counters.insert(101, counters(7, 3));
-    anew.indexes[0].table = 101;
-
-    let observed = look(&mut memory, &anew);
-
-    assert_eq!(
-        observed.tables[&101].usage,
-        Usage::Unknown(Break::Recreated.reason())
-    );
-}
-
-#[test]
-fn an_index_that_was_rebuilt_concurrently_keeps_its_window() {
-    let mut memory = quiet(99);
-    let mut rebuilt = facts(node(100), counters(7, 3), counters(5, 0));
-    rebuilt.counters.insert(201, counters(5, 0));
-    rebuilt.indexes[0].id = 201;
-
-    let observed = look(&mut memory, &rebuilt);
-
-    assert_eq!(
-        observed.indexes[&201],
-        Usage::Unused {
-            since: at(0),
-            days: 100
-        }
-    );
-}
-
-#[test]
-fn an_index_of_another_definition_is_another_one_and_the_old_one_is_forgotten() {
-    let mut memory = quiet(99);
-    let mut other = facts(node(100), counters(7, 3), counters(5, 0));
-    other.indexes[0].predicate = Some("{OPEXPR :opno 96 :location 40}".into());
-
-    let observed = look(&mut memory, &other);
-
-    assert_eq!(index(&observed), &Usage::Unknown(Break::FirstSeen.reason()));
-    assert_eq!(memory.windows.len(), 2);
-    let mut copied = facts(node(101), counters(7, 3), counters(5, 0));
-    copied.indexes[0].predicate = Some("{OPEXPR :opno 96 :location -1}".into());
-    look(&mut memory, &copied);
-    assert_eq!(memory.windows.len(), 2);
-}
-
-#[test]
-fn a_renamed_table_is_seen_first_and_its_index_goes_on() {
-    let mut memory = quiet(99);
-    let mut renamed = facts(node(100), counters(7, 3), counters(5, 0));
-    renamed.tables.get_mut(&TABLE).unwrap().name = "u".to_owned();
-
-    let observed = look(&mut memory, &renamed);
-
-    assert_eq!(table(&observed), &Usage::Unknown(Break::FirstSeen.reason()));
-    assert!(matches!(index(&observed), Usage::Unused { .. }));
-}
-
-#[test]
 fn the_servers_own_record_of_the_last_scan_counts_from_the_first_look_on() {
     let mut memory = Memory::default();
     let scanned = Counters {
@@ -541,80 +466,6 @@ fn without_a_memory_counters_prove_use_and_never_disuse() {
     let observed = observe(&facts(since, counters(1, 0), counters(0, 0)), None, 90);
     assert_eq!(table(&observed), &Usage::Used { last: None });
     assert_eq!(observed.tables[&TABLE].coverage_since, Some(at(0)));
-}
-
-#[test]
-fn what_is_used_all_the_time_is_written_down_every_six_hours_and_never_late_by_more() {
-    let mut memory = Memory::default();
-    let mut written = 0;
-    for quarter in 0..96 {
-        let now = at(0) + SignedDuration::from_mins(15 * quarter);
-        let node = Node { at: now, ..node(0) };
-        let observed = look(
-            &mut memory,
-            &facts(node, counters(quarter, 0), counters(0, 0)),
-        );
-        assert!(quarter == 0 || *table(&observed) == Usage::Used { last: Some(now) });
-        let change = memory
-            .windows
-            .iter()
-            .filter(|(_, window)| window.counted == now);
-        written += change.count();
-    }
-    // The table: once when it was new, once at its first use, then every six hours. The index: once.
-    assert!(written <= 7, "{written}");
-}
-
-#[test]
-fn without_a_use_nothing_but_the_time_of_the_sample_is_written() {
-    let memory = quiet(99);
-
-    let observed = observe(
-        &facts(node(100), counters(7, 3), counters(5, 0)),
-        Some(&memory),
-        90,
-    );
-
-    let change = observed.change.unwrap();
-    assert_eq!(change.windows, Vec::new());
-    assert_eq!(change.gone, Vec::<i64>::new());
-    assert_eq!(change.state.node.at, at(100));
-}
-
-#[test]
-fn a_sample_right_after_another_one_is_not_written_down() {
-    let memory = quiet(99);
-    let soon = Node {
-        at: at(99) + SignedDuration::from_mins(1),
-        ..node(99)
-    };
-
-    let observed = observe(
-        &facts(soon, counters(7, 3), counters(5, 0)),
-        Some(&memory),
-        90,
-    );
-
-    assert_eq!(observed.change, None);
-    assert!(matches!(index(&observed), Usage::Unused { .. }));
-}
-
-#[test]
-fn a_sample_that_was_overtaken_is_judged_by_what_is_remembered() {
-    let memory = quiet(99);
-    let late = Node {
-        at: at(99) - SignedDuration::from_secs(2),
-        ..node(99)
-    };
-
-    let observed = observe(
-        &facts(late, counters(6, 3), counters(4, 0)),
-        Some(&memory),
-        90,
-    );
-
-    assert_eq!(observed.change, None);
-    assert!(matches!(table(&observed), Usage::Unused { .. }));
 }
 
 #[rstest]

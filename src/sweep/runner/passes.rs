@@ -35,6 +35,7 @@ impl Passes {
             self.left -= 1;
             self.deleted = report.rows_deleted;
             report.blocked_rows = 0;
+            report.slow = None;
         }
         again
     }

@@ -1,6 +1,9 @@
 //! The runner against an engine that plays a table: pages with so many expired rows each.
 
 mod limits;
+mod pressure;
+mod slow;
+mod walk;
 
 use std::sync::{
     Arc, Mutex,
@@ -41,7 +44,10 @@ struct Table {
     slow_from: u32,
     /// And of so many rows of a page; 0: none does.
     slow_rows: u32,
-    /// Those chunks.
+    /// Rows by page, before its others, each of which takes too long alone; and those that were left of them.
+    stuck: Vec<u64>,
+    left: u64,
+    /// Chunks that took too long.
     slow: Vec<ChunkTarget>,
     /// Rows that the statistics are sure of, and those that are there beside the expired ones.
     rows_at_least: u64,
@@ -75,7 +81,7 @@ impl Fake {
     }
 
     fn left(&self) -> u64 {
-        self.with(|table| table.pages.iter().sum())
+        self.with(|table| table.pages.iter().chain(&table.stuck).sum::<u64>() + table.left)
     }
 }
 
@@ -153,6 +159,12 @@ impl TableSweep for FakeSweep {
                 None => table.slow_from > 0 && target.pages >= table.slow_from,
                 Some(rows) => table.slow_rows > 0 && rows >= table.slow_rows,
             };
+            let mut range = table.stuck.iter().skip(self.next);
+            let stuck = range
+                .by_ref()
+                .take(target.pages as usize)
+                .any(|rows| *rows > 0);
+            let slow = slow || stuck;
             if slow {
                 table.slow.push(target);
             }
@@ -184,6 +196,20 @@ impl TableSweep for FakeSweep {
         }))
     }
 
+    async fn leave_next(&mut self) -> Result<Option<Chunk>, EngineError> {
+        let left = self.fake.with(|table| {
+            let stuck = table.stuck.get_mut(self.next).filter(|rows| **rows > 0)?;
+            *stuck -= 1;
+            table.left += 1;
+            Some(Chunk {
+                blocked_rows: 1,
+                ..Chunk::default()
+            })
+        });
+        self.open = left.map(|_| (self.next, self.next, None));
+        Ok(left)
+    }
+
     async fn commit(&mut self) -> Result<CommitOutcome, EngineError> {
         let (start, end, part) = self.open.take().unwrap();
         self.fake.with(|table| {
@@ -197,7 +223,9 @@ impl TableSweep for FakeSweep {
                 .is_ok_and(|outcome| *outcome == CommitOutcome::Committed)
             {
                 table.pages[start..end].fill(0);
-                table.pages[start] -= part.unwrap_or(0);
+                if let Some(part) = part {
+                    table.pages[start] -= part;
+                }
                 self.next = end;
             }
             answer
@@ -214,6 +242,7 @@ impl TableSweep for FakeSweep {
             leaf: 1,
             filenode: 1,
             next_block: self.next as u64,
+            next_line: 0,
             end_block: 0,
             last_pass: false,
         }))
@@ -386,104 +415,6 @@ fn ordered(full: usize, empty: usize) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_count_that_finds_nothing_spares_the_rest_of_the_walk() {
-    let fake = Fake::new(ordered(2_000, 400_000));
-
-    let report = sweep(&fake, unlimited(), Some(20_000), &Watcher::default()).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
-        "{:?}",
-        report.end
-    );
-    assert_eq!((report.rows_deleted, fake.left()), (20_000, 0));
-    fake.with(|table| {
-        assert_eq!(table.counts, 1, "the count is the proof, too");
-        assert!(table.walked.len() < 2_500, "{}", table.walked.len());
-    });
-}
-
-#[tokio::test]
-async fn a_count_that_finds_something_lets_the_walk_go_on_to_its_end() {
-    let mut pages = ordered(2_000, 400_000);
-    pages[401_000] = 3;
-    let fake = Fake::new(pages);
-
-    let report = sweep(&fake, unlimited(), Some(20_000), &Watcher::default()).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
-        "{:?}",
-        report.end
-    );
-    assert_eq!((report.rows_deleted, fake.left()), (20_003, 0));
-    fake.with(|table| {
-        assert_eq!(table.counts, 2, "once in between, once as the proof");
-        assert_eq!(table.walked.last(), Some(&401_999));
-        let mut once = table.walked.clone();
-        once.dedup();
-        assert_eq!(once.len(), table.walked.len(), "no page is walked twice");
-    });
-}
-
-#[tokio::test]
-async fn an_estimate_of_nothing_walks_all_the_same() {
-    let fake = Fake::new(ordered(0, 1_000).into_iter().chain([5]).collect());
-
-    let report = sweep(&fake, unlimited(), Some(0), &Watcher::default()).await;
-
-    assert_eq!((report.rows_deleted, fake.left()), (5, 0));
-}
-
-#[tokio::test]
-async fn chunks_that_take_too_long_become_smaller() {
-    let fake = Fake::new(ordered(30, 0));
-    fake.with(|table| table.slow_from = 3);
-
-    let report = sweep(&fake, unlimited(), None, &Watcher::default()).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
-        "{:?}",
-        report.end
-    );
-    assert_eq!((report.rows_deleted, fake.left()), (300, 0));
-}
-
-#[tokio::test]
-async fn a_single_page_that_takes_too_long_is_taken_in_parts() {
-    let fake = Fake::new(ordered(30, 0));
-    fake.with(|table| (table.slow_from, table.slow_rows) = (1, 3));
-
-    let report = sweep(&fake, unlimited(), None, &Watcher::default()).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
-        "{:?}",
-        report.end
-    );
-    assert_eq!((report.rows_deleted, fake.left()), (300, 0));
-}
-
-#[tokio::test]
-async fn a_single_row_that_takes_too_long_is_given_up_soon() {
-    let fake = Fake::new(ordered(30, 0));
-    fake.with(|table| (table.slow_from, table.slow_rows) = (1, 1));
-
-    let report = sweep(&fake, unlimited(), None, &Watcher::default()).await;
-
-    let RuleEnd::Failed(error) = report.end else {
-        panic!("{:?}", report.end);
-    };
-    assert_eq!(error.category(), "statement_timeout");
-    fake.with(|table| {
-        let single = table.slow.iter().filter(|slow| slow.rows == Some(1));
-        assert_eq!(single.count(), 5, "{:?}", table.slow);
-        assert!(table.slow.len() > 7, "from larger ones down");
-    });
-}
-
-#[tokio::test]
 async fn the_chunk_that_would_pass_the_limit_is_rolled_back() {
     let fake = Fake::new(ordered(100, 0));
     let limits = Limits {
@@ -577,237 +508,4 @@ async fn what_cannot_be_written_down_is_not_deleted() {
         report.end
     );
     assert_eq!((report.rows_deleted, fake.left()), (0, 400));
-}
-
-#[tokio::test]
-async fn a_veto_is_waited_for_and_named() {
-    let fake = Fake::new(ordered(40, 0));
-    let vacuum = Pressure {
-        table_is_maintained: true,
-        ..Pressure::default()
-    };
-    fake.with(|table| table.pressures = vec![vacuum.clone(), vacuum]);
-    let watcher = Watcher::default();
-
-    let report = sweep(&fake, unlimited(), Some(400), &watcher).await;
-
-    assert_eq!(report.rows_deleted, 400);
-    assert_eq!(
-        watcher.waited.lock().unwrap().as_slice(),
-        ["AutovacuumOnTable", "AutovacuumOnTable"]
-    );
-}
-
-#[tokio::test]
-async fn a_sweep_that_waits_can_be_stopped_and_has_deleted_nothing() {
-    let fake = Fake::new(ordered(40, 0));
-    let old = Pressure {
-        oldest_snapshot: Some(Duration::from_secs(3_600)),
-        ..Pressure::default()
-    };
-    fake.with(|table| table.pressures = vec![old; 50]);
-    let watcher = Watcher {
-        stop_after: 10,
-        ..Watcher::default()
-    };
-
-    let report = sweep(&fake, unlimited(), Some(400), &watcher).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Stopped(StopReason::Suspended)),
-        "{:?}",
-        report.end
-    );
-    assert_eq!(fake.left(), 400);
-    assert!(
-        watcher
-            .waited
-            .lock()
-            .unwrap()
-            .iter()
-            .all(|why| why == "SnapshotHeld")
-    );
-}
-
-fn standby() -> Pressure {
-    Pressure {
-        in_recovery: true,
-        ..Pressure::default()
-    }
-}
-
-#[tokio::test]
-async fn a_failover_is_waited_for_and_named() {
-    let fake = Fake::new(ordered(40, 0));
-    fake.with(|table| table.pressures = vec![standby(); 3]);
-    let watcher = Watcher::default();
-
-    let report = sweep(&fake, unlimited(), Some(400), &watcher).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
-        "{:?}",
-        report.end
-    );
-    assert_eq!(watcher.waited.lock().unwrap().as_slice(), ["NotPrimary"; 3]);
-}
-
-#[tokio::test]
-async fn a_server_that_stays_a_standby_stops_the_sweep_which_can_go_on() {
-    let fake = Fake::new(ordered(40, 0));
-    fake.with(|table| table.pressures = vec![standby(); 100]);
-
-    let rule = sweep(&fake, unlimited(), Some(400), &Watcher::default()).await;
-
-    assert!(
-        matches!(rule.end, RuleEnd::Stopped(StopReason::NotPrimary)),
-        "{:?}",
-        rule.end
-    );
-    assert_eq!(fake.left(), 400);
-    let report = SweepReport {
-        rules: vec![rule],
-        ..SweepReport::default()
-    };
-    assert!(report.goes_on());
-    assert_eq!(report.outcome(), Outcome::Cancelled);
-}
-
-fn read_only() -> EngineError {
-    EngineError::ReadOnly("somebody set it so".to_owned())
-}
-
-#[tokio::test]
-async fn a_database_that_is_set_read_only_under_way_stops_the_sweep_which_can_go_on() {
-    let fake = Fake::new(ordered(4_000, 0));
-    fake.with(|table| {
-        table.commit_answers = vec![Ok(CommitOutcome::Committed)];
-        table
-            .commit_answers
-            .extend((0..100).map(|_| Err(read_only())));
-    });
-    let watcher = Watcher::default();
-
-    let report = sweep(&fake, unlimited(), Some(40_000), &watcher).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Stopped(StopReason::NotPrimary)),
-        "{:?}",
-        report.end
-    );
-    assert!(report.rows_deleted > 0 && fake.left() > 0);
-    let waited = watcher.waited.lock().unwrap();
-    assert!(waited.iter().all(|why| why == "NotPrimary"), "{waited:?}");
-}
-
-#[tokio::test]
-async fn a_database_that_was_read_only_before_the_first_row_fails_the_rule() {
-    let fake = Fake::new(ordered(40, 0));
-    fake.with(|table| table.commit_answers = vec![Err(read_only())]);
-
-    let report = sweep(&fake, unlimited(), Some(400), &Watcher::default()).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Failed(EngineError::ReadOnly(_))),
-        "{:?}",
-        report.end
-    );
-}
-
-/// Another rule of the sweep took rows: it goes on as that sweep.
-#[tokio::test]
-async fn a_rule_that_took_nothing_yet_waits_where_its_sweep_has_begun() {
-    let fake = Fake::new(ordered(40, 0));
-    fake.with(|table| table.commit_answers = (0..100).map(|_| Err(read_only())).collect());
-    let plan = plan(&fake, unlimited());
-    let turn = Turn {
-        progress: RuleProgress::new("logs", plan.cutoff),
-        estimate: Some(400),
-        begun: true,
-    };
-    let watcher = Watcher::default();
-
-    let pace = defaults().pace;
-    let rule = sweep_rule(&fake, &plan, pace, turn, &watcher, Books::Off).await;
-
-    assert!(
-        matches!(rule.end, RuleEnd::Stopped(StopReason::NotPrimary)),
-        "{:?}",
-        rule.end
-    );
-    assert_eq!(fake.left(), 400);
-    assert!(!watcher.waited.lock().unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn whoever_waits_behind_a_chunk_gets_a_longer_rest() {
-    let fake = Fake::new(ordered(40, 0));
-    fake.with(|table| table.waiters = 1);
-    let watcher = Watcher::default();
-
-    sweep(&fake, unlimited(), Some(400), &watcher).await;
-
-    let rests = watcher.rests.lock().unwrap();
-    assert!(
-        rests.iter().all(|rest| *rest >= Duration::from_millis(250)),
-        "{rests:?}"
-    );
-    assert!(
-        watcher
-            .waited
-            .lock()
-            .unwrap()
-            .iter()
-            .all(|why| why == "WaitersBehindUs")
-    );
-}
-
-#[tokio::test]
-async fn rows_of_a_part_that_came_under_way_are_for_a_new_plan() {
-    let fake = Fake::new(vec![10; 3]);
-    fake.with(|table| table.attached = 5);
-
-    let report = sweep(&fake, unlimited(), Some(35), &Watcher::default()).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Stopped(StopReason::PartsChanged)),
-        "{:?}",
-        report.end
-    );
-    assert_eq!((report.rows_deleted, report.progress.done), (30, false));
-}
-
-fn beside_a_ledger() -> Fake {
-    let fake = Fake::new(ordered(40, 0));
-    fake.with(|table| {
-        table.pressures = vec![Pressure {
-            has_ledger: true,
-            ..Pressure::default()
-        }];
-    });
-    fake
-}
-
-#[tokio::test]
-async fn a_ledger_that_somebody_made_stops_a_sweep_that_was_planned_without_one() {
-    let fake = beside_a_ledger();
-
-    let report = sweep(&fake, unlimited(), Some(400), &Watcher::default()).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Stopped(StopReason::LedgerMade)),
-        "{:?}",
-        report.end
-    );
-    assert_eq!(fake.left(), 400);
-}
-
-#[tokio::test]
-async fn a_policy_that_wants_no_ledger_is_swept_beside_one() {
-    let fake = beside_a_ledger();
-    let watcher = Watcher::default();
-
-    let report = sweep_beside(&fake, unlimited(), Some(400), &watcher, Books::Off).await;
-
-    assert!(matches!(report.end, RuleEnd::Complete { remaining: 0 }));
 }

@@ -188,6 +188,34 @@ async fn profiles(key: &str, on_update: &str) -> TestDatabase {
     database
 }
 
+#[tokio::test]
+async fn a_key_that_keeps_rows_as_nobody_follows_it_asks_for_no_right_to_lock() {
+    let database = profiles(
+        "FOREIGN KEY (pid) REFERENCES parent ON DELETE SET NULL",
+        "FOREIGN KEY (pid) REFERENCES profile (pid) ON UPDATE CASCADE",
+    )
+    .await;
+    database.execute("DELETE FROM profile WHERE pid > 5").await;
+    let role = database
+        .role(
+            "reads",
+            "secret",
+            "GRANT SELECT, UPDATE, DELETE ON parent TO {role}; GRANT SELECT ON profile TO {role}",
+        )
+        .await;
+    let engine = engine(&role.url);
+    let mut plan = planned(&engine, Dependents::Cascade).await;
+    plan.held_tables = vec![hold(&database, "profile", Some("pid = 3")).await];
+
+    let allowed = check_deletable(&plan);
+    let swept = run(&engine, &plan, 1).await.unwrap();
+
+    assert!(allowed.is_ok(), "{allowed:?}");
+    assert_eq!((swept.rows, swept.blocked), (4, 5));
+    let avatars: i64 = database.scalar("SELECT count(pid) FROM avatar").await;
+    assert_eq!(avatars, 5);
+}
+
 #[rstest]
 #[case::cascades(
     "FOREIGN KEY (pid) REFERENCES profile (pid) ON UPDATE CASCADE",
@@ -212,6 +240,50 @@ async fn what_is_set_to_null_is_not_set_further_on(#[case] on_update: &str, #[ca
     assert_eq!(avatars, 5);
     let kept = ids(&database, "SELECT id FROM parent JOIN avatar ON pid = id").await;
     assert_eq!(kept, left);
+}
+
+/// Notes whose item is set to NULL, which a third table would follow: they keep their items, and those their parents.
+#[tokio::test]
+async fn rows_that_keep_what_they_refer_to_need_not_be_locked() {
+    let database = Postgres::shared().database("kept").await;
+    database
+        .execute(&format!(
+            "{} CREATE TABLE item (id int PRIMARY KEY, parent_id int REFERENCES parent ON DELETE CASCADE);
+             CREATE TABLE note (item_id int UNIQUE REFERENCES item ON DELETE SET NULL);
+             CREATE TABLE mark (item_id int REFERENCES note (item_id) ON UPDATE CASCADE);
+             INSERT INTO item SELECT n, n FROM generate_series(1, 6) n; INSERT INTO note VALUES (1), (2); INSERT INTO mark VALUES (1);",
+            parents(10)
+        ))
+        .await;
+    let role = database
+        .role(
+            "looks",
+            "secret",
+            "GRANT SELECT, UPDATE, DELETE ON parent TO {role}; GRANT SELECT ON item, note TO {role}",
+        )
+        .await;
+    let engine = engine(&role.url);
+
+    let refusal = check_deletable(&planned(&engine, Dependents::Cascade).await).unwrap_err();
+    database
+        .execute(&format!("GRANT UPDATE (id) ON item TO \"{}\"", role.name))
+        .await;
+    let plan = planned(&engine, Dependents::Cascade).await;
+    let allowed = check_deletable(&plan);
+    let swept = run(&engine, &plan, 1).await.unwrap();
+
+    // Items go along, and no note may come to one of them just then.
+    assert_eq!(refusal.reason, "PermissionDenied", "{refusal}");
+    assert!(
+        refusal.message.contains("GRANT UPDATE ON public.item"),
+        "{refusal}"
+    );
+    assert!(allowed.is_ok(), "{allowed:?}");
+    assert_eq!((swept.rows, swept.cascaded, swept.blocked), (7, 4, 2));
+    let kept = ids(&database, "SELECT id FROM parent WHERE id < 10").await;
+    assert_eq!(kept, "1 2");
+    let notes: i64 = database.scalar("SELECT count(item_id) FROM note").await;
+    assert_eq!(notes, 2);
 }
 
 /// A row whose partition key is set to NULL moves: it is deleted where it was, with what refers to it there.

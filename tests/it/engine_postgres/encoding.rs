@@ -120,7 +120,7 @@ async fn judge(database: &TestDatabase, values: &Values, kinds: &[&str]) {
             Counted {
                 expired,
                 unreadable,
-                attached: 0,
+                ..Counted::default()
             },
             "{kind}"
         );
@@ -130,7 +130,7 @@ async fn judge(database: &TestDatabase, values: &Values, kinds: &[&str]) {
             Counted {
                 expired: 0,
                 unreadable,
-                attached: 0,
+                ..Counted::default()
             },
             "{kind}"
         );
@@ -182,7 +182,7 @@ async fn unreadable_values_are_counted_within_the_where_and_under_holds() {
         Counted {
             expired: 1,
             unreadable: Some(2),
-            attached: 0,
+            ..Counted::default()
         }
     );
     assert_eq!(swept.rows, 1);
@@ -206,7 +206,7 @@ async fn a_column_of_a_time_type_has_nothing_unreadable_to_count() {
         Counted {
             expired: 1,
             unreadable: None,
-            attached: 0,
+            ..Counted::default()
         }
     );
 }

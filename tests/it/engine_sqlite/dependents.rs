@@ -276,6 +276,40 @@ async fn a_key_that_is_set_keeps_its_row_where_that_would_change_rows_of_a_third
     assert_eq!(database.scalar(kept).await, 1);
 }
 
+#[rstest]
+#[case::cascaded("INTEGER REFERENCES items (twice) ON UPDATE CASCADE", "STORED")]
+#[case::virtually("INTEGER REFERENCES items (TWICE) ON UPDATE CASCADE", "VIRTUAL")]
+#[case::set("INTEGER REFERENCES items (twice) ON UPDATE SET NULL", "STORED")]
+#[tokio::test]
+async fn a_generated_column_of_a_key_that_is_set_hands_the_change_on(
+    #[case] refers: &str,
+    #[case] kept: &str,
+) {
+    let database = Database::new(&format!(
+        "{} CREATE TABLE items (log INTEGER REFERENCES logs ON DELETE SET NULL, twice INTEGER AS (log * 2) {kept} UNIQUE);
+         INSERT INTO items SELECT id FROM logs WHERE id <= 60;
+         CREATE TABLE parts (item {refers}); INSERT INTO parts VALUES (120), (20);",
+        filled("logs", 100)
+    ))
+    .await;
+    let mut plan = plan(&database, Dependents::Cascade).await;
+    let parts = facts(&database.engine(), "parts").await;
+    plan.held_tables = vec![HeldTable {
+        hold: "case".to_owned(),
+        schema: "main".to_owned(),
+        name: parts.name.clone(),
+        ids: parts.parts(),
+        filter: None,
+    }];
+
+    let swept = sweep(&database, &plan).await.unwrap();
+
+    assert_eq!(swept.rows + swept.blocked_rows, 50);
+    assert!(swept.blocked_rows > 0);
+    let held = "SELECT count(*) FROM parts WHERE item IN (120, 20)";
+    assert_eq!(database.scalar(held).await, 2);
+}
+
 #[tokio::test]
 async fn a_hold_of_which_nobody_knows_keeps_everything_above_its_row() {
     let database = Database::new(&format!(

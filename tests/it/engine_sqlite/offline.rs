@@ -335,3 +335,35 @@ async fn rows_beside(database: &Database) -> i64 {
     own.close().await.unwrap();
     row.map_or(i64::MAX, |row| row.get(0))
 }
+
+#[tokio::test]
+async fn rows_that_stay_as_nobody_knows_are_counted_and_said() {
+    let database = Database::new(
+        "CREATE TABLE logs (id INTEGER PRIMARY KEY, at INTEGER, amount INTEGER);
+         INSERT INTO logs VALUES (1, 1000, 200), (2, 1000, '200 EUR'), (3, 1000, 'n/a'), (4, 'n/a', 200), (5, 1750000000, 'n/a')",
+    )
+    .await;
+    let spec = with(json!({"where": "amount > 100", "limits": {"maxPercent": 100}}));
+
+    let planned = verb(&database.url(), "plan", spec.clone(), &[]);
+    let plan = verb(&database.url(), "plan", spec.clone(), &["-o", "json"]);
+    let swept = verb(&database.url(), "sweep", spec.clone(), &[]);
+    let report = verb(&database.url(), "sweep", spec, &["-o", "json"]);
+
+    let why = "a value of theirs is not of the type that `where` or a hold asks for";
+    for said in [&planned.stdout, &swept.stdout] {
+        assert!(
+            said.contains("2 expired rows") && said.contains(why),
+            "{said}"
+        );
+    }
+    assert!(planned.stdout.contains("unreadable 1 rows"), "{planned:?}");
+    assert!(swept.stdout.contains("1 rows are unreadable"), "{swept:?}");
+    let plan: Value = serde_json::from_str(&plan.stdout).unwrap();
+    assert_eq!(plan["rules"][0]["expiredRows"], 1);
+    assert_eq!(plan["rules"][0]["unreadableRows"], 3);
+    assert_eq!(plan["rules"][0]["undecidedRows"], 2);
+    let report: Value = serde_json::from_str(&report.stdout).unwrap();
+    assert_eq!(report["status"]["rules"][0]["unreadableRows"]["value"], 3);
+    assert_eq!(rows(&database).await, 4);
+}

@@ -40,7 +40,7 @@ pub(super) async fn read(session: &mut Session, facts: &mut Facts) -> Result<(),
 
 /// The counters come by functions, as their views would join all indexes.
 const DETAILS: &str = "\
-SELECT c.oid AS id, c.relhassubclass AS has_children, c.relreplident::text AS identity, c.relnatts::int4 AS attributes, \
+SELECT c.oid AS id, c.relpersistence = 'u' AS unlogged, c.relhassubclass AS has_children, c.relreplident::text AS identity, c.relnatts::int4 AS attributes, \
   c.relrowsecurity AND row_security_active(c.oid) AS row_security, \
   substring(array_to_string(c.reloptions, ',') FROM 'fillfactor=([0-9]+)')::int2 AS fill_factor, \
   t.relname::text AS toast, t.relpages::int8 AS toast_pages, t.reltuples::float8 AS chunks, \
@@ -55,6 +55,13 @@ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND c.relnamespac
 /// Partitions that are foreign tables, by their parents.
 const FOREIGN: &str = "\
 SELECT DISTINCT i.inhparent AS id FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind = 'f'";
+
+/// Sequences, views, foreign tables, free-standing types and what belongs to extensions, as far as their names look like those of
+/// proposed indexes and of tables that are to be renamed.
+const OTHER_NAMES: &str = r"
+SELECT n.nspname::text AS schema, c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE (c.relname LIKE '%\_idx%' OR c.relname LIKE '%\_unused%') AND (c.relkind IN ('S', 'v', 'f', 'c', 'm') OR c.relkind IN ('r', 'p', 'i', 'I')
+  AND c.oid IN (SELECT d.objid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'))";
 
 const SELF: &str = "\
 SELECT current_user::text AS role, (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS now, pg_is_in_recovery() AS in_recovery, \
@@ -74,6 +81,10 @@ async fn read_tables(session: &mut Session, facts: &mut Facts) -> Result<(), sql
             Ok(())
         })
         .await?;
+    for row in session.rows(constant(OTHER_NAMES)).await? {
+        let name = (row.try_get("schema")?, row.try_get("name")?);
+        facts.other_names.push(name);
+    }
     for row in session.rows(constant(FOREIGN)).await? {
         if let Some(table) = facts.tables.get_mut(&oid(&row, "id")?) {
             table.detail.foreign_children = true;
@@ -98,6 +109,7 @@ fn detail(row: &PgRow) -> Result<TableDetail, sqlx::Error> {
     let toast: Option<String> = row.try_get("toast")?;
     let chunks: Option<f64> = row.try_get("chunks")?;
     Ok(TableDetail {
+        unlogged: row.try_get("unlogged")?,
         has_children: row.try_get("has_children")?,
         identity: match row.try_get("identity")? {
             "n" => Identity::Nothing,

@@ -25,25 +25,19 @@ use crate::{
 /// server as long as all the rest. `pg_get_indexdef` of 40,000 indexes would take a second.
 ///
 /// Trees of expressions hold where each word stood in its statement, and how a cast was spelled: both are no difference.
-/// They are sent as hashes, because only equality is asked of them, and where a table has but one
-/// that begins with a column they need not be told apart: such indexes are compared with each other alone.
+/// They are sent as hashes, because only equality is asked of them.
 ///
 /// Where long values are, only what a rebuild left is of interest, and counts as the owner's.
 ///
 /// An unfinished index may be at work right now: a build shows its progress, a concurrent drop or rebuild locks the index. Where the
 /// role may see only that something is built, but not what, a concurrent build's lock of the table must do.
 const INDEXES: &str = r"
-WITH several AS MATERIALIZED (
-  SELECT s.indrelid, split_part(s.indkey::text, ' ', 1) AS first FROM pg_index s
-  WHERE s.indexprs IS NOT NULL OR s.indpred IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1)
 SELECT i.oid AS id, i.relnamespace = 'pg_toast'::regnamespace AS of_toast,
   CASE WHEN i.relnamespace = 'pg_toast'::regnamespace THEN (SELECT o.oid FROM pg_class o WHERE o.reltoastrelid = x.indrelid) ELSE x.indrelid END AS table, i.relname::text AS name, h.inhparent AS attached_to,
   m.amname::text AS method, x.indisunique, x.indisprimary, x.indisvalid, x.indisready, x.indnkeyatts AS key_count,
   x.indkey::text AS columns, x.indclass::text AS operator_classes, x.indcollation::text AS collations, x.indoption::text AS options,
-  CASE WHEN x.indexprs IS NULL THEN NULL WHEN (x.indrelid, split_part(x.indkey::text, ' ', 1)) NOT IN (SELECT p.indrelid, p.first FROM several p) THEN 'the only one'
-    ELSE hashtextextended(regexp_replace(x.indexprs::text, ':(location|[a-z]+format) -?\d+', '', 'g'), 0)::text END AS expressions,
-  CASE WHEN x.indpred IS NULL THEN NULL WHEN (x.indrelid, split_part(x.indkey::text, ' ', 1)) NOT IN (SELECT p.indrelid, p.first FROM several p) THEN 'the only one'
-    ELSE hashtextextended(regexp_replace(x.indpred::text, ':(location|[a-z]+format) -?\d+', '', 'g'), 0)::text END AS predicate,
+  CASE WHEN x.indexprs IS NOT NULL THEN hashtextextended(regexp_replace(x.indexprs::text, ':(location|[a-z]+format) -?\d+', '', 'g'), 0)::text END AS expressions,
+  CASE WHEN x.indpred IS NOT NULL THEN hashtextextended(regexp_replace(x.indpred::text, ':(location|[a-z]+format) -?\d+', '', 'g'), 0)::text END AS predicate,
   CASE WHEN x.indpred::text LIKE '{NULLTEST %' OR x.indpred::text LIKE '{BOOLEXPR :boolop and :args ({NULLTEST %' THEN left(x.indpred::text, 4000) END AS null_tests,
   k.conname::text AS constraint, i.relpages::int8 AS pages,
   x.indisreplident, x.indisclustered, x.indisexclusion, NOT x.indimmediate AS deferrable, NOT x.indislive AS dropping,

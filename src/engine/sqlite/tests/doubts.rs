@@ -6,9 +6,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteConnection},
 };
 
+use super::{Database, filter};
 use crate::{
-    engine::{EngineError, sqlite::print_predicate},
-    policy::predicate::Predicate,
+    engine::{Counted, Engine, EngineError, sqlite::print_predicate},
+    policy::{encoding::Encoding, predicate::Predicate},
 };
 
 /// What becomes of a row with one column `v`.
@@ -371,4 +372,48 @@ async fn a_value_of_another_kind_is_in_doubt_of_a_condition_and_of_its_opposite(
     }
     assert!(decided.is_empty(), "{}", decided.join("\n"));
     assert!(seen[1] > 150 && seen[2] > 400, "{seen:?}");
+}
+
+/// Of 1970 and undecided, unless it says otherwise.
+const ROWS: &str = "\
+CREATE TABLE x (id INTEGER PRIMARY KEY, at, amount INTEGER, owner INTEGER);
+INSERT INTO x VALUES (1, 1000, 200, 1), (2, 1000, 5, 1), (3, 1000, 200, 99),
+  (4, 1000, '200 EUR', 1), (5, 1000, 200, 'n/a'), (6, 1000, 'n/a', 'n/a'), (7, 1000, 'n/a', 99), (8, 1000, 5, 'n/a'),
+  (9, 1750000000, 'n/a', 1), (10, 'n/a', 'n/a', 1), (11, 'n/a', 200, 99), (12, NULL, 'n/a', 1)";
+
+#[rstest]
+#[case::both(Some("amount > 100"), &["owner = 99"], 1, 1, 3)]
+#[case::a_where(Some("amount > 100"), &[], 3, 1, 3)]
+#[case::a_hold(None, &["owner = 99"], 3, 2, 3)]
+#[case::two_holds(None, &["owner = 99", "amount > 100"], 1, 2, 3)]
+#[case::nothing_to_doubt(Some("id > 1"), &["id = 3"], 6, 2, 0)]
+#[case::none(None, &[], 8, 2, 0)]
+#[tokio::test]
+async fn expired_rows_that_stay_as_nobody_knows_are_counted(
+    #[case] condition: Option<&str>,
+    #[case] holds: &[&str],
+    #[case] expired: u64,
+    #[case] unreadable: u64,
+    #[case] undecided: u64,
+) {
+    let database = Database::new(ROWS).await;
+    let mut plan = database
+        .plan("x", "at", Encoding::EpochSeconds, "2024-01-01T00:00:00Z")
+        .await;
+    plan.filter = condition.map(filter);
+    plan.holds = holds.iter().map(|hold| filter(hold)).collect();
+
+    let before = database.engine.count_expired(&plan).await.unwrap();
+    let swept = database.sweep(&plan).await.unwrap();
+    let after = database.engine.count_expired(&plan).await.unwrap();
+
+    let counted = |expired| Counted {
+        expired,
+        unreadable: Some(unreadable + undecided),
+        undecided,
+        attached: 0,
+    };
+    assert_eq!(before, counted(expired));
+    assert_eq!(swept, expired);
+    assert_eq!(after, counted(0));
 }

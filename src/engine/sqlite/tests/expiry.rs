@@ -45,7 +45,7 @@ async fn check(
         let counted = Counted {
             expired: going.len() as u64,
             unreadable: Some(unreadable.count() as u64),
-            attached: 0,
+            ..Counted::default()
         };
         assert_eq!(
             database.engine.count_expired(&plan).await.unwrap(),

@@ -2,7 +2,7 @@
 //!
 //! The catalog's zeros alone prove nothing (a table that was just created and one that was just loaded have the same), so the size
 //! of its file is asked. Left alone: partitions (the sum of all of them counts), parents of tables with rows, tables that a foreign
-//! key of another table refers to, queues that are empty because they work, tables of the policy's rules, and those into
+//! key of another table refers to, queues that are empty because they work, unlogged tables, tables of the policy's rules, and those into
 //! which they archive.
 
 use std::collections::HashSet;
@@ -54,7 +54,9 @@ pub(super) fn check(facts: &Facts, context: &Context, findings: &mut Vec<Finding
 /// Its file has no page, and nobody wrote into it as far as the counters remember.
 fn is_empty(table: &Table) -> bool {
     let counters = table.detail.counters;
-    table.detail.file_pages == Some(0)
+    // A crash empties an unlogged table and its counters at once.
+    !table.detail.unlogged
+        && table.detail.file_pages == Some(0)
         && counters.inserted == 0
         && counters.updated == 0
         && counters.deleted == 0
@@ -119,6 +121,14 @@ mod tests {
         }]);
 
         assert!(found(&facts).is_empty());
+    }
+
+    #[test]
+    fn an_unlogged_table_may_have_been_emptied_by_a_crash() {
+        let mut cache = empty(table(1, "cache"));
+        cache.detail.unlogged = true;
+
+        assert!(found(&tables([cache])).is_empty());
     }
 
     #[test]

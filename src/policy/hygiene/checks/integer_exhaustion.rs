@@ -166,7 +166,10 @@ fn finding(
     );
     let advice = match table {
         Some((table, column)) if way.by_column => {
-            widen(sequence, &sql_name(&table.schema, &table.name), column)
+            match no_simple_way(facts, table.id, &column.name, &column.type_name) {
+                Some(why) => Advice::words(why),
+                None => widen(sequence, &sql_name(&table.schema, &table.name), column),
+            }
         }
         _ => lengthen(sequence, &way),
     };
@@ -178,6 +181,33 @@ fn finding(
         advice,
     ))
 }
+
+/// Why one statement cannot widen a column.
+pub(super) fn no_simple_way(
+    facts: &Facts,
+    table: u32,
+    column: &str,
+    type_name: &str,
+) -> Option<String> {
+    let keys = facts.partition_keys.get(&table);
+    if keys.is_some_and(|keys| keys.iter().any(|key| key == column)) {
+        return Some(
+            "the table is partitioned by the column, and the server does not let its type be changed: make a table with a bigint column beside it, \
+             fill it in batches beside a trigger, and change the two over"
+                .to_owned(),
+        );
+    }
+    (!matches!(type_name, "smallint" | "integer")).then(|| {
+        format!(
+            "the column's type is the domain {type_name}, and its rules would be gone with it: make a domain over bigint with the same rules, and give the \
+             column that one with ALTER TABLE … ALTER COLUMN … TYPE, which rewrites the table"
+        )
+    })
+}
+
+/// What stands around a column that is widened.
+pub(super) const AROUND: &str =
+    "views and generated columns that use it have to be dropped before and made again after";
 
 /// The column's type is the end.
 fn widen(sequence: &Sequence, table: &str, column: &FedColumn) -> Advice {
@@ -196,9 +226,11 @@ fn widen(sequence: &Sequence, table: &str, column: &FedColumn) -> Advice {
         undo.push_str(&format!("\n{shorter}"));
     }
     Advice::run(
-        "widen the column, and the columns that refer to it: the statement rewrites the table and locks it meanwhile; where that takes \
-         too long, add a bigint column, fill it in batches beside a trigger, and change the two over. The way back rewrites it once more, \
-         as long as no larger number is in it",
+        format!(
+            "widen the column, and the columns that refer to it: the statement rewrites the table and locks it meanwhile; {AROUND}; where that takes \
+             too long, add a bigint column, fill it in batches beside a trigger, and change the two over. The way back rewrites it once more, \
+             as long as no larger number is in it"
+        ),
         apply,
         Some(undo),
     )
@@ -287,9 +319,9 @@ mod tests {
         sequence.columns.push(FedColumn {
             table: 1,
             name: "id".to_owned(),
+            type_name: "integer".to_owned(),
             max,
             by,
-            ..FedColumn::default()
         });
         sequence
     }
@@ -336,6 +368,23 @@ mod tests {
 
         let severities: Vec<Severity> = findings.iter().map(|finding| finding.severity).collect();
         assert_eq!(severities, Vec::from_iter(severity));
+    }
+
+    #[test]
+    fn what_one_statement_cannot_widen_gets_words() {
+        let partitioned = Facts {
+            partition_keys: [(1, vec!["id".to_owned()])].into(),
+            ..Facts::default()
+        };
+        let plain = Facts::default();
+
+        let by_key = no_simple_way(&partitioned, 1, "id", "integer");
+        let of_domain = no_simple_way(&plain, 1, "id", "small_id");
+
+        assert!(by_key.is_some_and(|why| why.contains("partitioned by the column")));
+        assert!(of_domain.is_some_and(|why| why.contains("the domain small_id")));
+        assert_eq!(no_simple_way(&partitioned, 1, "other", "integer"), None);
+        assert_eq!(no_simple_way(&plain, 1, "id", "smallint"), None);
     }
 
     #[rstest]

@@ -4,6 +4,7 @@
 //! Only numbers that are given out one after the other come to an end. Hashes, random numbers and codes lie anywhere in the
 //! type's range from the first row on: they are sparse, and left out.
 
+use super::integer_exhaustion::AROUND;
 use crate::policy::hygiene::{
     Advice, Check, Facts, Finding,
     facts::{IntegerKey, Table},
@@ -47,9 +48,11 @@ fn finding(table: &Table, key: &IntegerKey) -> Option<Finding> {
     );
     let name = crate::policy::table::quoted(&key.column);
     let advice = Advice::run(
-        "widen the column, and the columns that refer to it: the statement rewrites the table and locks it meanwhile; where that takes \
-         too long, add a bigint column, fill it in batches beside a trigger, and change the two over; whatever gives the numbers out has \
-         to know the wider type, too",
+        format!(
+            "widen the column, and the columns that refer to it: the statement rewrites the table and locks it meanwhile; {AROUND}; where that takes \
+             too long, add a bigint column, fill it in batches beside a trigger, and change the two over; whatever gives the numbers out has \
+             to know the wider type, too"
+        ),
         format!(
             "ALTER TABLE {} ALTER COLUMN {name} TYPE bigint;",
             sql_name(&table.schema, &table.name)

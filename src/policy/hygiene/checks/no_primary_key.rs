@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use super::duplicate_index;
 use crate::policy::hygiene::{
     Advice, Check, Context, Facts, Finding, Severity,
     facts::{Index, Kind, Table, TotalKey},
@@ -19,6 +20,13 @@ use crate::policy::table::quoted;
 pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
     let trees = Trees::of(facts);
     let keys = Keys::of(facts);
+    let indexes = Indexes::new(facts);
+    let duplicates = duplicate_index::pairs(&indexes);
+    let duplicates: HashSet<u32> = duplicates.iter().map(|(index, _)| index.id).collect();
+    let is_duplicate = |key: &TotalKey| {
+        let mut of_table = indexes.of(key.table).iter();
+        of_table.any(|index| *index.name == *key.name && duplicates.contains(&index.id))
+    };
     for head in trees.heads() {
         if head.kind == Kind::Materialized || keys.primary.contains(&head.id) {
             continue;
@@ -27,7 +35,7 @@ pub(super) fn check(facts: &Facts, _: &Context, findings: &mut Vec<Finding>) {
         if parent.is_some_and(|parent| !keys.has(parent)) {
             continue;
         }
-        if let Some(key) = keys.total(head) {
+        if let Some(key) = keys.lasting(head, is_duplicate) {
             findings.push(other_key(facts, head, key));
         } else if head.kind == Kind::Partitioned {
             partitioned(head, &trees, &keys, findings);
@@ -52,13 +60,22 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn total(&self, table: &Table) -> Option<&'a TotalKey> {
-        let of_table = self.total.iter().filter(|key| key.table == table.id);
-        of_table.min_by(|one, other| one.name.cmp(&other.name))
+    fn total(&self, table: &Table) -> impl Iterator<Item = &'a TotalKey> {
+        self.total.iter().filter(move |key| key.table == table.id)
+    }
+
+    /// The first of them that another check does not want dropped.
+    fn lasting(
+        &self,
+        table: &Table,
+        is_duplicate: impl Fn(&TotalKey) -> bool,
+    ) -> Option<&'a TotalKey> {
+        self.total(table)
+            .min_by_key(|key| (is_duplicate(key), &key.name))
     }
 
     fn has(&self, table: &Table) -> bool {
-        self.primary.contains(&table.id) || self.total(table).is_some()
+        self.primary.contains(&table.id) || self.total(table).next().is_some()
     }
 }
 
@@ -247,6 +264,37 @@ mod tests {
             Some(r#"ALTER TABLE "public"."t" ADD PRIMARY KEY USING INDEX "t_a";"#)
         );
         assert!(findings[0].advice.undo.is_some());
+    }
+
+    #[test]
+    fn of_two_equal_keys_the_one_that_stays_becomes_the_primary_one() {
+        let unique = |id, name: &str| Index {
+            unique: true,
+            table: 1,
+            ..samples::index(id, name, &[1])
+        };
+        let mut facts = tables([table(1, "t")]);
+        facts.total_keys = ["t_a", "t_a2"]
+            .map(|name| TotalKey {
+                name: name.to_owned(),
+                ..total(1)
+            })
+            .into();
+        facts.indexes = vec![
+            unique(500, "t_a"),
+            Index {
+                replica_identity: true,
+                ..unique(501, "t_a2")
+            },
+        ];
+
+        let findings = run(check, &facts, &Context::default());
+
+        assert!(
+            findings[0].evidence.contains("unique key t_a2"),
+            "{}",
+            findings[0].evidence
+        );
     }
 
     #[test]

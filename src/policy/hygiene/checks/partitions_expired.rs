@@ -4,6 +4,8 @@
 //! Rests on the bounds of partitions by ranges of the rule's own column. Left alone: rules with `where` or holds (not all of the
 //! partition is theirs to take), partitions whose bound is the cutoff or later, the default partition.
 
+use std::collections::BTreeSet;
+
 use crate::policy::{
     hygiene::{
         Advice, Check, Context, Facts, Finding, RuledColumn, Severity,
@@ -118,6 +120,15 @@ fn finding(
             ));
         }
     }
+    let referring = referring(facts, table, whole);
+    let first = if referring.is_empty() {
+        String::new()
+    } else {
+        format!(
+            ". The server refuses while rows of {} refer to theirs: those have to go first",
+            words::some(&referring, 3)
+        )
+    };
     let severity = if pages > 0 {
         Severity::Warning
     } else {
@@ -130,7 +141,7 @@ fn finding(
         evidence,
         Advice::run(
             format!(
-                "let the rule do it where this version can: partitions: Drop (or Detach) in rule {}. By hand: detach them, and DROP TABLE what nobody missed. Detached rows are not in {} any more",
+                "let the rule do it where this version can: partitions: Drop (or Detach) in rule {}. By hand: detach them, and DROP TABLE what nobody missed. Detached rows are not in {} any more{first}",
                 ruled.rule,
                 quoted(&table.name)
             ),
@@ -141,10 +152,24 @@ fn finding(
     .winning(bytes)
 }
 
+/// Tables whose foreign keys refer to these partitions, or to the table above them.
+fn referring(facts: &Facts, table: &Table, whole: &[&Table]) -> Vec<String> {
+    let is_theirs = |id| id == table.id || whole.iter().any(|part| part.id == id);
+    let keys = facts.foreign_keys.iter();
+    let tables: BTreeSet<String> = keys
+        .filter(|key| is_theirs(key.referred))
+        .filter_map(|key| Some(facts.tables.get(&key.table)?.object()))
+        .collect();
+    tables.into_iter().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::hygiene::{checks::made_up::*, facts::Bound};
+    use crate::policy::hygiene::{
+        checks::made_up::*,
+        facts::{Bound, ForeignKey},
+    };
 
     fn bounded(mut table: Table, upper: f64) -> Table {
         table.pages = 128;
@@ -206,6 +231,22 @@ mod tests {
                 r#"ALTER TABLE "public"."p" ATTACH PARTITION "public"."p1" FOR VALUES FROM ('a') TO ('b');"#
             )
         );
+    }
+
+    #[test]
+    fn tables_that_refer_to_the_partitions_are_named() {
+        let mut facts = facts();
+        facts.tables.insert(9, table(9, "notes"));
+        facts.foreign_keys.push(ForeignKey {
+            table: 9,
+            referred: 1,
+            ..ForeignKey::default()
+        });
+
+        let findings = run(check, &facts, &context(ruled(150.0)));
+
+        let text = &findings[0].advice.text;
+        assert!(text.contains("while rows of public.notes refer"), "{text}");
     }
 
     #[test]

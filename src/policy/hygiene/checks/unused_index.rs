@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::{duplicate_index, redundant_index};
 use crate::policy::{
     hygiene::{
         Advice, Check, Context, Facts, Finding, RuledColumn, Severity,
@@ -80,14 +81,14 @@ fn advice(indexes: &Indexes<'_>, index: &Index) -> Advice {
 /// Indexes that are there to be read only, and that nobody reads.
 pub(super) fn candidates<'a>(facts: &'a Facts, indexes: &Indexes<'a>) -> Vec<(&'a Index, Usage)> {
     let mut found = Vec::new();
-    let mut serving = None;
+    let mut needed = None;
     for index in facts.indexes.iter().filter(|index| is_for_reading(index)) {
         let usage = indexes.usage(index);
         if usage.unused_days().is_none() {
             continue;
         }
-        let serving = serving.get_or_insert_with(|| serving_foreign_keys(facts, indexes));
-        if !serving.contains(&index.id) {
+        let needed = needed.get_or_insert_with(|| Needed::of(facts, indexes));
+        if !needed.0.contains(&index.id) {
             found.push((index, usage));
         }
     }
@@ -106,26 +107,38 @@ fn is_for_reading(index: &Index) -> bool {
         && index.attached_to.is_none()
 }
 
-/// Indexes that serve a foreign key, and the partitioned ones to which these are attached.
-fn serving_foreign_keys(facts: &Facts, indexes: &Indexes<'_>) -> HashSet<u32> {
-    let parents: HashMap<u32, u32> = facts
-        .indexes
-        .iter()
-        .filter_map(|index| Some((index.id, index.attached_to?)))
-        .collect();
-    let mut serving = HashSet::new();
-    for key in &facts.foreign_keys {
-        for (table, columns) in referring(facts, key) {
-            let of_table = indexes.of(table).iter();
-            for index in of_table.filter(|index| serves(index, key, columns)) {
-                let mut id = Some(index.id);
-                while let Some(index) = id.filter(|id| serving.insert(*id)) {
-                    id = parents.get(&index).copied();
-                }
+/// Indexes that have to stay, or have another finding, and the partitioned ones to which these are attached.
+struct Needed(HashSet<u32>);
+
+impl Needed {
+    /// Those that serve a foreign key, and those that stay in the place of a duplicate or a redundant one: of two that find the same
+    /// rows the server uses one, so that the other counts no scan.
+    fn of(facts: &Facts, indexes: &Indexes<'_>) -> Self {
+        let mut needed = HashSet::new();
+        for key in &facts.foreign_keys {
+            for (table, columns) in referring(facts, key) {
+                let of_table = indexes.of(table).iter();
+                let serving = of_table.filter(|index| serves(index, key, columns));
+                needed.extend(serving.map(|index| index.id));
             }
         }
+        let duplicates = duplicate_index::pairs(indexes).into_iter();
+        for (index, keeper) in duplicates.chain(redundant_index::pairs(indexes)) {
+            needed.extend([index.id, keeper.id]);
+        }
+        let parents: HashMap<u32, u32> = facts
+            .indexes
+            .iter()
+            .filter_map(|index| Some((index.id, index.attached_to?)))
+            .collect();
+        let attached: Vec<u32> = needed.iter().copied().collect();
+        for mut index in attached {
+            while let Some(parent) = parents.get(&index).filter(|parent| needed.insert(**parent)) {
+                index = *parent;
+            }
+        }
+        Self(needed)
     }
-    serving
 }
 
 #[cfg(test)]
@@ -258,6 +271,29 @@ mod tests {
         };
 
         assert_eq!(found_beside(&facts, context), []);
+    }
+
+    /// Whoever follows a report line by line must not lose both.
+    #[test]
+    fn what_stays_in_the_place_of_a_duplicate_or_a_redundant_index_is_left_alone() {
+        let used = |id, name: &str, columns: &[i16]| Index {
+            usage: Usage::Used { last: None },
+            ..index(id, name, columns)
+        };
+
+        let same = samples::with(vec![unused_index(), used(2, "t_a2", &[1])]);
+        let longer = samples::with(vec![
+            Index {
+                usage: unused(100),
+                ..index(1, "t_ab", &[1, 2])
+            },
+            used(2, "t_a", &[1]),
+        ]);
+        let other = samples::with(vec![unused_index(), used(2, "t_b", &[2])]);
+
+        assert_eq!(found_in(&same), []);
+        assert_eq!(found_in(&longer), []);
+        assert_eq!(found_in(&other).len(), 1);
     }
 
     #[test]

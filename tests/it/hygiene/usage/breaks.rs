@@ -242,3 +242,22 @@ async fn a_table_made_anew_is_another_one() {
     let looked = looked(&database.url).await;
     assert!(matches!(looked.table("t"), Usage::Unknown(_)));
 }
+
+#[tokio::test]
+async fn an_index_made_anew_for_other_rows_or_on_another_table_is_another_one() {
+    let database = watched(Postgres::shared(), "usage_index_anew").await;
+    database
+        .execute("DROP INDEX t_e; CREATE INDEX t_e ON t (abs(a - 1))")
+        .await;
+    database
+        .execute("DROP INDEX t_a; CREATE TABLE u (LIKE t); CREATE INDEX t_a ON u (a)")
+        .await;
+
+    audited(&database.url).await;
+
+    let looked = looked(&database.url).await;
+    for name in ["t_a", "t_e"] {
+        let usage = looked.index(name);
+        assert!(matches!(usage, Usage::Unknown(_)), "{name}: {usage:?}");
+    }
+}
