@@ -50,7 +50,7 @@ pub(super) fn age(field: &str) -> Rule {
     matching(
         field,
         AGE_PATTERN,
-        "is not an age: write for example 90d, 1y 6mo or 12h",
+        "is not an age: write for example 90d, 1y 6mo or 12h; no leading zero, and at most 999y, 9999mo, 9999w, 99999d or 99999h a part",
     )
 }
 
@@ -59,7 +59,7 @@ pub(super) fn positive_age(field: &str) -> Rule {
     refusing(
         field,
         &format!("self != '0s' && self.matches(r'{AGE_PATTERN}')"),
-        "is not an age: write for example 90d, 1y 6mo or 12h",
+        "is not an age: write for example 90d, 1y 6mo or 12h; no leading zero, and at most 999y, 9999mo, 9999w, 99999d or 99999h a part",
     )
 }
 

@@ -183,6 +183,19 @@ fn check_metadata(document: &Map<String, Value>, errors: &mut Vec<FieldError>) -
             ));
         }
     }
+    for map in ["annotations", "labels"] {
+        let entries = metadata
+            .and_then(|metadata| metadata.get(map))
+            .and_then(Value::as_object);
+        for (key, value) in entries.into_iter().flatten() {
+            if !value.is_string() {
+                errors.push(FieldError::new(
+                    format!("metadata.{map}.{key}"),
+                    format!("Invalid value: {value}: must be of type string: write it in quotes"),
+                ));
+            }
+        }
+    }
     let name = metadata
         .and_then(|metadata| metadata.get("name"))
         .and_then(Value::as_str)
@@ -351,8 +364,13 @@ fn schema_error(error: &ValidationError<'_>, schema: &Value) -> FieldError {
                 TypeKind::Single(expected) => expected.to_string(),
                 TypeKind::Multiple(_) => "integer,string".to_owned(),
             };
+            let quotes = if found.is_boolean() && expected == "string" {
+                ": YAML may read Off, On, No and Yes as booleans: write it in quotes, such as \"Off\""
+            } else {
+                ""
+            };
             let advice = advice(node(schema, error.instance_path()));
-            format!("Invalid value: {found}: must be of type {expected}{advice}")
+            format!("Invalid value: {found}: must be of type {expected}{quotes}{advice}")
         }
         ValidationErrorKind::Minimum { limit } => {
             format!("Invalid value: {found}: should be greater than or equal to {limit}")

@@ -454,6 +454,7 @@ mod tests {
             published_without_identity: None,
             delete_rule: None,
             delete_triggers: vec![],
+            delete_fails: None,
             may_select: true,
             may_delete: true,
             hindered_part: None,

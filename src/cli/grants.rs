@@ -56,6 +56,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
         }
         Some(_) => look_up(&arguments.input, &policy, arguments.role, &named).await?,
     };
+    check_role(&request.role)?;
     output::say!(
         "-- {} by policy {}. Run as the owner of the tables; every statement may be run again.",
         if arguments.revoke {
@@ -65,13 +66,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
         },
         output::full_name(&policy)
     );
-    let statements = if arguments.revoke {
-        revokes(&request)
+    if arguments.revoke {
+        let revokes = revokes(&request);
+        say_all(&revokes.own);
+        output::say!("-- Only where no other policy of this database uses this role:");
+        say_all(&revokes.shared);
     } else {
-        grants(&request)
-    };
-    for statement in statements {
-        output::say!("{statement};");
+        say_all(&grants(&request));
     }
     let enforced = policy.spec.mode == Mode::Enforce;
     let lag = policy
@@ -90,6 +91,25 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
         notes(&arguments.input, &missing);
     }
     Ok(Ending::Ok)
+}
+
+fn say_all(statements: &[String]) {
+    for statement in statements {
+        output::say!("{statement};");
+    }
+}
+
+/// PostgreSQL reads these words as no role also between quotes.
+fn check_role(role: &str) -> Result<(), String> {
+    match role {
+        "" => Err("the role has no name: write --role NAME".to_owned()),
+        "public" => Err(
+            "the role public is everybody in PostgreSQL: name a role of the policy's own"
+                .to_owned(),
+        ),
+        "none" => Err("none is no role in PostgreSQL: name one".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 fn notes(input: &Input, missing: &[String]) {

@@ -105,9 +105,8 @@ pub fn main() -> ExitCode {
             } else {
                 Ending::Ok
             };
-            // Nothing is left to do when even this cannot be printed.
-            let _ = error.print();
-            return ending.into();
+            output::keep(error.print());
+            return settled(ending).into();
         }
     };
     let default_level = if matches!(cli.verb, Verb::Run(_)) {
@@ -145,10 +144,22 @@ async fn dispatch(verb: Verb) -> Ending {
         Verb::Sweep(arguments) => sweep::run(arguments).await,
         Verb::Grants(arguments) => grants::run(arguments).await,
     };
-    result.unwrap_or_else(|message| {
+    let ending = result.unwrap_or_else(|message| {
         eprintln!("error: {message}");
         Ending::Error
-    })
+    });
+    settled(ending)
+}
+
+/// Whoever reads half a report must not take the verdict for that of a whole one.
+fn settled(ending: Ending) -> Ending {
+    match output::finish() {
+        Ok(()) => ending,
+        Err(message) => {
+            eprintln!("error: {message}");
+            Ending::Error
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,48 @@
 //! Tables for people.
 
+use std::{
+    io::{self, Write as _},
+    sync::OnceLock,
+};
+
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets::NOTHING};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use crate::api::{API_VERSION, MeasuredRows, RetentionPolicy, RetentionPolicyStatus};
 
-/// Prints a line. A reader that has gone (`| head`) is no error, and nobody is left to tell: the exit code still says how it
-/// ended.
+/// The first line that could not be written.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Prints a line; [`finish`] tells of those that were lost.
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stdout().lock(), $($text)*);
+        $crate::cli::output::keep(writeln!(std::io::stdout().lock(), $($text)*));
     }};
 }
 pub(super) use say;
+
+/// A reader that has gone (`| head`) is no error, and nobody is left to tell: the exit code still says how it ended.
+pub(super) fn keep(written: io::Result<()>) {
+    if let Err(reason) = written
+        && reason.kind() != io::ErrorKind::BrokenPipe
+    {
+        LOST.get_or_init(|| reason.to_string());
+    }
+}
+
+/// Whether all that was said has been written.
+///
+/// # Errors
+/// Why it was not.
+pub(super) fn finish() -> Result<(), String> {
+    keep(io::stdout().flush());
+    match LOST.get() {
+        None => Ok(()),
+        Some(reason) => Err(format!("the output cannot be written: {reason}")),
+    }
+}
 
 /// Why expired rows stay that nobody can judge.
 pub(super) const UNDECIDED: &str = "a value of theirs is not of the type that `where` or a hold asks for, so nobody knows whether it is true";

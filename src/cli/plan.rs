@@ -78,7 +78,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
     match arguments.output {
         Format::Json => output::print_json(&as_json(&offline, &entries, hash.as_deref()))?,
         Format::Table => {
-            print(&offline, &entries, hash.as_deref());
+            let is_sqlite = arguments.input.is_sqlite();
+            print(&offline, &entries, hash.as_deref(), is_sqlite);
             print_ledger(&book);
         }
     }
@@ -365,7 +366,7 @@ fn print_ledger(book: &Book) {
     }
 }
 
-fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
+fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>, is_sqlite: bool) {
     let page = offline.engine.walk_page();
     for refusal in &offline.checked.refusals {
         output::say!("refused: {refusal}");
@@ -479,8 +480,12 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>) {
         policy.max_connections,
     );
     if let Some(hash) = hash {
-        output::say!(
-            "to approve the blocked rules: sweep --approve {hash}, or annotate retention-operator.io/approved-plan={hash}"
-        );
+        output::say!("to approve the blocked rules: sweep --approve {hash}");
+        // The operator's question has a hash of its own; a file is nothing that an operator in a cluster sweeps.
+        if !is_sqlite {
+            output::say!(
+                "in a cluster: annotate retention-operator.io/approved-plan with status.pendingApproval.planHash"
+            );
+        }
     }
 }

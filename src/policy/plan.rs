@@ -8,6 +8,7 @@ use super::{
     dependents::{Dependents, HeldTable, check_dependents},
     encoding::{Encoding, Storage},
     limits::Limits,
+    near::near,
     predicate::Predicate,
     table::{ColumnFacts, TableFacts, TableKind, TableName, TimeDomain},
 };
@@ -184,19 +185,37 @@ fn check_table(table: &TableFacts) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// So many columns are named in a message.
+const NAMED: usize = 8;
+
+/// Columns that hold times without an encoding.
+fn times(table: &TableFacts) -> Vec<&str> {
+    table
+        .columns
+        .iter()
+        .filter(|column| column.time_domain.is_some())
+        .map(|column| column.name.as_str())
+        .take(NAMED)
+        .collect()
+}
+
 fn check_column<'a>(rule: &CheckedRule, table: &'a TableFacts) -> Result<&'a ColumnFacts, Refusal> {
     table.column(&rule.column).ok_or_else(|| {
-        let times: Vec<&str> = table
-            .columns
-            .iter()
-            .filter(|column| column.time_domain.is_some())
-            .map(|column| column.name.as_str())
-            .take(8)
-            .collect();
-        let advice = if times.is_empty() {
-            "no column of it holds a date or a time".to_owned()
-        } else {
-            format!("its date and time columns are {}", times.join(", "))
+        let names = || table.columns.iter().map(|column| column.name.as_str());
+        let times = times(table);
+        let alike = near(&rule.column, names(), 1, 2);
+        let advice = match (alike.first(), times.is_empty()) {
+            (Some(alike), true) => format!("did you mean {alike}?"),
+            (Some(alike), false) => format!(
+                "did you mean {alike}? Its date and time columns are {}",
+                times.join(", ")
+            ),
+            (None, false) => format!("its date and time columns are {}", times.join(", ")),
+            // Such a column may hold times by an encoding all the same.
+            (None, true) => format!(
+                "its columns are {}",
+                names().take(NAMED).collect::<Vec<_>>().join(", ")
+            ),
         };
         Refusal::new(
             reason::COLUMN_NOT_FOUND,
@@ -246,8 +265,17 @@ fn check_domain(
             TimeDomain::Instant
         }
         (None, None, Some(names)) => {
+            let times = times(table);
+            let other = if times.is_empty() {
+                String::new()
+            } else {
+                format!(
+                    "; or name one of its date and time columns: {}",
+                    times.join(", ")
+                )
+            };
             return refuse(format!(
-                "their unit or format is never guessed: state encoding: {names}; or name a timestamp, timestamptz or date column"
+                "its unit or format is never guessed: state encoding: {names}{other}"
             ));
         }
         (None, _, None) => {
@@ -322,6 +350,9 @@ pub fn check_deletable(plan: &RulePlan) -> Result<(), Refusal> {
             ),
         ));
     }
+    if let Some(reason) = &table.delete_fails {
+        return Err(Refusal::new(reason::NOT_SUPPORTED, reason.clone()));
+    }
     if let Some(rewrite) = &table.delete_rule {
         return Err(Refusal::new(
             reason::NOT_SUPPORTED,
@@ -380,13 +411,22 @@ mod tests {
         encoding: Option<Encoding>,
         zone: Option<&str>,
     ) -> Result<RulePlan, Refusal> {
+        planned_by("at", vec![column], encoding, zone)
+    }
+
+    fn planned_by(
+        name: &str,
+        columns: Vec<ColumnFacts>,
+        encoding: Option<Encoding>,
+        zone: Option<&str>,
+    ) -> Result<RulePlan, Refusal> {
         let rule = CheckedRule {
             archive: None,
             usage: None,
             dependents: Dependents::default(),
             enforced: true,
             table: "logs".parse().unwrap(),
-            column: "at".into(),
+            column: name.into(),
             age: "0s".parse().unwrap(),
             encoding,
             column_zone: zone.map(|zone| TimeZone::get(zone).unwrap()),
@@ -399,13 +439,14 @@ mod tests {
             name: "logs".into(),
             kind: TableKind::Ordinary,
             system: false,
-            columns: vec![column],
+            columns,
             leaves: Vec::new(),
             incoming: Vec::new(),
             row_security_active: false,
             published_without_identity: None,
             delete_rule: None,
             delete_triggers: Vec::new(),
+            delete_fails: None,
             may_select: true,
             may_delete: true,
             hindered_part: None,
@@ -439,29 +480,78 @@ mod tests {
         );
     }
 
+    fn named(name: &str, time_domain: Option<TimeDomain>) -> ColumnFacts {
+        ColumnFacts {
+            name: name.into(),
+            ..column(time_domain, Some(Storage::Text))
+        }
+    }
+
+    #[rstest]
+    #[case::other_case("CREATED_AT", None, "no column CREATED_AT: did you mean created_at?")]
+    #[case::near("create_at", None, "no column create_at: did you mean created_at?")]
+    #[case::far(
+        "happened",
+        None,
+        "no column happened: its columns are created_at, note"
+    )]
+    #[case::near_a_time(
+        "created",
+        Some(TimeDomain::Local),
+        "no column created: its date and time columns are created_at"
+    )]
+    #[case::case_of_a_time(
+        "Created_At",
+        Some(TimeDomain::Local),
+        "did you mean created_at? Its date and time columns are created_at"
+    )]
+    fn a_column_that_is_not_there_is_refused_with_those_that_are(
+        #[case] name: &str,
+        #[case] domain: Option<TimeDomain>,
+        #[case] says: &str,
+    ) {
+        let columns = vec![named("created_at", domain), named("note", None)];
+
+        let refusal = planned_by(name, columns, None, None).unwrap_err();
+
+        assert_eq!(refusal.reason, reason::COLUMN_NOT_FOUND);
+        assert!(refusal.message.ends_with(says), "{}", refusal.message);
+    }
+
+    #[test]
+    fn another_column_is_advised_only_where_there_is_one() {
+        let alone = planned_by("a", vec![named("a", None)], None, None).unwrap_err();
+        let beside = vec![named("a", None), named("at", Some(TimeDomain::Local))];
+        let beside = planned_by("a", beside, None, None).unwrap_err();
+
+        assert!(!alone.message.contains("or name"), "{}", alone.message);
+        let advice = "; or name one of its date and time columns: at";
+        assert!(beside.message.ends_with(advice), "{}", beside.message);
+    }
+
     #[rstest]
     #[case::number_without(
         None,
         Some(Storage::Integer),
         None,
         None,
-        "state encoding: EpochSeconds, EpochMillis, EpochMicros or Compact14;"
+        "state encoding: EpochSeconds, EpochMillis, EpochMicros or Compact14"
     )]
     #[case::decimal_without(
         None,
         Some(Storage::Decimal),
         None,
         None,
-        "state encoding: EpochSeconds, EpochMillis or EpochMicros;"
+        "state encoding: EpochSeconds, EpochMillis or EpochMicros"
     )]
     #[case::text_without(
         None,
         Some(Storage::Text),
         None,
         None,
-        "UuidV7, Ulid, Iso8601 or Compact14;"
+        "UuidV7, Ulid, Iso8601 or Compact14"
     )]
-    #[case::uuid_without(None, Some(Storage::Uuid), None, None, "state encoding: UuidV7;")]
+    #[case::uuid_without(None, Some(Storage::Uuid), None, None, "state encoding: UuidV7")]
     #[case::nothing_fits(
         None,
         Some(Storage::Bytes),

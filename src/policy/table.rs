@@ -102,6 +102,8 @@ pub struct TableFacts {
     pub delete_rule: Option<String>,
     /// Enabled user triggers that fire on DELETE, for the plan.
     pub delete_triggers: Vec<String>,
+    /// Why every DELETE fails, whatever the rows, and what to do about it.
+    pub delete_fails: Option<String>,
     /// The role may read the table.
     pub may_select: bool,
     /// The role may delete from every leaf.

@@ -407,6 +407,7 @@ mod tests {
                 published_without_identity: None,
                 delete_rule: None,
                 delete_triggers: Vec::new(),
+                delete_fails: None,
                 may_select: true,
                 may_delete: true,
                 hindered_part: None,

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use clap::ValueEnum;
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, prelude::*};
 
 /// What a database says besides its answers may hold its users' data (a trigger's `RAISE NOTICE`), and is not ours to log.
 const QUIET: &[&str] = &["sqlx::postgres::notice=off"];
@@ -37,6 +37,9 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), LogFilterError> {
         filter: filter.to_owned(),
         reason,
     };
+    if is_no_level(filter) {
+        return Err(refuse("it is no level".to_owned()));
+    }
     let mut directives = EnvFilter::try_new(filter).map_err(|error| refuse(error.to_string()))?;
     for quiet in QUIET {
         let directive = quiet.parse().map_err(|_| refuse((*quiet).to_owned()))?;
@@ -52,4 +55,35 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), LogFilterError> {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
     }
     Ok(())
+}
+
+/// Whether a filter is one word and no level. As a module's name it would silence everything else.
+fn is_no_level(filter: &str) -> bool {
+    let word = filter.trim();
+    let is_word = word
+        .chars()
+        .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | ':'));
+    !word.is_empty() && is_word && word.parse::<LevelFilter>().is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("debu", true)]
+    #[case("retention_operator", true)]
+    #[case("retention_operator::sweep", true)]
+    #[case("debug", false)]
+    #[case("OFF", false)]
+    #[case("Warn", false)]
+    #[case(" info ", false)]
+    #[case("retention_operator=debug", false)]
+    #[case("warn,retention_operator", false)]
+    #[case("", false)]
+    fn a_lone_word_is_a_level_or_nothing(#[case] filter: &str, #[case] refused: bool) {
+        assert_eq!(is_no_level(filter), refused, "{filter:?}");
+    }
 }

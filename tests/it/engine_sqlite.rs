@@ -12,6 +12,7 @@ mod offline;
 mod offline_ledger;
 mod random;
 mod sweep;
+mod unfit;
 mod usage_log;
 
 use std::path::{Path, PathBuf};

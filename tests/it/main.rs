@@ -21,6 +21,7 @@ mod offline_archive;
 mod offline_gate;
 mod offline_ledger;
 mod offline_meanwhile;
+mod offline_output;
 mod offline_plan;
 mod operator;
 mod smoke;

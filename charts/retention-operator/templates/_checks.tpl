@@ -6,6 +6,9 @@
 {{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) }}
 {{- fail "serviceAccount.create: false needs serviceAccount.name: the account that exists already" }}
 {{- end }}
+{{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.service.enabled) }}
+{{- fail "metrics.serviceMonitor.enabled: true needs metrics.service.enabled: true: a ServiceMonitor finds the pods by their Service" }}
+{{- end }}
 {{- if .Values.watchNamespaces }}
 {{- range $namespace := keys .Values.allowAmbientArchive | sortAlpha }}
 {{- if not (has $namespace $.Values.watchNamespaces) }}

@@ -58,6 +58,26 @@ fn a_good_policy_is_accepted(#[files("tests/fixtures/policies/good/*.yaml")] fil
     assert_eq!(refusals(&document(&yaml)), Vec::<String>::new());
 }
 
+#[rstest]
+#[case(json!({"name": "x", "annotations": {"x": 1}}), None, "metadata.annotations.x: Invalid value: 1: must be of type string: write it in quotes")]
+#[case(json!({"name": "x", "labels": {"on": true}}), None, "metadata.labels.on: Invalid value: true: must be of type string: write it in quotes")]
+#[case(json!({"name": "x"}), Some(false), "write it in quotes, such as \"Off\"")]
+fn what_yaml_reads_as_no_text_is_to_be_quoted(
+    #[case] metadata: Value,
+    #[case] ledger: Option<bool>,
+    #[case] says: &str,
+) {
+    let mut document = minimal();
+    document["metadata"] = metadata;
+    if let Some(ledger) = ledger {
+        document["spec"]["database"]["ledger"] = json!(ledger);
+    }
+
+    let refusals = refusals(&document);
+
+    assert!(refusals.iter().any(|it| it.contains(says)), "{refusals:#?}");
+}
+
 #[test]
 fn the_whole_example_comes_through_unchanged() {
     let mut written = document(include_str!(

@@ -248,6 +248,7 @@ impl Catalog {
                 .iter()
                 .find_map(|member| self.rules.get(&member.id).cloned()),
             delete_triggers: triggers.into_iter().cloned().collect(),
+            delete_fails: None,
             may_select: judged.iter().all(|member| member.may_select),
             may_delete: judged.iter().all(|member| member.may_delete),
             hindered_part: judged

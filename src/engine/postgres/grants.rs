@@ -83,26 +83,36 @@ pub fn grants(request: &GrantRequest) -> Vec<String> {
 
 /// The statements that take it away again. The ledger itself stays.
 #[must_use]
-pub fn revokes(request: &GrantRequest) -> Vec<String> {
+pub fn revokes(request: &GrantRequest) -> Revokes {
     let role = identifier(&request.role);
-    let mut out = Vec::new();
+    let mut own = Vec::new();
+    for (name, rights) in tables(&request.tables) {
+        own.push(format!("REVOKE {rights} ON {name} FROM {role}"));
+    }
+    let mut shared = Vec::new();
     if request.ledger != LedgerMode::Off {
-        out.push(where_it_is(&[
+        shared.push(where_it_is(&[
             format!("REVOKE ALL ON ALL TABLES IN SCHEMA retention_operator FROM {role}"),
             format!("REVOKE ALL ON SCHEMA retention_operator FROM {role}"),
         ]));
     }
-    for (name, rights) in tables(&request.tables) {
-        out.push(format!("REVOKE {rights} ON {name} FROM {role}"));
-    }
     for schema in schemas(&request.tables, |rights| *rights == Rights::Make) {
-        out.push(format!("REVOKE CREATE ON SCHEMA {schema} FROM {role}"));
+        shared.push(format!("REVOKE CREATE ON SCHEMA {schema} FROM {role}"));
     }
     for schema in schemas(&request.tables, |_| true) {
-        out.push(format!("REVOKE USAGE ON SCHEMA {schema} FROM {role}"));
+        shared.push(format!("REVOKE USAGE ON SCHEMA {schema} FROM {role}"));
     }
-    out.push(connect(request, "REVOKE CONNECT ON DATABASE", "FROM"));
-    out
+    shared.push(connect(request, "REVOKE CONNECT ON DATABASE", "FROM"));
+    Revokes { own, shared }
+}
+
+/// What takes a role's rights away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revokes {
+    /// Rights on the policy's tables, and on those that refer to them.
+    pub own: Vec<String>,
+    /// Rights that other policies of the database need as well, if they use the same role.
+    pub shared: Vec<String>,
 }
 
 /// The statement that lets a role see what other sessions and replicas do, or does not any more.
@@ -182,6 +192,10 @@ fn tables(tables: &[GrantedTable]) -> Vec<(String, String)> {
 mod tests {
     use super::*;
 
+    fn all(revokes: &Revokes) -> Vec<String> {
+        [revokes.own.clone(), revokes.shared.clone()].concat()
+    }
+
     fn request(role: &str, ledger: LedgerMode) -> GrantRequest {
         let table = |name: &str, rights| GrantedTable {
             schema: "public".into(),
@@ -238,7 +252,7 @@ mod tests {
             let odd = "r\"'; DROP TABLE logs; --\\";
             let mut request = request(odd, ledger);
             request.database = None;
-            for statement in grants(&request).iter().chain(&revokes(&request)) {
+            for statement in grants(&request).iter().chain(&all(&revokes(&request))) {
                 let outside = without_quoted(statement);
                 assert!(!outside.contains("DROP"), "{statement}");
                 assert!(!outside.contains("--"), "{statement}");
@@ -270,7 +284,7 @@ mod tests {
     #[test]
     fn what_is_granted_is_what_is_revoked() {
         let request = request("r", LedgerMode::Existing);
-        let (given, taken) = (grants(&request), revokes(&request));
+        let (given, taken) = (grants(&request), all(&revokes(&request)));
 
         for statement in given.iter().filter(|it| it.starts_with("GRANT")) {
             let revoke = statement

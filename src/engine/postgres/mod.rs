@@ -43,7 +43,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::Row;
 
-pub use self::grants::{GrantRequest, GrantedTable, Rights, grants, reads_all_stats, revokes};
+pub use self::grants::{
+    GrantRequest, GrantedTable, Revokes, Rights, grants, reads_all_stats, revokes,
+};
 use self::{
     connect::Connector,
     count::{Counting, What},

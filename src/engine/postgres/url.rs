@@ -26,9 +26,16 @@ pub(super) struct PostgresUrl {
 /// Says what to write instead; shows nothing of the URL but its scheme and its parameters' names.
 pub(super) fn parse(text: &str) -> Result<PostgresUrl, String> {
     let rest = after_scheme(text.trim())?;
-    let rest = rest.split('#').next().unwrap_or(rest);
+    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if path.contains('@') || fragment.contains('@') || query.split('&').any(may_hold_the_host) {
+        return Err(
+            "the database URL has an `@` behind where its host ends: write special characters of the password percent-encoded (`@` as \
+             %40, `/` as %2F, `?` as %3F, `#` as %23), and likewise an `@` of the database's name"
+                .to_owned(),
+        );
+    }
     let mut url = PostgresUrl {
         port: 5432,
         ..PostgresUrl::default()
@@ -59,6 +66,34 @@ pub(super) fn parse(text: &str) -> Result<PostgresUrl, String> {
     }
     Ok(url)
 }
+
+/// Whether a parameter may be the end of a password that holds an unescaped `?`, with the real host behind it.
+fn may_hold_the_host(pair: &str) -> bool {
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    key.contains('@') || (value.contains('@') && !HOLD_AN_AT.contains(&key))
+}
+
+/// Parameters in whose values an `@` is nothing strange.
+const HOLD_AN_AT: &[&str] = &[
+    "user",
+    "password",
+    "dbname",
+    "host",
+    "application_name",
+    "ApplicationName",
+    "fallback_application_name",
+    "options",
+    "passfile",
+    "service",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslcrl",
+    "krbsrvname",
+    "schema",
+    "currentSchema",
+    "search_path",
+];
 
 fn after_scheme(text: &str) -> Result<&str, String> {
     let Some((scheme, rest)) = text.split_once("://") else {
@@ -210,6 +245,37 @@ mod tests {
     #[case("postgres://u:%C3%A9%zz@h/d", "é%zz")]
     fn passwords_are_read_as_they_were_meant(#[case] url: &str, #[case] password: &str) {
         assert_eq!(parse(url).unwrap().password.as_deref(), Some(password));
+    }
+
+    #[rstest]
+    #[case::in_the_password("postgres://u:S3@cret?pw@127.0.0.1:5432/shop")]
+    #[case::question_mark("postgres://u:S3?cret@127.0.0.1:5432/shop")]
+    #[case::like_a_parameter("postgres://u:S3@c?cret=pw@127.0.0.1:5432/shop")]
+    #[case::slash("postgres://u:S3@c/cret@127.0.0.1/shop")]
+    #[case::slash_alone("postgres://u:S3/cret@127.0.0.1/shop")]
+    #[case::hash("postgres://u:S3@c#cret@127.0.0.1/shop")]
+    #[case::all("postgres://u:S3@c/cret?a#b@127.0.0.1/shop?sslmode=require")]
+    #[case::in_the_database("postgres://u:S3@c/cret@home")]
+    fn an_at_sign_behind_the_host_is_refused_and_nothing_of_the_url_is_shown(#[case] url: &str) {
+        let error = parse(url).err().unwrap();
+
+        assert!(error.contains("%40, `/` as %2F, `?` as %3F"), "{error}");
+        for secret in ["S3", "cret", "127.0.0.1", "shop"] {
+            assert!(!error.contains(secret), "{error}");
+        }
+    }
+
+    #[rstest]
+    #[case("postgres://u:p@h/d?user=me@corp&sslmode=require", "me@corp")]
+    #[case("postgres://h/d?user=me%40corp&password=a@b", "me@corp")]
+    #[case("postgres://me%40corp:p@h/d?application_name=team@shop", "me@corp")]
+    #[case("postgres://me%40corp:p%3Fq%2F@h/d%40e?pool=a%40b#x", "me@corp")]
+    #[case("postgres://me@corp:p@q@h/d", "me@corp")]
+    fn an_at_sign_that_is_plainly_meant_is_read(#[case] url: &str, #[case] user: &str) {
+        let url = parse(url).unwrap();
+
+        assert_eq!(url.user.as_deref(), Some(user));
+        assert_eq!(url.host, "h");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{
-    catalog_sql as q,
+    catalog_sql as q, error,
     keys::{self, Pairs},
     session::Session,
     sql::{self, column, column_of},
@@ -161,10 +161,11 @@ impl Table {
         let read: Vec<Option<&ColumnFacts>> =
             columns.iter().map(|name| self.facts.column(name)).collect();
         format!(
-            "{:?} {:?} {read:?} {:?} {}",
+            "{:?} {:?} {read:?} {:?} {:?} {}",
             self.facts.kind,
             self.key,
             self.triggers,
+            self.facts.delete_fails,
             keys::told(&self.facts.incoming, &self.pairs)
         )
     }
@@ -209,6 +210,7 @@ pub(super) async fn table(session: &mut Session, name: &str) -> Result<Option<Ta
         published_without_identity: None,
         delete_rule: None,
         delete_triggers: Vec::new(),
+        delete_fails: None,
         // The rights are those of the file; that is seen when it is opened.
         may_select: true,
         may_delete: true,
@@ -232,6 +234,7 @@ pub(super) async fn table(session: &mut Session, name: &str) -> Result<Option<Ta
     facts.incoming = incoming;
     let triggers = delete_triggers(session, name).await?;
     facts.delete_triggers = triggers.iter().map(|(name, _)| name.clone()).collect();
+    facts.delete_fails = delete_fails(session, name).await?;
     facts.leaves = vec![leaf(session, &facts, key.as_ref().err().cloned()).await?];
     Ok(Some(Table {
         facts,
@@ -474,7 +477,7 @@ async fn is_empty(session: &mut Session, name: &str) -> Result<bool, sqlx::Error
 }
 
 /// Name and text of each trigger that fires on DELETE.
-async fn delete_triggers(
+pub(super) async fn delete_triggers(
     session: &mut Session,
     name: &str,
 ) -> Result<Vec<(String, String)>, sqlx::Error> {
@@ -486,6 +489,35 @@ async fn delete_triggers(
         }
     }
     Ok(triggers)
+}
+
+/// A table that is missing though every DELETE needs it. SQLite says so when it prepares the statement, whatever the rows: the tables
+/// that foreign keys refer to, of this table and of those to which its deletes cascade, and what its triggers use.
+async fn delete_fails(session: &mut Session, name: &str) -> Result<Option<String>, sqlx::Error> {
+    let Err(reason) = session.rows(sql::explain_delete(name).query([])).await else {
+        return Ok(None);
+    };
+    let Some(missing) = error::missing_table(&reason) else {
+        // Whatever else it is, the sweep's own statement says it in words that fit.
+        return Ok(None);
+    };
+    let mut from = None;
+    for row in session.rows(sql::constant(q::FOREIGN_KEYS)).await? {
+        let (child, parent): (String, String) = (row.try_get("child")?, row.try_get("parent")?);
+        if parent.eq_ignore_ascii_case(&missing) && (from.is_none() || child == name) {
+            from = Some(child);
+        }
+    }
+    Ok(Some(match from {
+        Some(child) => format!(
+            "{SCHEMA}.{child} refers to {SCHEMA}.{missing}, which does not exist, and SQLite then refuses every DELETE: create that table \
+             again, or {SCHEMA}.{child} anew without that foreign key"
+        ),
+        None => format!(
+            "a trigger uses {missing}, which does not exist, and SQLite then refuses every DELETE: create that table again, or drop the \
+             trigger"
+        ),
+    }))
 }
 
 /// A table is its own and only leaf.

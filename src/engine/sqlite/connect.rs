@@ -205,7 +205,10 @@ impl Connector {
             .row(sql::constant("PRAGMA journal_mode"))
             .await
             .and_then(|row| row.try_get(0))
-            .map_err(|reason| error::opening(&self.name, &reason))?;
+            .map_err(|reason| {
+                error::reads_nothing(&self.name, &reason)
+                    .unwrap_or_else(|| error::opening(&self.name, &reason))
+            })?;
         Ok(mode.eq_ignore_ascii_case("wal"))
     }
 }

@@ -97,16 +97,19 @@ pub(super) fn of_statement(error: &sqlx::Error) -> Option<&str> {
         .map(|(_, message)| message)
 }
 
+/// The table that a statement needs and that is not there, without its schema `main`.
+pub(super) fn missing_table(error: &sqlx::Error) -> Option<String> {
+    let (_, name) = of_statement(error)?.split_once("no such table: ")?;
+    Some(name.strip_prefix("main.").unwrap_or(name).to_owned())
+}
+
 /// The file cannot be used.
 fn of_file(name: &str, code: i32, message: &str) -> Option<EngineError> {
     Some(match primary(code) {
         BUSY | LOCKED => EngineError::LockTimeout {
             what: name.to_owned(),
         },
-        CANTOPEN => EngineError::Target(format!(
-            "the database file {name} cannot be opened ({message}): it may be readable for nobody, or be in WAL mode in a folder \
-             that cannot be written; of a file that nobody writes to, add ?immutable=1"
-        )),
+        CANTOPEN => cannot_be_opened(name, message),
         NOTADB => EngineError::Target(format!("{name} is no SQLite database, or an encrypted one")),
         PERM => EngineError::Permission(format!("{name}: {message}")),
         _ if code == READONLY_ROLLBACK => EngineError::ReadOnly(format!(
@@ -116,6 +119,20 @@ fn of_file(name: &str, code: i32, message: &str) -> Option<EngineError> {
         READONLY => EngineError::ReadOnly(format!("{name} does not accept writes: {message}")),
         _ => return None,
     })
+}
+
+fn cannot_be_opened(name: &str, message: &str) -> EngineError {
+    EngineError::Target(format!(
+        "the database file {name} cannot be opened ({message}): it may be readable for nobody, or be in WAL mode in a folder \
+         that cannot be written; of a file that nobody writes to, add ?immutable=1"
+    ))
+}
+
+/// A file in WAL mode is not even read where nothing may be written: nobody who only reads asked for writes.
+pub(super) fn reads_nothing(name: &str, error: &sqlx::Error) -> Option<EngineError> {
+    said(error)
+        .filter(|(code, _)| primary(*code) == READONLY && *code != READONLY_ROLLBACK)
+        .map(|(_, message)| cannot_be_opened(name, message))
 }
 
 /// An error while a connection was being opened.
@@ -193,7 +210,12 @@ pub(super) fn running(doing: Doing<'_>, error: &sqlx::Error) -> EngineError {
             "{what}: {message}: what an application defines for its own connections is not known here"
         ));
     }
-    if doing.table.is_some() && (is("no such table") || is("no such column")) {
+    // Another table is one that a foreign key or a trigger needs: planning anew says which, and is of no use by itself.
+    let is_own = missing_table(error).is_none_or(|missing| {
+        let own = subject.strip_prefix("main.").unwrap_or(subject);
+        missing.eq_ignore_ascii_case(own)
+    });
+    if doing.table.is_some() && is_own && (is("no such table") || is("no such column")) {
         return EngineError::TableChanged {
             table: subject.to_owned(),
             reason: message.to_owned(),

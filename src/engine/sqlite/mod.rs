@@ -50,6 +50,7 @@ use crate::policy::{
     hygiene::Facts,
     plan::RulePlan,
     predicate::Predicate,
+    side_effects::{Enabled, Event, SideEffects, Trigger},
     table::{ColumnFacts, TableFacts, TableName},
     usage::{LogQuery, Logged},
 };
@@ -99,7 +100,8 @@ impl SqliteEngine {
         session.limit(self.statement_timeout);
         match session.begin_read().await {
             Ok(()) => Ok(session),
-            Err(reason) => Err(self.error("reading", None, &reason)),
+            Err(reason) => Err(error::reads_nothing(self.connector.name(), &reason)
+                .unwrap_or_else(|| self.error("reading", None, &reason))),
         }
     }
 
@@ -320,6 +322,29 @@ impl Engine for SqliteEngine {
         }
         session.close().await;
         Ok(())
+    }
+
+    async fn side_effects(&self, plan: &RulePlan) -> Result<SideEffects, EngineError> {
+        let mut session = self.read().await?;
+        let read = catalog::delete_triggers(&mut session, &plan.table.name).await;
+        session.close().await;
+        let table = plan.table.qualified();
+        let read =
+            read.map_err(|reason| self.error("reading the triggers of", Some(&table), &reason))?;
+        let triggers = read.into_iter().map(|(name, text)| Trigger {
+            table: table.clone(),
+            name,
+            function: None,
+            event: Event::Delete,
+            each_row: true,
+            before: trigger::fires_before(&text),
+            conditional: false,
+            enabled: Enabled::Origin,
+        });
+        Ok(SideEffects {
+            triggers: triggers.collect(),
+            publications: Vec::new(),
+        })
     }
 
     async fn check_archive(&self, plan: &RulePlan) -> Result<Option<String>, EngineError> {

@@ -61,6 +61,9 @@ pub(super) fn check(plan: &RulePlan, now: &Table, columns: &[String]) -> Result<
     if let Err(reason) = &now.key {
         return Err(not_supported(plan, reason));
     }
+    if let Some(reason) = &facts.delete_fails {
+        return Err(EngineError::NotSupported(reason.clone()));
+    }
     for name in columns {
         match (plan.table.column(name), facts.column(name)) {
             (Some(then), Some(now)) if then == now => {}

@@ -1,11 +1,26 @@
 //! On which event a trigger fires: the schema keeps its text only.
 
+/// What a `CREATE TRIGGER` says before its table.
+struct Head {
+    /// Without a word for it a trigger fires before.
+    before: bool,
+    /// It names another event than DELETE.
+    other_event: bool,
+}
+
 /// Whether the trigger of that `CREATE TRIGGER` fires on DELETE. In doubt it does.
 pub(super) fn fires_on_delete(text: &str) -> bool {
+    head(text).is_none_or(|head| !head.other_event)
+}
+
+/// Whether it fires before its row is deleted. Views alone have triggers that fire instead.
+pub(super) fn fires_before(text: &str) -> bool {
+    head(text).is_some_and(|head| head.before)
+}
+
+fn head(text: &str) -> Option<Head> {
     let mut words = Words(text);
-    if !words.next().is_some_and(|word| word.is("CREATE")) {
-        return true;
-    }
+    words.next().filter(|word| word.is("CREATE"))?;
     let mut word = words.next();
     if word
         .as_ref()
@@ -13,9 +28,7 @@ pub(super) fn fires_on_delete(text: &str) -> bool {
     {
         word = words.next();
     }
-    if !word.is_some_and(|word| word.is("TRIGGER")) {
-        return true;
-    }
+    word.filter(|word| word.is("TRIGGER"))?;
     let mut name = words.next();
     if name.as_ref().is_some_and(|word| word.is("IF")) {
         // IF NOT EXISTS name; a trigger may be called `if`, too.
@@ -27,24 +40,28 @@ pub(super) fn fires_on_delete(text: &str) -> bool {
             name = words.next();
         }
     }
-    if name.is_none() {
-        return true;
-    }
+    name?;
     let mut word = words.next();
     if word == Some(Word::Sign('.')) {
         words.next();
         word = words.next();
     }
+    let mut before = true;
     if word
         .as_ref()
         .is_some_and(|word| word.is("BEFORE") || word.is("AFTER"))
     {
+        before = word.is_some_and(|word| word.is("BEFORE"));
         word = words.next();
     } else if word.as_ref().is_some_and(|word| word.is("INSTEAD")) {
+        before = false;
         words.next();
         word = words.next();
     }
-    !word.is_some_and(|word| word.is("INSERT") || word.is("UPDATE"))
+    Some(Head {
+        before,
+        other_event: word.is_some_and(|word| word.is("INSERT") || word.is("UPDATE")),
+    })
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -150,5 +167,23 @@ mod tests {
     #[case("", true)]
     fn a_triggers_event_is_read_from_its_text(#[case] text: &str, #[case] on_delete: bool) {
         assert_eq!(fires_on_delete(text), on_delete, "{text}");
+    }
+
+    #[rstest]
+    #[case("CREATE TRIGGER a AFTER DELETE ON t BEGIN SELECT 1; END", false)]
+    #[case("CREATE TRIGGER a BEFORE DELETE ON t BEGIN SELECT 1; END", true)]
+    #[case(
+        "create trigger if not exists main.a before delete on t begin select 1; end",
+        true
+    )]
+    #[case("CREATE TRIGGER a DELETE ON t BEGIN SELECT 1; END", true)]
+    #[case("CREATE TRIGGER \"after\"DELETE ON t BEGIN SELECT 1; END", true)]
+    #[case(
+        "CREATE TRIGGER before /* BEFORE */ AFTER DELETE ON t BEGIN SELECT 1; END",
+        false
+    )]
+    #[case("CREATE TRIGGER a INSTEAD OF DELETE ON v BEGIN SELECT 1; END", false)]
+    fn a_triggers_time_is_read_from_its_text(#[case] text: &str, #[case] before: bool) {
+        assert_eq!(fires_before(text), before, "{text}");
     }
 }

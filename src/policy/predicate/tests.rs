@@ -474,6 +474,7 @@ fn table() -> TableFacts {
         published_without_identity: None,
         delete_rule: None,
         delete_triggers: vec![],
+        delete_fails: None,
         may_select: true,
         may_delete: true,
         hindered_part: None,

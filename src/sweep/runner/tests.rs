@@ -347,6 +347,7 @@ fn plan(fake: &Fake, limits: Limits) -> RulePlan {
             published_without_identity: None,
             delete_rule: None,
             delete_triggers: Vec::new(),
+            delete_fails: None,
             may_select: true,
             may_delete: true,
             hindered_part: None,

@@ -132,6 +132,12 @@ fn the_chart_carries_the_generated_definition_unchanged_and_keeps_it() {
 #[case::ambient_namespace_not_watched(&["watchNamespaces={shop}", "allowAmbientArchive.crm={s3://archive/crm/}"], "namespace crm is not one of watchNamespaces")]
 #[case::secrets_not_watched(&["watchNamespaces={shop}", "secrets.namespaces={crm}"], "namespace crm is not one of watchNamespaces")]
 #[case::monitor_without_its_api(&["metrics.serviceMonitor.enabled=true"], "skipIfMissing or alwaysRender")]
+#[case::monitor_without_a_service(&["metrics.service.enabled=false", "metrics.serviceMonitor.enabled=true", "metrics.serviceMonitor.renderMode=alwaysRender"], "needs metrics.service.enabled: true")]
+#[case::the_selectors_name_as_pod_label(&["podLabels.app\\.kubernetes\\.io/name=x"], "/podLabels")]
+#[case::the_selectors_instance_as_pod_label(&["podLabels.app\\.kubernetes\\.io/instance=x"], "/podLabels")]
+#[case::the_selectors_name_as_common_label(&["commonLabels.app\\.kubernetes\\.io/name=x"], "/commonLabels")]
+#[case::the_charts_version_as_common_label(&["commonLabels.helm\\.sh/chart=x"], "/commonLabels")]
+#[case::the_selectors_instance_as_monitor_label(&["metrics.serviceMonitor.labels.app\\.kubernetes\\.io/instance=x"], "/metrics/serviceMonitor/labels")]
 fn wrong_values_are_refused_by_name(#[case] values: &[&str], #[case] reason: &str) {
     let output = template("default", &set(values));
 

@@ -96,13 +96,13 @@ pub fn tables() -> Vec<Input> {
             Status,
             "column-type",
             json!({"column": "note"}),
-            "column note of public.logs is text: their unit or format is never guessed: state encoding: EpochSeconds, EpochMillis, EpochMicros, UuidV7, Ulid, Iso8601 or Compact14; or name a timestamp, timestamptz or date column",
+            "column note of public.logs is text: its unit or format is never guessed: state encoding: EpochSeconds, EpochMillis, EpochMicros, UuidV7, Ulid, Iso8601 or Compact14; or name one of its date and time columns: at",
         ),
         in_rule(
             Status,
             "encoding-missing",
             json!({"column": "n"}),
-            "column n of public.logs is integer: their unit or format is never guessed: state encoding: EpochSeconds, EpochMillis, EpochMicros or Compact14; or name a timestamp, timestamptz or date column",
+            "column n of public.logs is integer: its unit or format is never guessed: state encoding: EpochSeconds, EpochMillis, EpochMicros or Compact14; or name one of its date and time columns: at",
         ),
         in_rule(
             Status,
