@@ -3,7 +3,7 @@
 use sqlx::{Row, sqlite::SqliteRow};
 
 use super::{
-    catalog_sql as q, error,
+    catalog_sql as q,
     keys::{self, Pairs},
     session::Session,
     sql::{self, column, column_of},
@@ -491,33 +491,35 @@ pub(super) async fn delete_triggers(
     Ok(triggers)
 }
 
-/// A table that is missing though every DELETE needs it. SQLite says so when it prepares the statement, whatever the rows: the tables
-/// that foreign keys refer to, of this table and of those to which its deletes cascade, and what its triggers use.
+/// A table that is missing though every DELETE needs it: one that a foreign key refers to, of this table or of one to which its deletes
+/// cascade.
 async fn delete_fails(session: &mut Session, name: &str) -> Result<Option<String>, sqlx::Error> {
-    let Err(reason) = session.rows(sql::explain_delete(name).query([])).await else {
-        return Ok(None);
-    };
-    let Some(missing) = error::missing_table(&reason) else {
-        // Whatever else it is, the sweep's own statement says it in words that fit.
-        return Ok(None);
-    };
-    let mut from = None;
+    let mut keys = Vec::new();
     for row in session.rows(sql::constant(q::FOREIGN_KEYS)).await? {
         let (child, parent): (String, String) = (row.try_get("child")?, row.try_get("parent")?);
-        if parent.eq_ignore_ascii_case(&missing) && (from.is_none() || child == name) {
-            from = Some(child);
+        let (cascades, there): (bool, bool) = (row.try_get("cascades")?, row.try_get("there")?);
+        keys.push((child, parent, cascades, there));
+    }
+    let mut deleted = vec![name.to_owned()];
+    let mut next = 0;
+    while let Some(table) = deleted.get(next).cloned() {
+        next += 1;
+        for (child, parent, cascades, there) in &keys {
+            if child.eq_ignore_ascii_case(&table) && !there {
+                return Ok(Some(format!(
+                    "{SCHEMA}.{child} refers to {SCHEMA}.{parent}, which does not exist, and SQLite then refuses every DELETE: create that table \
+                     again, or {SCHEMA}.{child} anew without that foreign key"
+                )));
+            }
+            let is_known = deleted
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(child));
+            if *cascades && parent.eq_ignore_ascii_case(&table) && !is_known {
+                deleted.push(child.clone());
+            }
         }
     }
-    Ok(Some(match from {
-        Some(child) => format!(
-            "{SCHEMA}.{child} refers to {SCHEMA}.{missing}, which does not exist, and SQLite then refuses every DELETE: create that table \
-             again, or {SCHEMA}.{child} anew without that foreign key"
-        ),
-        None => format!(
-            "a trigger uses {missing}, which does not exist, and SQLite then refuses every DELETE: create that table again, or drop the \
-             trigger"
-        ),
-    }))
+    Ok(None)
 }
 
 /// A table is its own and only leaf.

@@ -36,6 +36,8 @@ pub(super) const TRIGGERS: &str = "
 /// cannot be.
 pub(super) const FOREIGN_KEYS: &str = "
     SELECT l.name AS child, f.id, f.\"table\" AS parent, f.\"from\" AS referring, f.on_delete, f.on_update,
+           f.on_delete = 'CASCADE' AS cascades,
+           EXISTS (SELECT 1 FROM main.sqlite_schema AS s WHERE s.type IN ('table', 'view') AND s.name = f.\"table\" COLLATE NOCASE) AS there,
            EXISTS (SELECT 1 FROM pragma_table_xinfo(f.\"table\", 'main') AS g
                     WHERE g.name = f.\"to\" COLLATE NOCASE AND g.hidden IN (2, 3)) AS generated,
            coalesce(f.\"to\", (SELECT x.name FROM pragma_table_info(f.\"table\", 'main') AS x WHERE x.pk = f.seq + 1)) AS referred

@@ -97,12 +97,6 @@ pub(super) fn of_statement(error: &sqlx::Error) -> Option<&str> {
         .map(|(_, message)| message)
 }
 
-/// The table that a statement needs and that is not there, without its schema `main`.
-pub(super) fn missing_table(error: &sqlx::Error) -> Option<String> {
-    let (_, name) = of_statement(error)?.split_once("no such table: ")?;
-    Some(name.strip_prefix("main.").unwrap_or(name).to_owned())
-}
-
 /// The file cannot be used.
 fn of_file(name: &str, code: i32, message: &str) -> Option<EngineError> {
     Some(match primary(code) {
@@ -210,12 +204,7 @@ pub(super) fn running(doing: Doing<'_>, error: &sqlx::Error) -> EngineError {
             "{what}: {message}: what an application defines for its own connections is not known here"
         ));
     }
-    // Another table is one that a foreign key or a trigger needs: planning anew says which, and is of no use by itself.
-    let is_own = missing_table(error).is_none_or(|missing| {
-        let own = subject.strip_prefix("main.").unwrap_or(subject);
-        missing.eq_ignore_ascii_case(own)
-    });
-    if doing.table.is_some() && is_own && (is("no such table") || is("no such column")) {
+    if doing.table.is_some() && (is("no such table") || is("no such column")) {
         return EngineError::TableChanged {
             table: subject.to_owned(),
             reason: message.to_owned(),

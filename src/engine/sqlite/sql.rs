@@ -256,11 +256,6 @@ pub(super) fn is_empty(name: &str) -> Sql {
     .into())
 }
 
-/// A DELETE that is prepared, with its keys and triggers, and never run.
-pub(super) fn explain_delete(name: &str) -> Sql {
-    Sql(format!("EXPLAIN DELETE FROM main.{} WHERE 0", identifier(name)).into())
-}
-
 /// Whether a table has a row (`some`), and whether it has so `many`; steps over no more.
 pub(super) fn filled(name: &str, many: u64) -> Sql {
     let table = identifier(name);

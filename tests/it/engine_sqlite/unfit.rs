@@ -27,12 +27,6 @@ const OTHERS: &str =
     "Cascade",
     "main.child refers to main.USERS, which does not exist"
 )]
-#[case::of_a_trigger(
-    "CREATE TABLE logs (id INTEGER PRIMARY KEY, at INTEGER);
-     CREATE TRIGGER gone AFTER DELETE ON logs BEGIN DELETE FROM users WHERE id = OLD.id; END",
-    "Refuse",
-    "a trigger uses users, which does not exist"
-)]
 #[tokio::test]
 async fn a_missing_table_without_which_nothing_is_deleted_is_named_by_the_plan(
     #[case] schema: &str,
