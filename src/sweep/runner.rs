@@ -413,9 +413,12 @@ fn takes_no_writes(error: &EngineError, begun: bool) -> bool {
 /// How a rule ends on which an error put an end to the work. `begun`: see [`Turn::begun`].
 pub(super) fn ended_by(error: EngineError, begun: bool) -> RuleEnd {
     if takes_no_writes(&error, begun) {
-        RuleEnd::Stopped(StopReason::NotPrimary)
-    } else {
-        RuleEnd::Failed(error)
+        return RuleEnd::Stopped(StopReason::NotPrimary);
+    }
+    match error {
+        // A part went while it was counted.
+        EngineError::PartsChanged { .. } => RuleEnd::Stopped(StopReason::PartsChanged),
+        error => RuleEnd::Failed(error),
     }
 }
 

@@ -205,7 +205,15 @@ impl PostgresEngine {
                     grant: Some(&sql::grant(&leaf.schema, &leaf.name, self.user())),
                     statement_timeout: limit,
                 };
-                error::running(self.sessions.server(), doing, &reason)
+                match error::running(self.sessions.server(), doing, &reason) {
+                    // The table itself is what it was a moment ago.
+                    EngineError::TableChanged { .. } if leaf.id != table.id => {
+                        EngineError::PartsChanged {
+                            table: table.qualified(),
+                        }
+                    }
+                    error => error,
+                }
             })?;
             let is_known = table.leaves.iter().any(|known| known.id == leaf.id);
             total.add(Counted {

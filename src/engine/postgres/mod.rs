@@ -23,6 +23,7 @@ mod obstacles;
 mod opening;
 mod outcome;
 mod own_use;
+mod parting;
 mod predicate;
 mod pressure;
 mod reach;
