@@ -10,7 +10,11 @@ use passes::Passes;
 use referred::Referred;
 use slow::Slow;
 
-use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer, unit::would_go};
+use super::{
+    Control, RuleEnd, RuleProgress, RuleReport, StopReason,
+    pacer::Pacer,
+    unit::{at_most, would_go},
+};
 use crate::{
     engine::{
         Chunk, CommitOutcome, Counted, Cursor, Engine, EngineError, TableSweep,
@@ -270,7 +274,16 @@ async fn counted(
     unless_stopped(engine.count_left(plan, deleted), control).await
 }
 
-/// Counts what the sweep would take: what is expired, and what would go along.
+/// Counts what the sweep may take at most: what is expired, and what would go along.
+async fn counted_at_most(
+    engine: &dyn Engine,
+    plan: &RulePlan,
+    control: &dyn Control,
+) -> Result<Result<u64, StopReason>, EngineError> {
+    unless_stopped(at_most(engine, plan, 0), control).await
+}
+
+/// Counts what the sweep would take: what is expired and not kept, and what would go along.
 async fn counted_with_all(
     engine: &dyn Engine,
     plan: &RulePlan,

@@ -443,6 +443,13 @@ impl Engine for PostgresEngine {
         Ok(total)
     }
 
+    async fn count_free(&self, plan: &RulePlan) -> Result<Option<u64>, EngineError> {
+        match self.count_without_obstacles(plan).await {
+            Err(EngineError::StatementTimeout { .. }) => Ok(None),
+            counted => counted.map(Some),
+        }
+    }
+
     async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError> {
         let checks = sql::checks(plan)?;
         let mut session = self.read().await?;
