@@ -46,6 +46,19 @@ struct Entry {
     effects: SideEffects,
 }
 
+struct Counts {
+    rows: u64,
+    expired: u64,
+    /// Rows of other tables, and unexpired ones of the same, that would go along.
+    along: u64,
+    /// Expired rows that stay because others refer to them; `None`: nobody counted, or nothing is kept.
+    kept: Option<u64>,
+    unreadable: Option<u64>,
+    /// The stated unit is hardly the column's.
+    doubt: Option<String>,
+    blocked: Option<String>,
+}
+
 impl Counts {
     /// Rows of the table that would go.
     fn would_go(&self) -> u64 {
@@ -59,19 +72,6 @@ impl Counts {
             rows => rows,
         }
     }
-}
-
-struct Counts {
-    rows: u64,
-    expired: u64,
-    /// Rows of other tables, and unexpired ones of the same, that would go along.
-    along: u64,
-    /// Expired rows that stay because others refer to them; `None`: nobody counted, or nothing is kept.
-    kept: Option<u64>,
-    unreadable: Option<u64>,
-    /// The stated unit is hardly the column's.
-    doubt: Option<String>,
-    blocked: Option<String>,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {

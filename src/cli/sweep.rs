@@ -73,6 +73,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
         mut state,
         audited,
         report,
+        error,
         mut status,
     } = result?;
     let now = Timestamp::now();
@@ -88,13 +89,18 @@ pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
         }
         Format::Table => print(&offline, &report, &status),
     }
-    Ok(ending(&report, &status))
+    match error {
+        Some(error) => Err(error),
+        None => Ok(ending(&report, &status)),
+    }
 }
 
 struct Swept {
     state: SweepState,
     audited: AuditReport,
     report: SweepReport,
+    /// What put an end to it after the report's part, when it was planned anew.
+    error: Option<String>,
     status: RetentionPolicyStatus,
 }
 
@@ -126,15 +132,19 @@ async fn sweep(
     };
     let mut state =
         interrupted(&audited, &spec, now).unwrap_or_else(|| SweepState::begin(trigger, now, 0));
-    let mut report = run_through(offline, Some(plan), &order, &mut state, control).await?;
-    if let Some(approved) = approve {
+    let nothing = SweepReport::default();
+    let first = (Some(plan), nothing);
+    let (mut report, mut error) = run_through(offline, first, &order, &mut state, control).await?;
+    if let Some(approved) = approve.filter(|_| error.is_none()) {
         let second = (approved, &order);
-        report = retry_approved(offline, second, &status, &mut state, report, control).await?;
+        (report, error) =
+            retry_approved(offline, second, &status, &mut state, report, control).await?;
     }
     Ok(Swept {
         state,
         audited,
         report,
+        error,
         status,
     })
 }
@@ -151,15 +161,14 @@ fn interrupted(audited: &AuditReport, spec: &str, now: Timestamp) -> Option<Swee
 }
 
 /// One sweep, by the `plan` of a moment ago where there is one; planned anew when the holds on the database change under way, a
-/// ledger is made, or partitions come or go.
+/// ledger is made, or partitions come or go. `before`: what was done already, which stays in the report, also beside an error.
 async fn run_through(
     offline: &Offline,
-    mut plan: Option<Plan>,
+    (mut plan, mut before): (Option<Plan>, SweepReport),
     order: &Order<'_>,
     state: &mut SweepState,
     control: &Terminal,
-) -> Result<SweepReport, String> {
-    let mut before = SweepReport::default();
+) -> Result<(SweepReport, Option<String>), String> {
     let (mut plans, mut in_vain) = (0, 0);
     loop {
         let (engine, policy) = (offline.engine.as_ref(), &offline.checked);
@@ -167,7 +176,11 @@ async fn run_through(
             Some(plan) => sweep_plan(engine, policy, plan, order, state, control).await,
             None => sweep_policy(engine, policy, order, state, control).await,
         };
-        let report = outcome.map_err(|error: SweepError| error.to_string())?;
+        let report = match outcome.map_err(|error: SweepError| error.to_string()) {
+            Ok(report) => report,
+            Err(error) if before.rules.is_empty() => return Err(error),
+            Err(error) => return Ok((before, Some(error))),
+        };
         let reason = report
             .stopped()
             .filter(|reason| StopReason::is_planned_anew(*reason));
@@ -179,7 +192,7 @@ async fn run_through(
             Some(reason) if plans < MOST_PLANS && in_vain < MOST_PLANS_IN_VAIN => {
                 tracing::info!(%reason, "planned anew");
             }
-            _ => return Ok(before),
+            _ => return Ok((before, None)),
         }
     }
 }
@@ -192,9 +205,9 @@ async fn retry_approved(
     state: &mut SweepState,
     report: SweepReport,
     control: &Terminal,
-) -> Result<SweepReport, String> {
+) -> Result<(SweepReport, Option<String>), String> {
     let Some(hash) = blocked_hash(offline, &report, status) else {
-        return Ok(report);
+        return Ok((report, None));
     };
     let Some(allowed) = approved_by(approved, &hash) else {
         return Err(format!(
@@ -210,9 +223,8 @@ async fn retry_approved(
         progress.rows_approved = Some(rows);
         state.put(progress);
     }
-    let second = run_through(offline, None, order, state, control).await?;
     // What was done before the approval stays in the report.
-    Ok(second.after(report))
+    run_through(offline, (None, report), order, state, control).await
 }
 
 fn blocked_hash(

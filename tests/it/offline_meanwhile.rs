@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use retention_operator::engine::postgres::PostgresEngine;
+use retention_operator::engine::{DatabaseTarget, Engine};
+use retention_operator::policy::claims::LedgerMode;
 use rstest::rstest;
 use serde_json::{Value, json};
 use sqlx::Executor;
@@ -90,9 +93,6 @@ async fn a_partition_that_leaves_under_way_keeps_its_rows_and_the_others_are_swe
 ) {
     let database = parts().await;
     database.execute(ATTACH).await;
-    database
-        .execute("CREATE TABLE before AS TABLE logs_1")
-        .await;
     let mut logs = rule("logs", "logs");
     if archives {
         logs["action"] = json!("Archive");
@@ -139,6 +139,41 @@ async fn a_partition_that_leaves_under_way_keeps_its_rows_and_the_others_are_swe
             .await;
         assert_eq!((archived, different), (gone, gone));
     }
+}
+
+/// A ledger comes under way, which is a reason to plan anew, and says that all sweeps are paused.
+#[tokio::test]
+async fn a_sweep_that_cannot_be_planned_anew_tells_what_it_did_and_why_it_ended() {
+    let database = parts().await;
+    let engine = PostgresEngine::new(DatabaseTarget {
+        url: database.url.clone().into(),
+        tls_mode: None,
+        tls_ca_pem: None,
+        application_name: "retention-operator/test".to_owned(),
+        lock_timeout: Duration::from_millis(100),
+        statement_timeout: Duration::from_secs(30),
+        max_connections: 1,
+        allow_local_files: false,
+    })
+    .unwrap();
+    engine.ledger(LedgerMode::Auto, true).await.unwrap();
+    database
+        .execute("UPDATE retention_operator.control SET paused = true; ALTER SCHEMA retention_operator RENAME TO aside")
+        .await;
+    let mut sweep = begun(&database, json!({"pace": slow(500)})).await;
+
+    database
+        .execute("ALTER SCHEMA aside RENAME TO retention_operator")
+        .await;
+    let ended = sweep.wait(Duration::from_secs(60));
+
+    let gone: i64 = database.scalar("SELECT 2000 - count(*) FROM logs").await;
+    let report: Value = serde_json::from_str(&sweep.stdout()).unwrap();
+    assert_eq!(ended.code(), Some(1), "{}", sweep.stderr());
+    assert!(sweep.stderr().contains("paused"), "{}", sweep.stderr());
+    assert!(gone < 2000);
+    assert_eq!(report["status"]["lastSweep"]["rowsDeleted"], gone);
+    assert_eq!(report["status"]["lastSweep"]["outcome"], "Partial");
 }
 
 /// Somebody makes a partition with expired rows whenever a sweep looks.
