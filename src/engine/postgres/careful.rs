@@ -3,6 +3,8 @@
 //! Two statements, because the second has a new snapshot: it sees every row that came to refer to the locked ones before they
 //! were locked, and none can come afterwards, as each needs a lock on the row that it refers to.
 
+use std::time::{Duration, Instant};
+
 use sqlx::{Row, postgres::PgRow};
 
 use super::{
@@ -17,8 +19,11 @@ use crate::{engine::EngineError, policy::table::LeafFacts};
 
 /// Rows of a table that refer to each other go from the last to the first, one round each, in at most so many rounds a chunk.
 const MAX_ROUNDS: u32 = 50;
-/// So many deletes of one chunk may fail while the rows are looked for that make them fail. What was not tried then stays.
+/// So many deletes of one chunk may fail while the rows are looked for that make them fail, and after fewer that is not begun anew once
+/// it took so long: rows are locked meanwhile. What was not tried then stays.
 const MAX_FAILURES: u32 = 64;
+const FEWER_FAILURES: u32 = 24;
+const MAX_SEARCH: Duration = Duration::from_millis(50);
 /// The savepoint that a failed delete goes back to.
 const POINT: &str = "retention_operator_half";
 
@@ -132,11 +137,12 @@ impl Careful {
             "ROLLBACK TO SAVEPOINT {POINT}; RELEASE SAVEPOINT {POINT}; SELECT {gone} AS gone"
         ));
         let mut done = ByHalves::default();
-        let mut failures = 0;
+        let (mut failures, began) = (0, Instant::now());
         let mut parts = vec![free.as_slice()];
         while let Some(part) = parts.pop() {
-            if part.is_empty() || failures >= MAX_FAILURES {
-                continue;
+            let is_late = failures >= FEWER_FAILURES && began.elapsed() > MAX_SEARCH;
+            if part.is_empty() || failures >= MAX_FAILURES || is_late {
+                break;
             }
             let before = count(&session.raw(&begin).await?)?;
             let delete = self.delete.query().bind(part.to_vec()).bind(cutoff);
