@@ -51,6 +51,8 @@ struct Counts {
     expired: u64,
     /// Rows of other tables, and unexpired ones of the same, that would go along.
     along: u64,
+    /// Expired rows that stay because others refer to them; `None`: nobody counted, or nothing is kept.
+    kept: Option<u64>,
     /// With those that are undecided.
     unreadable: Option<u64>,
     /// Of which nobody knows whether they are of the `where`, or held.
@@ -58,6 +60,21 @@ struct Counts {
     /// The stated unit is hardly the column's.
     doubt: Option<String>,
     blocked: Option<String>,
+}
+
+impl Counts {
+    /// Rows of the table that would go.
+    fn would_go(&self) -> u64 {
+        self.expired.saturating_sub(self.kept.unwrap_or(0))
+    }
+
+    /// Rows that an approval is of, as a sweep asks for it.
+    fn to_approve(&self) -> u64 {
+        match self.would_go().saturating_add(self.along) {
+            0 => self.expired,
+            rows => rows,
+        }
+    }
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<Ending, String> {
@@ -116,13 +133,20 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
                     offline.engine.count_expired(plan).await?
                 };
                 // A rule that could not be enforced may not even be allowed to read what refers to its table.
-                let along = if plan.held_by.is_some() || check_deletable(plan).is_err() {
-                    0
+                let (along, free) = if plan.held_by.is_some() || check_deletable(plan).is_err() {
+                    (0, None)
                 } else {
-                    offline.engine.count_along(plan).await?
+                    let engine = offline.engine.as_ref();
+                    (
+                        engine.count_along(plan).await?,
+                        sweep::free(engine, plan).await?,
+                    )
                 };
-                let all = expired.saturating_add(along);
-                let doubt = match all {
+                let kept = free.map(|free| expired.saturating_sub(free));
+                let all = expired
+                    .saturating_sub(kept.unwrap_or(0))
+                    .saturating_add(along);
+                let doubt = match expired.saturating_add(along) {
                     0 => None,
                     _ => sweep::doubts(offline.engine.as_ref(), plan).await?,
                 };
@@ -138,6 +162,7 @@ async fn make(offline: &Offline) -> Result<(String, Vec<Entry>, Book), EngineErr
                     rows,
                     expired,
                     along,
+                    kept,
                     unreadable,
                     undecided,
                     doubt,
@@ -174,7 +199,7 @@ fn hash(offline: &Offline, blocked: &[&Entry], identity: &str) -> String {
             rows: entry
                 .counts
                 .as_ref()
-                .map_or(0, |counts| counts.expired.saturating_add(counts.along)),
+                .map_or(0, |counts| counts.to_approve()),
             removed_holds: removed.as_deref(),
         })
         .collect();
@@ -311,6 +336,7 @@ fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
                 "cutoff": plan.cutoff.to_string(),
                 "rows": entry.counts.as_ref().map(|counts| counts.rows),
                 "expiredRows": entry.counts.as_ref().map(|counts| counts.expired),
+                "keptRows": entry.counts.as_ref().and_then(|counts| counts.kept),
                 "cascadedRows": entry.counts.as_ref().map(|counts| counts.along),
                 "unreadableRows": entry.counts.as_ref().and_then(|counts| counts.unreadable),
                 "undecidedRows": entry.counts.as_ref().map(|counts| counts.undecided),
@@ -325,6 +351,7 @@ fn as_json(offline: &Offline, entries: &[Entry], hash: Option<&str>) -> Value {
                 "deleteTriggers": plan.table.delete_triggers,
                 "triggers": effects::triggers(&entry.effects),
                 "publications": effects::publications(&entry.effects),
+                "missingIndexes": effects::missing_indexes(&entry.effects),
                 "obstacle": check_deletable(plan).err().map(|refusal| refusal.message),
             }),
         })
@@ -397,11 +424,23 @@ fn print(offline: &Offline, entries: &[Entry], hash: Option<&str>, is_sqlite: bo
         );
         if let Some(counts) = &entry.counts {
             let signed = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
+            let keeps = plan.dependents == Dependents::Skip && !plan.table.incoming.is_empty();
             output::say!(
-                "  rows       {} of {} would go",
-                output::grouped(signed(counts.expired)),
+                "  rows       {}{} of {} would go",
+                if keeps && counts.kept.is_none() {
+                    "at most "
+                } else {
+                    ""
+                },
+                output::grouped(signed(counts.would_go())),
                 output::grouped(signed(counts.rows))
             );
+            if let Some(kept) = counts.kept.filter(|rows| *rows > 0) {
+                output::say!(
+                    "             and {} expired ones stay, as rows of other tables refer to them",
+                    output::grouped(signed(kept))
+                );
+            }
             if plan.dependents == Dependents::Cascade {
                 output::say!(
                     "             and {} of {} with them",

@@ -244,6 +244,13 @@ pub trait Engine: Send + Sync {
         Ok(0)
     }
 
+    /// Counts the rows that a plan with [`Dependents::Skip`](crate::policy::dependents::Dependents::Skip) takes: expired, and no row of another
+    /// table refers to them (reads the tables; for sweeps and plans only). `None`: that is not known, or takes too long.
+    async fn count_free(&self, plan: &RulePlan) -> Result<Option<u64>, EngineError> {
+        let _ = plan;
+        Ok(None)
+    }
+
     /// Lets the database check the types of a plan's `where` and holds, without running or planning anything.
     ///
     /// # Errors
@@ -264,7 +271,7 @@ pub trait Engine: Send + Sync {
         });
         Ok(SideEffects {
             triggers: triggers.collect(),
-            publications: Vec::new(),
+            ..SideEffects::default()
         })
     }
 

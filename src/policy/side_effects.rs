@@ -7,6 +7,19 @@ pub struct SideEffects {
     pub triggers: Vec<Trigger>,
     /// Publications of these tables.
     pub publications: Vec<Publication>,
+    /// Indexes that are missing where rows are looked for that refer to those that go.
+    pub missing_indexes: Vec<MissingIndex>,
+}
+
+/// A table of some size that is read as a whole for each chunk, or each row, as no index begins with a column of its foreign key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingIndex {
+    /// `schema.table`.
+    pub table: String,
+    /// The foreign key.
+    pub key: String,
+    /// What makes the index.
+    pub statement: String,
 }
 
 /// What is done to the rows of a table, so that its triggers fire.

@@ -18,4 +18,4 @@ pub use policy::{Order, SweepError, sweep_plan, sweep_policy};
 pub use progress::{RuleProgress, SweepState, Trigger};
 pub use report::{Outcome, RuleEnd, RuleReport, SlowRows, SweepReport};
 pub use runner::{Books, Turn, Under, sweep_rule};
-pub use unit::doubts;
+pub use unit::{doubts, free};

@@ -11,7 +11,11 @@ use referred::Referred;
 use reservation::{reserve, reserve_all};
 use slow::Slow;
 
-use super::{Control, RuleEnd, RuleProgress, RuleReport, StopReason, pacer::Pacer, unit::would_go};
+use super::{
+    Control, RuleEnd, RuleProgress, RuleReport, StopReason,
+    pacer::Pacer,
+    unit::{at_most, would_go},
+};
 use crate::{
     engine::{
         Chunk, CommitOutcome, Counted, Cursor, Engine, EngineError, TableSweep,
@@ -261,7 +265,16 @@ async fn counted(
     unless_stopped(engine.count_left(plan, deleted), control).await
 }
 
-/// Counts what the sweep would take: what is expired, and what would go along.
+/// Counts what the sweep may take at most: what is expired, and what would go along.
+async fn counted_at_most(
+    engine: &dyn Engine,
+    plan: &RulePlan,
+    control: &dyn Control,
+) -> Result<Result<u64, StopReason>, EngineError> {
+    unless_stopped(at_most(engine, plan, 0), control).await
+}
+
+/// Counts what the sweep would take: what is expired and not kept, and what would go along.
 async fn counted_with_all(
     engine: &dyn Engine,
     plan: &RulePlan,
@@ -404,9 +417,12 @@ fn takes_no_writes(error: &EngineError, begun: bool) -> bool {
 /// How a rule ends on which an error put an end to the work. `begun`: see [`Turn::begun`].
 pub(super) fn ended_by(error: EngineError, begun: bool) -> RuleEnd {
     if takes_no_writes(&error, begun) {
-        RuleEnd::Stopped(StopReason::NotPrimary)
-    } else {
-        RuleEnd::Failed(error)
+        return RuleEnd::Stopped(StopReason::NotPrimary);
+    }
+    match error {
+        // A part went while it was counted.
+        EngineError::PartsChanged { .. } => RuleEnd::Stopped(StopReason::PartsChanged),
+        error => RuleEnd::Failed(error),
     }
 }
 

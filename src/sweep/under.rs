@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Order, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, Under, unit::would_go,
+    Order, RuleEnd, RuleProgress, RuleReport, SweepReport, SweepState, Under, unit::to_approve,
 };
 use crate::{
     audit::RemovedHold,
@@ -122,7 +122,7 @@ impl Removals {
         else {
             return Ok(None);
         };
-        let left = would_go(engine, plan, 0).await?;
+        let left = to_approve(engine, plan).await?;
         Ok(Some(RuleEnd::Blocked {
             reason: removed_in_words(&holds, removed.len(), left),
             expected: progress.spent().saturating_add(left),

@@ -10,8 +10,8 @@ use crate::{
     },
 };
 
-/// Rows that a sweep of the rule would take now, those that would go along included. `deleted`: what it took already.
-pub(super) async fn would_go(
+/// Rows that a sweep of the rule may take now at most, those that would go along included. `deleted`: what it took already.
+pub(super) async fn at_most(
     engine: &dyn Engine,
     plan: &RulePlan,
     deleted: u64,
@@ -21,6 +21,38 @@ pub(super) async fn would_go(
         Dependents::Cascade => left.saturating_add(engine.count_along(plan).await?),
         Dependents::Refuse | Dependents::Skip => left,
     })
+}
+
+/// The same without the rows that [`Dependents::Skip`] keeps, as far as that is known.
+pub(super) async fn would_go(
+    engine: &dyn Engine,
+    plan: &RulePlan,
+    deleted: u64,
+) -> Result<u64, EngineError> {
+    match free(engine, plan).await? {
+        Some(free) => Ok(free),
+        None => at_most(engine, plan, deleted).await,
+    }
+}
+
+/// Rows that somebody is asked to approve. Where just now all are kept it is those: they may come free before the sweep comes to them.
+pub(super) async fn to_approve(engine: &dyn Engine, plan: &RulePlan) -> Result<u64, EngineError> {
+    match would_go(engine, plan, 0).await? {
+        0 => at_most(engine, plan, 0).await,
+        rows => Ok(rows),
+    }
+}
+
+/// Expired rows to which no other table's row refers, where [`Dependents::Skip`] makes a difference and they can be counted.
+///
+/// # Errors
+/// Whatever keeps the tables from being read.
+pub async fn free(engine: &dyn Engine, plan: &RulePlan) -> Result<Option<u64>, EngineError> {
+    if plan.dependents == Dependents::Skip && !plan.table.incoming.is_empty() {
+        engine.count_free(plan).await
+    } else {
+        Ok(None)
+    }
 }
 
 /// What speaks against the unit that a plan's rule states: all values are times long before anybody kept any, or some of those that it
@@ -60,7 +92,7 @@ pub(super) async fn block(
     let Some(doubt) = doubts(engine, plan).await? else {
         return Ok(None);
     };
-    Ok(match would_go(engine, plan, 0).await? {
+    Ok(match to_approve(engine, plan).await? {
         0 => None,
         rows => Some(RuleEnd::Blocked {
             reason: format!("{rows} rows would go; {doubt}"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use retention_operator::engine::postgres::PostgresEngine;
 use retention_operator::engine::{DatabaseTarget, Engine};
 use retention_operator::policy::claims::LedgerMode;
+use rstest::rstest;
 use serde_json::{Value, json};
 use sqlx::Executor;
 
@@ -78,6 +79,66 @@ async fn a_partition_that_comes_under_way_and_is_held_ends_the_sweep_and_what_it
     assert_eq!(held, 100);
     assert_eq!(report["status"]["lastSweep"]["rowsDeleted"], 2000);
     assert_eq!(report["status"]["lastSweep"]["outcome"], "Partial");
+}
+
+/// What goes is what was there when the partition left, beside that which had gone from it: the archive knows how many.
+#[rstest]
+#[case::dropped("DROP TABLE logs_1")]
+#[case::detached("ALTER TABLE logs DETACH PARTITION logs_1")]
+#[case::detached_concurrently("ALTER TABLE logs DETACH PARTITION logs_1 CONCURRENTLY")]
+#[tokio::test]
+async fn a_partition_that_leaves_under_way_keeps_its_rows_and_the_others_are_swept(
+    #[case] change: &str,
+    #[values(false, true)] archives: bool,
+) {
+    let database = parts().await;
+    database.execute(ATTACH).await;
+    let mut logs = rule("logs", "logs");
+    if archives {
+        logs["action"] = json!("Archive");
+        logs["archive"] = json!({"table": {"name": "attic"}});
+    }
+    let mut sweep = begun(&database, json!({"pace": slow(1000), "rules": [logs]})).await;
+
+    // A service that writes through the table makes a detach that is concurrent wait.
+    let mut service = database.connect().await;
+    service
+        .execute("BEGIN; INSERT INTO logs VALUES (2050, now())")
+        .await
+        .unwrap();
+    let changed = async {
+        let mut owner = database.connect().await;
+        owner
+            .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(change.to_owned())))
+            .await
+            .unwrap();
+    };
+    let committed = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        service.execute("COMMIT").await.unwrap();
+    };
+    tokio::join!(changed, committed);
+    let ended = sweep.wait(Duration::from_secs(60));
+
+    let report: Value = serde_json::from_str(&sweep.stdout()).unwrap();
+    assert_eq!(ended.code(), Some(0), "{}", sweep.stderr());
+    let sweep = &report["status"]["lastSweep"];
+    assert_eq!(sweep["outcome"], "Succeeded", "{report}");
+    let left: i64 = database.scalar("SELECT count(*) FROM logs").await;
+    assert_eq!(left, 1, "the service's row");
+    let gone = sweep["rowsDeleted"].as_i64().unwrap();
+    if !change.starts_with("DROP") {
+        let kept: i64 = database.scalar("SELECT count(*) FROM logs_1").await;
+        assert!(kept > 0);
+        assert_eq!(gone, 2_100 - kept);
+    }
+    if archives {
+        let archived: i64 = database.scalar("SELECT count(*) FROM attic").await;
+        let different: i64 = database
+            .scalar("SELECT count(DISTINCT id) FROM attic")
+            .await;
+        assert_eq!((archived, different), (gone, gone));
+    }
 }
 
 /// A ledger comes under way, which is a reason to plan anew, and says that all sweeps are paused.

@@ -126,3 +126,85 @@ async fn what_no_delete_reaches_fires_nothing() {
     assert!(!triggers.contains("child_gone"), "{triggers}");
     assert!(!triggers.contains("noted_changed"), "{triggers}");
 }
+
+/// Parents 1 to 10,000, all expired, of which the even ones have children; two more have children of their own table.
+async fn family() -> TestDatabase {
+    let database = Postgres::shared().database("plan").await;
+    database
+        .execute(
+            "CREATE TABLE t (id int PRIMARY KEY, up int REFERENCES t, at timestamptz);
+             INSERT INTO t SELECT n, CASE n WHEN 1 THEN 3 END, '2020-01-01' FROM generate_series(1, 10000) n;
+             CREATE TABLE child (pad text DEFAULT repeat('x', 200), \"T id\" int REFERENCES t);
+             INSERT INTO child (\"T id\") SELECT n FROM generate_series(2, 10000, 2) n;
+             CREATE TABLE few (t_id int REFERENCES t); INSERT INTO few VALUES (2), (5); CREATE INDEX ON t (up) WHERE up IS NOT NULL; ANALYZE",
+        )
+        .await;
+    database
+}
+
+fn skipping(limits: Value) -> Value {
+    let mut rule = crate::operator::tables::rule("t", "t");
+    rule["dependents"] = json!("Skip");
+    rule["limits"] = limits;
+    json!({"rules": [rule]})
+}
+
+#[tokio::test]
+async fn rows_that_are_kept_count_neither_as_what_would_go_nor_against_the_limits() {
+    let database = family().await;
+    let file = crate::offline::file(skipping(json!({"maxRows": 5000})));
+    let too_many = crate::offline::file(skipping(json!({"maxRows": 4000})));
+    let file = file.to_str().unwrap();
+
+    let printed = offline(&database.url, &["plan", "-f", file]);
+    let blocked = offline(&database.url, &["sweep", "-f", too_many.to_str().unwrap()]);
+    let planned = offline(&database.url, &["plan", "-f", too_many.to_str().unwrap()]);
+    let swept = offline(&database.url, &["sweep", "-f", file, "-o", "json"]);
+
+    assert!(
+        printed.stdout.contains("4,999 of 10,000 would go"),
+        "{printed:?}"
+    );
+    assert!(
+        printed.stdout.contains("and 5,001 expired ones stay"),
+        "{printed:?}"
+    );
+    assert_eq!(blocked.code, Some(3), "{blocked:?}");
+    let said = format!("{}{}", blocked.stdout, blocked.stderr);
+    assert!(said.contains("-4999"), "{blocked:?}");
+    let hash = planned.stdout.split("--approve ").nth(1).unwrap();
+    let hash = hash.split(',').next().unwrap();
+    assert!(said.contains(hash), "{hash} {blocked:?}");
+    let report: Value = serde_json::from_str(&swept.stdout).unwrap();
+    assert_eq!(
+        report["status"]["lastSweep"]["rowsDeleted"], 4999,
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn a_plan_names_the_index_that_is_missing_where_rows_are_looked_for_that_refer() {
+    let database = family().await;
+    let file = crate::offline::file(skipping(json!({"maxPercent": 100})));
+    let file = file.to_str().unwrap();
+    let statement = r#"CREATE INDEX CONCURRENTLY ON "public"."child" ("T id")"#;
+
+    let printed = offline(&database.url, &["plan", "-f", file]);
+    let report = offline(&database.url, &["plan", "-f", file, "-o", "json"]);
+    database.execute(statement).await;
+    let after = offline(&database.url, &["plan", "-f", file]);
+
+    assert!(
+        printed
+            .stdout
+            .contains("no index   on public.child for child_T id_fkey"),
+        "{printed:?}"
+    );
+    assert!(printed.stdout.contains(statement), "{printed:?}");
+    let report: Value = serde_json::from_str(&report.stdout).unwrap();
+    assert_eq!(
+        report["rules"][0]["missingIndexes"],
+        json!([{"table": "public.child", "key": "child_T id_fkey", "statement": statement}])
+    );
+    assert!(!after.stdout.contains("no index   on"), "{after:?}");
+}

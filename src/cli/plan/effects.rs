@@ -32,6 +32,26 @@ pub(super) fn print(effects: &SideEffects) {
             one_line(&published_in_words(publication))
         );
     }
+    for index in effects.missing_indexes.iter().take(NAMED) {
+        output::say!(
+            "  no index   on {} for {}, so that it is read again and again while rows are locked; run first: {}",
+            one_line(&index.table),
+            one_line(&index.key),
+            one_line(&index.statement)
+        );
+    }
+    let more = effects.missing_indexes.len().saturating_sub(NAMED);
+    if more > 0 {
+        output::say!("             nor on {more} more");
+    }
+}
+
+pub(super) fn missing_indexes(effects: &SideEffects) -> Value {
+    let indexes = effects
+        .missing_indexes
+        .iter()
+        .map(|index| json!({"table": index.table, "key": index.key, "statement": index.statement}));
+    indexes.collect()
 }
 
 fn trigger_in_words(trigger: &Trigger) -> String {

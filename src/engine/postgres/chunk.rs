@@ -281,7 +281,8 @@ impl Leaf {
     }
 
     /// The careful form, in a chunk that has begun: delete what nothing stands against, count what is left. Rows and blocked
-    /// rows. When it is refused the transaction is over.
+    /// rows; where it `insists`, `before` gets to know what the server counts wrongly from then on. When it is refused the transaction
+    /// is over.
     pub(super) async fn delete_carefully(
         &self,
         session: &mut Session,
@@ -289,14 +290,37 @@ impl Leaf {
         settings: &Settings,
         (range, insists): (Range, bool),
         cutoff: BoundCutoff,
+        before: &mut Look,
     ) -> Result<(u64, u64), Refusal> {
-        let form = match &self.insistent {
-            Some(insistent) if insists => insistent,
-            _ => &self.careful,
-        };
         let outcome = async {
             let archive = self.archive.as_deref();
-            let rows = form.delete(session, range, cutoff, archive).await?;
+            let mut places = Vec::new();
+            let rows = match &self.insistent {
+                Some(insistent) if insists => {
+                    // All that no such key refers to, and of the rest what the server lets go.
+                    let free = insistent
+                        .delete(session, range, cutoff, (archive, &mut places))
+                        .await?;
+                    let gone = self.finish.gone.as_deref().unwrap_or("0::int8");
+                    let keeps = |reason: &Failure| {
+                        let refusal = self.judge_failure(server, settings, reason);
+                        matches!(refusal, Refusal::Referred)
+                    };
+                    let found = (range, cutoff);
+                    let into = (archive, &mut places);
+                    let rest = self
+                        .careful
+                        .delete_by_halves(session, found, into, gone, keeps);
+                    let rest = rest.await?;
+                    before.gone += rest.undone;
+                    free + rest.rows
+                }
+                _ => {
+                    self.careful
+                        .delete(session, range, cutoff, (archive, &mut places))
+                        .await?
+                }
+            };
             let blocked = self.count_left(session, range, cutoff).await?;
             Ok::<_, Failure>((rows, blocked))
         }

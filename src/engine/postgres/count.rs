@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use sqlx::{Row, postgres::PgRow};
 
 use super::{
-    PostgresEngine, catalog,
+    OWN_COUNTS, PostgresEngine, catalog,
     error::{self, Doing},
+    obstacles::{self, Obstacles},
+    own_use::Watch,
     refuse_unsupported,
     session::Session,
     sql::{self, Begin, Sql, constant},
@@ -16,6 +18,7 @@ use super::{
 use crate::{
     engine::{Counted, EngineError},
     policy::{
+        dependents::reached,
         plan::RulePlan,
         table::{LeafFacts, TableFacts, TableName},
     },
@@ -206,7 +209,11 @@ impl PostgresEngine {
                     grant: Some(&sql::grant(&leaf.schema, &leaf.name, self.user())),
                     statement_timeout: limit,
                 };
-                error::running(self.sessions.server(), doing, &reason)
+                left_or(
+                    error::running(self.sessions.server(), doing, &reason),
+                    leaf,
+                    table,
+                )
             })?;
             let is_known = table.leaves.iter().any(|known| known.id == leaf.id);
             total.add(Counted {
@@ -247,6 +254,65 @@ impl PostgresEngine {
         }
     }
 
+    /// Counts what a plan would take that no row of another table keeps: one pass over each table, as the server joins them.
+    pub(super) async fn count_without_obstacles(
+        &self,
+        plan: &RulePlan,
+    ) -> Result<u64, EngineError> {
+        refuse_unsupported(&plan.table)?;
+        let limit = self.settings.count_timeout;
+        let begin = Begin {
+            one_snapshot: true,
+            statement_timeout: limit,
+            ..self.settings.read()
+        };
+        let mut session = self.sessions.begin(&begin).await?;
+        let keys = reached(&plan.table.incoming, plan.dependents);
+        let pairs = obstacles::pairs(&mut session, &keys)
+            .await
+            .map_err(|reason| self.error("reading the catalog", None, &reason))?;
+        let obstacles = Obstacles {
+            plan,
+            keys: &plan.table.incoming,
+            pairs: &pairs,
+            sets: false,
+        };
+        let leaves = plan.table.leaves.iter().map(|leaf| leaf.id);
+        let read: Vec<u32> = leaves.chain(obstacles.tables()).collect();
+        let watch = Watch::begin(&mut session, &read)
+            .await
+            .map_err(|reason| self.error(OWN_COUNTS, None, &reason))?;
+        let expired = sql::expired_by(plan, "$1")?;
+        let mut total = 0_u64;
+        for leaf in &plan.table.leaves {
+            // What rows of the table itself keep may be free once those are gone.
+            let free = Sql::made(format!(
+                "SELECT pg_catalog.count(*) AS n FROM ONLY {} AS k0 WHERE {expired}{}",
+                sql::table(&leaf.schema, &leaf.name),
+                obstacles.of(leaf.id, false)?
+            ));
+            let counted: i64 = session
+                .row(free.query().bind(BoundCutoff::of(plan)))
+                .await
+                .and_then(|row| row.try_get("n"))
+                .map_err(|reason| {
+                    let name = format!("{}.{}", leaf.schema, leaf.name);
+                    let doing = Doing {
+                        what: "counting rows of",
+                        table: Some(&name),
+                        grant: None,
+                        statement_timeout: limit,
+                    };
+                    let error = error::running(self.sessions.server(), doing, &reason);
+                    left_or(error, leaf, &plan.table)
+                })?;
+            total = total.saturating_add(u64::try_from(counted).unwrap_or(0));
+        }
+        self.watched(&mut session, watch).await?;
+        session.release().await;
+        Ok(total)
+    }
+
     /// Counts what a plan would take.
     pub(super) async fn count_plan(
         &self,
@@ -260,6 +326,16 @@ impl PostgresEngine {
             counted.unreadable.get_or_insert(0);
         }
         Ok(counted)
+    }
+}
+
+/// What an error on `leaf` means while the rows of `table` are counted, which itself was what it is a moment ago.
+fn left_or(error: EngineError, leaf: &LeafFacts, table: &TableFacts) -> EngineError {
+    match error {
+        EngineError::TableChanged { .. } if leaf.id != table.id => EngineError::PartsChanged {
+            table: table.qualified(),
+        },
+        error => error,
     }
 }
 

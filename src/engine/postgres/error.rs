@@ -30,6 +30,16 @@ pub(super) fn constraint_of(error: &sqlx::Error) -> Option<(String, String)> {
     Some((said.schema()?.to_owned(), said.table()?.to_owned()))
 }
 
+/// A foreign key of whatever table is broken, or a domain takes no such value: the server itself says so, and no function of a user's.
+pub(super) fn is_of_a_key_or_domain(error: &sqlx::Error) -> bool {
+    server_error(error).is_some_and(|said| match said.code() {
+        // The second is that of RESTRICT from version 18 on.
+        "23503" | "23001" => said.table().is_some() && said.constraint().is_some(),
+        "23502" | "23514" => said.table().is_none() && said.data_type().is_some(),
+        _ => false,
+    })
+}
+
 fn server_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
     error
         .as_database_error()

@@ -23,6 +23,7 @@ mod obstacles;
 mod opening;
 mod outcome;
 mod own_use;
+mod parting;
 mod predicate;
 mod pressure;
 mod reach;
@@ -442,6 +443,13 @@ impl Engine for PostgresEngine {
         self.watched(&mut session, watch).await?;
         session.release().await;
         Ok(total)
+    }
+
+    async fn count_free(&self, plan: &RulePlan) -> Result<Option<u64>, EngineError> {
+        match self.count_without_obstacles(plan).await {
+            Err(EngineError::StatementTimeout { .. }) => Ok(None),
+            counted => counted.map(Some),
+        }
     }
 
     async fn check_plan(&self, plan: &RulePlan) -> Result<(), EngineError> {

@@ -8,12 +8,12 @@ use super::{
     catalog::{oid, oids},
     catalog_sql::{VERSION, of_the_service},
     session::Session,
-    sql::constant,
+    sql::{self, constant, identifier},
 };
 use crate::policy::{
     dependents::{Dependents, OnDelete, reached},
     plan::RulePlan,
-    side_effects::{Enabled, Event, Publication, Reach, SideEffects, Trigger},
+    side_effects::{Enabled, Event, MissingIndex, Publication, Reach, SideEffects, Trigger},
 };
 
 /// `$1`: tables, `$2`: what happens to their rows, as a bit of a trigger's type.
@@ -29,6 +29,24 @@ WHERE ",
     of_the_service!(),
     " ORDER BY n.nspname, c.relname, u.event DESC, t.tgname"
 );
+
+/// Pages of a table that are soon read, however often.
+const LARGE: i64 = 64;
+
+/// `$1`: foreign keys, `$2`: for each a table that holds its rows, `$3`: a number of pages. Those tables of so many pages that have no
+/// index which begins with a column of the key; one without the rows that refer to nothing will do.
+const UNINDEXED: &str = "\
+SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS table_name, k.conname::text AS name, w.columns \
+FROM unnest($1::oid[], $2::oid[]) AS u(key, id) JOIN pg_constraint k ON k.oid = u.key \
+JOIN pg_class c ON c.oid = u.id JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL (SELECT ARRAY( \
+  SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS o(attnum, n) \
+  JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = o.attnum ORDER BY o.n) AS columns) AS w \
+WHERE pg_relation_size(c.oid) >= $3 * current_setting('block_size')::int8 AND NOT EXISTS ( \
+  SELECT FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam AND m.amname IN ('btree', 'hash') \
+  JOIN pg_attribute f ON f.attrelid = x.indrelid AND f.attnum = x.indkey[0] \
+  WHERE x.indrelid = c.oid AND x.indisvalid AND x.indisready AND f.attname::text = ANY (w.columns) \
+    AND (x.indpred IS NULL OR pg_get_expr(x.indpred, x.indrelid) = format('(%I IS NOT NULL)', f.attname))) \
+ORDER BY 1, 2, 3";
 
 /// `$1`: schema, `$2`: name.
 const NAMED: &str = "\
@@ -127,7 +145,46 @@ pub(super) async fn read(
     Ok(SideEffects {
         triggers,
         publications: joined(&rows)?,
+        missing_indexes: missing_indexes(session, plan).await?,
     })
+}
+
+/// The indexes without which a chunk reads all of a referring table: with `Skip` to see which rows are kept, with `Cascade` the server
+/// itself, for each row.
+async fn missing_indexes(
+    session: &mut Session,
+    plan: &RulePlan,
+) -> Result<Vec<MissingIndex>, sqlx::Error> {
+    let keys = reached(&plan.table.incoming, plan.dependents);
+    let parts: Vec<(u32, u32)> = keys
+        .iter()
+        .flat_map(|key| key.parts.iter().map(|part| (key.id, part.id)))
+        .collect();
+    if parts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = constant(UNINDEXED)
+        .bind(oids(parts.iter().map(|(key, _)| key)))
+        .bind(oids(parts.iter().map(|(_, part)| part)))
+        .bind(LARGE);
+    let rows = session.rows(query).await?;
+    rows.iter()
+        .map(|row| {
+            let (schema, table): (String, String) =
+                (row.try_get("schema")?, row.try_get("table_name")?);
+            let columns: Vec<String> = row.try_get("columns")?;
+            let columns: Vec<String> = columns.iter().map(|name| identifier(name)).collect();
+            Ok(MissingIndex {
+                statement: format!(
+                    "CREATE INDEX CONCURRENTLY ON {} ({})",
+                    sql::table(&schema, &table),
+                    columns.join(", ")
+                ),
+                table: format!("{schema}.{table}"),
+                key: row.try_get("name")?,
+            })
+        })
+        .collect()
 }
 
 fn trigger(row: &PgRow) -> Result<Trigger, sqlx::Error> {

@@ -123,6 +123,7 @@ impl Begin {
              SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL tcp_user_timeout = 30000; \
              SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres'; \
              SET LOCAL standard_conforming_strings = on; SET LOCAL transform_null_equals = off; \
+             SET LOCAL quote_all_identifiers = off; \
              SET LOCAL row_security = {}; SET LOCAL extra_float_digits = 1; \
              SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL application_name = {}",
             millis(self.lock_timeout),

@@ -13,6 +13,7 @@ use super::{
     opening::{check, columns, look},
     outcome,
     own_use::Tally,
+    parting::Root,
     pressure,
     pressure::ReplicaClock,
     session::{Session, Sessions},
@@ -33,6 +34,7 @@ pub(super) struct Sweep {
     settings: Settings,
     /// `schema.table` of the rule, for messages.
     table: String,
+    root: Root,
     cutoff: BoundCutoff,
     /// In ascending order of their ids.
     leaves: Vec<Leaf>,
@@ -187,6 +189,7 @@ impl Sweep {
             session,
             settings: settings.clone(),
             table: plan.table.qualified(),
+            root: Root::of(&plan.table),
             cutoff: BoundCutoff::of(plan),
             walked: leaves
                 .iter()
@@ -300,7 +303,7 @@ impl Sweep {
         &mut self,
         range: Range,
         form: Form,
-        before: Look,
+        mut before: Look,
     ) -> Result<Deleted, Refusal> {
         let Some(leaf) = self.leaves.get(self.position.leaf) else {
             return Ok(Deleted::default());
@@ -315,7 +318,8 @@ impl Sweep {
                 (rows, 0)
             }
             Form::Careful { insists } => {
-                leaf.delete_carefully(session, &server, settings, (range, insists), self.cutoff)
+                let range = (range, insists);
+                leaf.delete_carefully(session, &server, settings, range, self.cutoff, &mut before)
                     .await?
             }
             Form::Count => {
@@ -497,6 +501,13 @@ impl Sweep {
 
     /// What an error means, where only the server itself can say.
     async fn told(&mut self, reason: EngineError) -> EngineError {
+        let reason = match self.leaves.get(self.position.leaf) {
+            Some(leaf) => {
+                let (session, settings) = (&mut self.session, &self.settings);
+                self.root.told(session, settings, leaf.id, reason).await
+            }
+            None => reason,
+        };
         standby::told(&mut self.session, &self.settings, reason).await
     }
 }

@@ -343,7 +343,7 @@ impl Engine for SqliteEngine {
         });
         Ok(SideEffects {
             triggers: triggers.collect(),
-            publications: Vec::new(),
+            ..SideEffects::default()
         })
     }
 

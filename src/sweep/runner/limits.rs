@@ -1,6 +1,6 @@
 //! How much of the table may go: settled before the first delete, and once more when a limit is reached that rests on statistics.
 
-use super::{Control, RuleEnd, StopReason, Tally, counted_with_all, unless_stopped};
+use super::{Control, RuleEnd, StopReason, Tally, counted_at_most, unless_stopped};
 use crate::{
     engine::{Engine, EngineError},
     policy::{
@@ -8,6 +8,7 @@ use crate::{
         limits::{Allowance, Verdict},
         plan::RulePlan,
     },
+    sweep::unit::free,
 };
 
 impl Tally {
@@ -43,7 +44,7 @@ pub(super) async fn check_limits(
         progress.rows_total = None;
     }
     if progress.was_killed() {
-        let left = match counted_with_all(engine, plan, 0, control).await? {
+        let left = match counted_at_most(engine, plan, control).await? {
             Ok(left) => left,
             Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
         };
@@ -65,7 +66,7 @@ pub(super) async fn check_limits(
     }
     let left = match known {
         Some(left) => left,
-        None => match counted_with_all(engine, plan, 0, control).await? {
+        None => match counted_at_most(engine, plan, control).await? {
             Ok(left) => left,
             Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
         },
@@ -74,6 +75,14 @@ pub(super) async fn check_limits(
     if totals && progress.rows_total.is_none() {
         progress.rows_total = Some(spent.saturating_add(left));
     }
+    if tally.allowance.admits(spent, left) == Verdict::Go {
+        return Ok(None);
+    }
+    // Of rows that are kept none goes: they ask for no approval. (What a killed predecessor took is told by all that are expired.)
+    let left = match unless_stopped(free(engine, plan), control).await? {
+        Ok(free) => free.unwrap_or(left),
+        Err(reason) => return Ok(Some(RuleEnd::Stopped(reason))),
+    };
     if tally.allowance.admits(spent, left) == Verdict::Go {
         return Ok(None);
     }

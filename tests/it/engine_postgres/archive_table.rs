@@ -74,6 +74,23 @@ async fn a_missing_table_and_its_schema_are_created_and_take_exactly_the_expired
     assert_eq!(run(&engine, &plan, 5).await.unwrap().rows, 0);
 }
 
+#[tokio::test]
+async fn a_role_that_has_all_names_quoted_archives_into_the_table_that_was_made_for_it() {
+    let database = Postgres::shared().database("quoted").await;
+    database.execute(&filled("t", 100)).await;
+    let name: String = database.scalar("SELECT current_database()::text").await;
+    database
+        .execute(&format!(
+            "ALTER DATABASE \"{name}\" SET quote_all_identifiers = on"
+        ))
+        .await;
+
+    let swept = sweep(&database, "attic", 8).await.unwrap();
+    let again = sweep(&database, "attic", 8).await.unwrap();
+
+    assert_eq!((swept.archived, again.archived), (50, 0));
+}
+
 /// One column of each kind, with values that are easily lost on a way through a client.
 const KINDS: &str = "
     CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE pair AS (a int, b text);

@@ -184,6 +184,45 @@ async fn a_table_that_changes_in_the_middle_ends_the_walk(
 }
 
 #[rstest]
+#[case::dropped("DROP TABLE p_b", "parts_changed")]
+#[case::replaced(
+    "DROP TABLE p_b; CREATE TABLE p_b AS SELECT 2 AS id, '2020-01-01'::timestamptz AS at",
+    "parts_changed"
+)]
+#[case::detached("ALTER TABLE p_2 DETACH PARTITION p_b", "parts_changed")]
+#[case::detached_further_up("ALTER TABLE p DETACH PARTITION p_2", "parts_changed")]
+#[case::and_the_table_is_another(
+    "ALTER TABLE p DETACH PARTITION p_2; ALTER TABLE p RENAME TO q",
+    "table_changed"
+)]
+#[case::renamed("ALTER TABLE p_b RENAME TO p_c", "table_changed")]
+#[tokio::test]
+async fn a_part_that_leaves_its_table_in_the_middle_is_for_a_new_plan(
+    #[case] change: &str,
+    #[case] category: &str,
+) {
+    let database = Postgres::shared().database("leaves").await;
+    database
+        .execute(
+            "CREATE TABLE p (id int, at timestamptz) PARTITION BY LIST (id); CREATE TABLE p_a PARTITION OF p FOR VALUES IN (1);
+             CREATE TABLE p_2 PARTITION OF p FOR VALUES IN (2) PARTITION BY LIST (id); CREATE TABLE p_b PARTITION OF p_2 FOR VALUES IN (2);
+             INSERT INTO p VALUES (1, '2020-01-01'), (2, '2020-01-01')",
+        )
+        .await;
+    let engine = engine(&database.url);
+    let plan = plan(&engine, "p", "at").await;
+    let mut sweep = engine.open_sweep(&plan, None).await.unwrap();
+    let first = sweep.delete_next(ChunkTarget::pages(1)).await.unwrap();
+    sweep.commit().await.unwrap();
+    database.execute(change).await;
+
+    let error = finish(&mut *sweep, 1).await.unwrap_err();
+
+    assert_eq!(first.unwrap().rows, 1);
+    assert_eq!(error.category(), category, "{error}");
+}
+
+#[rstest]
 #[case::rewritten("VACUUM FULL t", 500)]
 #[case::truncated("TRUNCATE t", 0)]
 #[case::column_added("ALTER TABLE t ADD extra int DEFAULT 1", 500)]

@@ -168,6 +168,8 @@ impl Leaf {
         match error::code(reason) {
             Some(error::LOCK_NOT_AVAILABLE | error::DEADLOCK | error::MOVED) => Refusal::Locked,
             _ if referring && self.finish.dependents != Dependents::Refuse => Refusal::Referred,
+            // A key further on keeps a row from being changed, or the column that is to be set is of a domain that takes no such value.
+            _ if self.may_insist() && error::is_of_a_key_or_domain(reason) => Refusal::Referred,
             // Whatever constraint it is: of the tables that a chunk writes to, only the archive table takes new rows.
             Some(code) if self.archive.is_some() && code.starts_with("23") && !referring => {
                 Refusal::Failed(

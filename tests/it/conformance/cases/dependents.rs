@@ -127,3 +127,10 @@ cases_everywhere! {
         INSERT INTO grand VALUES (10)").reported(2, 1, 1).stays(SKIPPED);
     cascade_within_the_table: chain("ON DELETE CASCADE", "Cascade").reported(5, 0, 0).stays("");
 }
+
+cases! {
+    cascade_keeps_what_a_key_further_on_keeps_from_being_set: Case::of("CREATE TABLE t (id int PRIMARY KEY, at timestamptz);
+        INSERT INTO t VALUES (1, {old}), (2, {old}), (3, {old}), (4, {new}); CREATE TABLE child (t_id int UNIQUE REFERENCES t ON DELETE SET NULL);
+        INSERT INTO child VALUES (1), (2), (3); CREATE TABLE grand (up int REFERENCES child (t_id) ON UPDATE RESTRICT); INSERT INTO grand VALUES (2)")
+        .rule("{dependents: Cascade}").reported(2, 1, 1).stays("2 4");
+}
