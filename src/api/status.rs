@@ -215,7 +215,8 @@ pub struct RuleStatus {
     /// Rows past their age that are still there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expired_rows: Option<MeasuredRows>,
-    /// Rows past their age that are kept: referred to, held, vetoed by a trigger, or locked.
+    /// Rows past their age that are kept: referred to, held, vetoed by a trigger, locked, slower to delete than a
+    /// statement may take, or referred to by a row that cannot be set to NULL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_rows: Option<MeasuredRows>,
     /// What the last complete sweep counted: rows past its cutoff that it left. expiredRows adds what has expired since, until

@@ -210,9 +210,10 @@ async fn retry_approved(
         return Ok((report, None));
     };
     let Some(allowed) = approved_by(approved, &hash) else {
-        return Err(format!(
+        let why = format!(
             "--approve {approved} is not the plan that is blocked now, which is {hash}: look at plan -f and approve that"
-        ));
+        );
+        return Ok((report, Some(why)));
     };
     let blocked = report
         .rules

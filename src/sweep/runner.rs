@@ -471,7 +471,11 @@ async fn chunks(
                     tally.slow.goes_on(0);
                     return Err(error);
                 }
-                if !tally.slow.is_left_after(started.elapsed()) {
+                let took = started.elapsed();
+                let is_left = tally.slow.is_left_after(took);
+                // It was work like any other, whatever came of it.
+                rest(control, tally, pacer.rest_after(Chunk::default(), took)).await;
+                if !is_left {
                     return Err(error);
                 }
                 slow::leave(sweep, tally, error).await?;

@@ -173,7 +173,7 @@ async fn rows_that_are_kept_count_neither_as_what_would_go_nor_against_the_limit
     let said = format!("{}{}", blocked.stdout, blocked.stderr);
     assert!(said.contains("-4999"), "{blocked:?}");
     let hash = planned.stdout.split("--approve ").nth(1).unwrap();
-    let hash = hash.split(',').next().unwrap();
+    let hash = hash.split_whitespace().next().unwrap();
     assert!(said.contains(hash), "{hash} {blocked:?}");
     let report: Value = serde_json::from_str(&swept.stdout).unwrap();
     assert_eq!(

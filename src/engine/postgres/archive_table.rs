@@ -49,6 +49,11 @@ pub(super) struct ArchiveTable {
 }
 
 impl ArchiveTable {
+    /// It is the table of that schema and name.
+    pub(super) fn is_named(&self, (schema, name): &(String, String)) -> bool {
+        self.schema == *schema && self.name == *name
+    }
+
     /// The database's own number of it.
     pub(super) fn id(&self) -> u32 {
         self.id

@@ -19,11 +19,13 @@ use crate::{engine::EngineError, policy::table::LeafFacts};
 
 /// Rows of a table that refer to each other go from the last to the first, one round each, in at most so many rounds a chunk.
 const MAX_ROUNDS: u32 = 50;
-/// So many deletes of one chunk may fail while the rows are looked for that make them fail, and after fewer that is not begun anew once
-/// it took so long: rows are locked meanwhile. What was not tried then stays.
+/// So many deletes of more than a page may fail while the rows are looked for that make them fail, and fewer once it took so long, as rows
+/// are locked meanwhile: then less is tried.
 const MAX_FAILURES: u32 = 64;
 const FEWER_FAILURES: u32 = 24;
 const MAX_SEARCH: Duration = Duration::from_millis(50);
+/// There is nothing less than a page: what was not tried of it after this long stays.
+const MAX_SEARCH_OF_PAGE: Duration = Duration::from_millis(500);
 /// The savepoint that a failed delete goes back to.
 const POINT: &str = "retention_operator_half";
 
@@ -119,7 +121,8 @@ impl Careful {
     }
 
     /// The same, where some rows cannot go for reasons that only the server knows: these are found by halves. `gone` counts rows
-    /// deleted from other tables; `keeps` says of an error that a row has to stay because of it.
+    /// deleted from other tables; `keeps` says of an error that a row has to stay because of it. `None`: there are too many of them
+    /// for so large a range.
     pub(super) async fn delete_by_halves(
         &self,
         session: &mut Session,
@@ -127,7 +130,7 @@ impl Careful {
         (archive, places): (Option<&ArchiveTable>, &mut Vec<String>),
         gone: &str,
         keeps: impl Fn(&Failure) -> bool,
-    ) -> Result<ByHalves, Failure> {
+    ) -> Result<Option<ByHalves>, Failure> {
         let free = self.lock(session, range, cutoff).await?;
         let begin = Sql::made(format!("SAVEPOINT {POINT}; SELECT {gone} AS gone"));
         let end = Sql::made(format!(
@@ -140,8 +143,12 @@ impl Careful {
         let (mut failures, began) = (0, Instant::now());
         let mut parts = vec![free.as_slice()];
         while let Some(part) = parts.pop() {
-            let is_late = failures >= FEWER_FAILURES && began.elapsed() > MAX_SEARCH;
-            if part.is_empty() || failures >= MAX_FAILURES || is_late {
+            let took = began.elapsed();
+            let is_late = failures >= FEWER_FAILURES && took > MAX_SEARCH;
+            if range.pages() > 1 && (failures >= MAX_FAILURES || is_late) {
+                return Ok(None);
+            }
+            if part.is_empty() || is_late && took > MAX_SEARCH_OF_PAGE {
                 break;
             }
             let before = count(&session.raw(&begin).await?)?;
@@ -168,7 +175,7 @@ impl Careful {
                 Err(reason) => return Err(reason),
             }
         }
-        Ok(done)
+        Ok(Some(done))
     }
 }
 

@@ -311,7 +311,9 @@ impl Leaf {
                     let rest = self
                         .careful
                         .delete_by_halves(session, found, into, gone, keeps);
-                    let rest = rest.await?;
+                    let Some(rest) = rest.await? else {
+                        return Ok(None);
+                    };
                     before.gone += rest.undone;
                     free + rest.rows
                 }
@@ -322,11 +324,15 @@ impl Leaf {
                 }
             };
             let blocked = self.count_left(session, range, cutoff).await?;
-            Ok::<_, Failure>((rows, blocked))
+            Ok::<_, Failure>(Some((rows, blocked)))
         }
         .await;
         match outcome {
-            Ok(rows) => Ok(rows),
+            Ok(Some(rows)) => Ok(rows),
+            Ok(None) => {
+                session.rollback().await;
+                Err(Refusal::Referred)
+            }
             Err(reason) => Err(self.refused(session, server, settings, &reason).await),
         }
     }

@@ -64,7 +64,7 @@ pub struct Facts {
     pub times: HashMap<u32, Vec<Times>>,
     /// Columns by whose values a partitioned table is divided.
     pub partition_keys: HashMap<u32, Vec<String>>,
-    /// Schemas and names of what is neither among the tables nor among the indexes and has a name like one that is proposed.
+    /// Schemas and names of what is neither among the tables nor among the indexes and shares their names.
     pub other_names: Vec<(String, String)>,
     /// What tells rows apart where there is no primary key.
     pub total_keys: Vec<TotalKey>,

@@ -598,6 +598,42 @@ async fn beside_a_row_that_cannot_be_set_the_others_are_archived_or_nothing_goes
 }
 
 #[tokio::test]
+async fn many_rows_that_cannot_be_set_keep_none_of_the_others_beside_them() {
+    let database = Postgres::shared().database("many_halves").await;
+    database
+        .execute(&format!(
+            "{} CREATE TABLE child (parent_id int UNIQUE REFERENCES parent ON DELETE SET NULL); INSERT INTO child SELECT id FROM parent;
+             CREATE TABLE stone (child_id int REFERENCES child (parent_id)); INSERT INTO stone SELECT n FROM generate_series(1, 40) n",
+            parents(1000)
+        ))
+        .await;
+
+    let swept = sweep(&database, Dependents::Cascade, 4).await.unwrap();
+
+    // Each tenth has not expired.
+    assert_eq!((swept.rows, swept.blocked), (864, 36));
+}
+
+#[tokio::test]
+async fn what_the_archives_own_key_refuses_is_no_row_that_stays() {
+    let database = with_children(
+        "CREATE TABLE child (parent_id int REFERENCES parent ON DELETE SET NULL); INSERT INTO child SELECT id FROM parent;
+         CREATE TABLE known (id int PRIMARY KEY); CREATE TABLE attic (LIKE parent); ALTER TABLE attic ADD FOREIGN KEY (id) REFERENCES known",
+    )
+    .await;
+    let engine = engine(&database.url);
+    let plan = archiving(planned(&engine, Dependents::Cascade).await, "attic");
+
+    let error = run(&engine, &plan, 8).await.unwrap_err();
+
+    assert_eq!(error.category(), "archive", "{error}");
+    assert!(
+        error.to_string().contains("does not take the rows"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_trigger_in_the_guise_of_a_key_fails_the_rule_also_where_columns_are_set() {
     let database = with_children(
         "CREATE TABLE child (parent_id int REFERENCES parent ON DELETE SET NULL); INSERT INTO child VALUES (7);

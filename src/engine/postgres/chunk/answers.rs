@@ -169,7 +169,7 @@ impl Leaf {
             Some(error::LOCK_NOT_AVAILABLE | error::DEADLOCK | error::MOVED) => Refusal::Locked,
             _ if referring && self.finish.dependents != Dependents::Refuse => Refusal::Referred,
             // A key further on keeps a row from being changed, or the column that is to be set is of a domain that takes no such value.
-            _ if self.may_insist() && error::is_of_a_key_or_domain(reason) => Refusal::Referred,
+            _ if self.may_insist() && self.keeps_a_row(reason) => Refusal::Referred,
             // Whatever constraint it is: of the tables that a chunk writes to, only the archive table takes new rows.
             Some(code) if self.archive.is_some() && code.starts_with("23") && !referring => {
                 Refusal::Failed(
@@ -178,6 +178,15 @@ impl Leaf {
             }
             _ => Refusal::Failed(self.error(server, settings, reason)),
         }
+    }
+
+    /// The error is of a row further on, and not of what is written to the archive.
+    fn keeps_a_row(&self, reason: &sqlx::Error) -> bool {
+        let not_of_the_archive = self.archive.as_ref().is_none_or(|archive| {
+            let table = error::constraint_of(reason);
+            !archive.partitioned && table.is_some_and(|table| !archive.is_named(&table))
+        });
+        error::is_of_a_key_or_domain(reason) && not_of_the_archive
     }
 
     fn not_kept(&self, what: &str) -> EngineError {

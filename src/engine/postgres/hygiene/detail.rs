@@ -56,12 +56,11 @@ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND c.relnamespac
 const FOREIGN: &str = "\
 SELECT DISTINCT i.inhparent AS id FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind = 'f'";
 
-/// Sequences, views, foreign tables, free-standing types and what belongs to extensions, as far as their names look like those of
-/// proposed indexes and of tables that are to be renamed.
-const OTHER_NAMES: &str = r"
-SELECT n.nspname::text AS schema, c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE (c.relname LIKE '%\_idx%' OR c.relname LIKE '%\_unused%') AND (c.relkind IN ('S', 'v', 'f', 'c', 'm') OR c.relkind IN ('r', 'p', 'i', 'I')
-  AND c.oid IN (SELECT d.objid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'))";
+/// Sequences, views, foreign tables, free-standing types and what belongs to extensions: indexes share their names.
+const OTHER_NAMES: &str = "\
+SELECT n.nspname::text AS schema, c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND (c.relkind IN ('S', 'v', 'f', 'c', 'm') \
+  OR c.relkind IN ('r', 'p', 'i', 'I') AND c.oid IN (SELECT d.objid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'))";
 
 const SELF: &str = "\
 SELECT current_user::text AS role, (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS now, pg_is_in_recovery() AS in_recovery, \

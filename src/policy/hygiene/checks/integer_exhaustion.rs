@@ -8,8 +8,9 @@
 
 use crate::policy::hygiene::{
     Advice, Check, Context, Facts, Finding, Severity,
-    facts::{FedColumn, Feed, Sequence},
+    facts::{FedColumn, Feed, Sequence, Table},
     figures, object, part, sql_name,
+    tree::Trees,
 };
 
 /// Percent of the numbers from which on there is little time left to widen a column of a large table, which takes weeks to plan.
@@ -165,12 +166,10 @@ fn finding(
         },
     );
     let advice = match table {
-        Some((table, column)) if way.by_column => {
-            match no_simple_way(facts, table.id, &column.name, &column.type_name) {
-                Some(why) => Advice::words(why),
-                None => widen(sequence, &sql_name(&table.schema, &table.name), column),
-            }
-        }
+        Some((table, column)) if way.by_column => match no_simple_way(facts, table, column) {
+            Some(why) => Advice::words(why),
+            None => widen(sequence, &sql_name(&table.schema, &table.name), column),
+        },
         _ => lengthen(sequence, &way),
     };
     Some(Finding::new(
@@ -183,21 +182,23 @@ fn finding(
 }
 
 /// Why one statement cannot widen a column.
-pub(super) fn no_simple_way(
-    facts: &Facts,
-    table: u32,
-    column: &str,
-    type_name: &str,
-) -> Option<String> {
-    let keys = facts.partition_keys.get(&table);
-    if keys.is_some_and(|keys| keys.iter().any(|key| key == column)) {
+fn no_simple_way(facts: &Facts, table: &Table, column: &FedColumn) -> Option<String> {
+    if column.max == Some(i64::MAX) {
+        return None;
+    }
+    let type_name = &column.type_name;
+    let is_key = |part: &Table| {
+        let keys = facts.partition_keys.get(&part.id);
+        keys.is_some_and(|keys| keys.contains(&column.name))
+    };
+    if Trees::of(facts).parts(table).into_iter().any(is_key) {
         return Some(
             "the table is partitioned by the column, and the server does not let its type be changed: make a table with a bigint column beside it, \
              fill it in batches beside a trigger, and change the two over"
                 .to_owned(),
         );
     }
-    (!matches!(type_name, "smallint" | "integer")).then(|| {
+    (!matches!(type_name.as_str(), "smallint" | "integer")).then(|| {
         format!(
             "the column's type is the domain {type_name}, and its rules would be gone with it: make a domain over bigint with the same rules, and give the \
              column that one with ALTER TABLE … ALTER COLUMN … TYPE, which rewrites the table"
@@ -290,11 +291,20 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::policy::hygiene::facts::Table;
+    use crate::policy::hygiene::{checks::made_up, facts::Kind};
 
     const INT2: i64 = i16::MAX as i64;
     const INT4: i64 = i32::MAX as i64;
     const INT8: i64 = i64::MAX;
+
+    fn type_of(max: Option<i64>) -> &'static str {
+        match max {
+            Some(INT2) => "smallint",
+            Some(INT4) => "integer",
+            Some(_) => "bigint",
+            None => "numeric",
+        }
+    }
 
     fn sequence(max: i64, last: i64) -> Sequence {
         Sequence {
@@ -303,12 +313,7 @@ mod tests {
             min: 1,
             max,
             increment: 1,
-            type_name: match max {
-                INT2 => "smallint",
-                INT4 => "integer",
-                _ => "bigint",
-            }
-            .to_owned(),
+            type_name: type_of(Some(max)).to_owned(),
             cycles: false,
             last: Some(last),
             columns: Vec::new(),
@@ -319,7 +324,7 @@ mod tests {
         sequence.columns.push(FedColumn {
             table: 1,
             name: "id".to_owned(),
-            type_name: "integer".to_owned(),
+            type_name: type_of(max).to_owned(),
             max,
             by,
         });
@@ -372,19 +377,46 @@ mod tests {
 
     #[test]
     fn what_one_statement_cannot_widen_gets_words() {
-        let partitioned = Facts {
-            partition_keys: [(1, vec!["id".to_owned()])].into(),
-            ..Facts::default()
+        let column = |name: &str, type_name: &str, max| FedColumn {
+            table: 1,
+            name: name.to_owned(),
+            type_name: type_name.to_owned(),
+            max: Some(max),
+            ..FedColumn::default()
         };
-        let plain = Facts::default();
+        let mut facts = made_up::tables([
+            made_up::parent(1, "t"),
+            Table {
+                kind: Kind::Partitioned,
+                ..made_up::partition(2, "t_1", 1)
+            },
+        ]);
+        facts.partition_keys = [(1, vec!["at".to_owned()]), (2, vec!["id".to_owned()])].into();
+        let why = |column: FedColumn| no_simple_way(&facts, &facts.tables[&1], &column);
 
-        let by_key = no_simple_way(&partitioned, 1, "id", "integer");
-        let of_domain = no_simple_way(&plain, 1, "id", "small_id");
+        let by_key = why(column("id", "integer", INT4));
+        let of_domain = why(column("other", "small_id", INT4));
 
         assert!(by_key.is_some_and(|why| why.contains("partitioned by the column")));
         assert!(of_domain.is_some_and(|why| why.contains("the domain small_id")));
-        assert_eq!(no_simple_way(&partitioned, 1, "other", "integer"), None);
-        assert_eq!(no_simple_way(&plain, 1, "id", "smallint"), None);
+        assert_eq!(why(column("other", "smallint", INT2)), None);
+        assert_eq!(why(column("id", "bigint", INT8)), None);
+    }
+
+    #[test]
+    fn of_the_widest_numbers_none_wider_is_proposed() {
+        let findings = found(feeding(
+            sequence(INT8, INT8 / 10 * 8),
+            Some(INT8),
+            Feed::Identity,
+        ));
+
+        let advice = &findings[0].advice;
+        assert!(
+            advice.text.starts_with("no wider whole number"),
+            "{}",
+            advice.text
+        );
     }
 
     #[rstest]

@@ -111,8 +111,8 @@ fn is_for_reading(index: &Index) -> bool {
 struct Needed(HashSet<u32>);
 
 impl Needed {
-    /// Those that serve a foreign key, and those that stay in the place of a duplicate or a redundant one: of two that find the same
-    /// rows the server uses one, so that the other counts no scan.
+    /// Those that serve a foreign key, those that are duplicates or redundant themselves, and those that stay in the place of one that may
+    /// be in use: of two that find the same rows the server uses one, so that the other counts no scan.
     fn of(facts: &Facts, indexes: &Indexes<'_>) -> Self {
         let mut needed = HashSet::new();
         for key in &facts.foreign_keys {
@@ -124,7 +124,10 @@ impl Needed {
         }
         let duplicates = duplicate_index::pairs(indexes).into_iter();
         for (index, keeper) in duplicates.chain(redundant_index::pairs(indexes)) {
-            needed.extend([index.id, keeper.id]);
+            needed.insert(index.id);
+            if indexes.usage(index).unused_days().is_none() {
+                needed.insert(keeper.id);
+            }
         }
         let parents: HashMap<u32, u32> = facts
             .indexes
@@ -291,8 +294,18 @@ mod tests {
         ]);
         let other = samples::with(vec![unused_index(), used(2, "t_b", &[2])]);
 
+        let neither = samples::with(vec![
+            unused_index(),
+            Index {
+                usage: unused(100),
+                ..index(2, "t_ab", &[1, 2])
+            },
+        ]);
+
         assert_eq!(found_in(&same), []);
         assert_eq!(found_in(&longer), []);
+        let found: Vec<String> = found_in(&neither).into_iter().map(|it| it.id).collect();
+        assert_eq!(found, ["unused-index:public.t.t_ab"]);
         assert_eq!(found_in(&other).len(), 1);
     }
 
