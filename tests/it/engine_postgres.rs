@@ -7,6 +7,7 @@ mod blocked;
 mod catalog;
 mod crash;
 mod dependents;
+mod dependents_beyond;
 mod dependents_keys;
 mod dependents_meanwhile;
 mod dependents_shapes;
