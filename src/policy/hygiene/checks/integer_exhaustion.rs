@@ -10,7 +10,6 @@ use crate::policy::hygiene::{
     Advice, Check, Context, Facts, Finding, Severity,
     facts::{FedColumn, Feed, Sequence, Table},
     figures, object, part, sql_name,
-    tree::Trees,
 };
 
 /// Percent of the numbers from which on there is little time left to widen a column of a large table, which takes weeks to plan.
@@ -187,11 +186,10 @@ fn no_simple_way(facts: &Facts, table: &Table, column: &FedColumn) -> Option<Str
         return None;
     }
     let type_name = &column.type_name;
-    let is_key = |part: &Table| {
-        let keys = facts.partition_keys.get(&part.id);
-        keys.is_some_and(|keys| keys.contains(&column.name))
-    };
-    if Trees::of(facts).parts(table).into_iter().any(is_key) {
+    let parent = |id: &u32| facts.tables.get(id).and_then(|table| table.partition_of);
+    let is_below = |part: u32| std::iter::successors(Some(part), parent).any(|id| id == table.id);
+    let mut keys = facts.partition_keys.iter();
+    if keys.any(|(part, keys)| keys.contains(&column.name) && is_below(*part)) {
         return Some(
             "the table is partitioned by the column, and the server does not let its type be changed: make a table with a bigint column beside it, \
              fill it in batches beside a trigger, and change the two over"

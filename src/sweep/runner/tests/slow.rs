@@ -1,26 +1,16 @@
 //! Chunks, pages and rows that take longer than a statement may.
 
+use rstest::rstest;
+
 use super::*;
 
+#[rstest]
+#[case::chunks_become_smaller(3, 0)]
+#[case::a_single_page_is_taken_in_parts(1, 3)]
 #[tokio::test]
-async fn chunks_that_take_too_long_become_smaller() {
+async fn what_takes_too_long_is_taken_in_less(#[case] pages: u32, #[case] rows: u32) {
     let fake = Fake::new(ordered(30, 0));
-    fake.with(|table| table.slow_from = 3);
-
-    let report = sweep(&fake, unlimited(), None, &Watcher::default()).await;
-
-    assert!(
-        matches!(report.end, RuleEnd::Complete { remaining: 0 }),
-        "{:?}",
-        report.end
-    );
-    assert_eq!((report.rows_deleted, fake.left()), (300, 0));
-}
-
-#[tokio::test]
-async fn a_single_page_that_takes_too_long_is_taken_in_parts() {
-    let fake = Fake::new(ordered(30, 0));
-    fake.with(|table| (table.slow_from, table.slow_rows) = (1, 3));
+    fake.with(|table| (table.slow_from, table.slow_rows) = (pages, rows));
 
     let report = sweep(&fake, unlimited(), None, &Watcher::default()).await;
 
